@@ -1,0 +1,94 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Components as SystemVerilog that every simulator and synthesis tool reads the same way.
+
+Amaranth's own ``back.verilog`` writes ``always @*`` blocks, which never run when every input is a
+constant (amaranth#1629); this writer asks Yosys for ``always_comb`` instead. It also puts the Python
+line into the text of every hardware ``Assert``, so that a failure names its source in any simulator.
+"""
+
+import os
+import re
+import sys
+from pathlib import Path
+
+from amaranth._toolchain.yosys import find_yosys
+from amaranth.back import rtlil
+from amaranth.lib import wiring
+
+__all__ = ["source_name", "to_verilog"]
+
+_SRC = re.compile(r'^ *attribute \\src "(?P<file>[^"|]*):(?P<line>\d+)')
+_CELL = re.compile(r"^ *cell (?P<type>\S+) ")
+_FORMAT = re.compile(r'^(?P<head> *parameter \\FORMAT ")(?P<text>.*)"$')
+_MODULE_END = re.compile(r"^end$")
+
+#: Simulation wants few, simple assignments; coverage wants the branches as they were written.
+_PASSES_COMPACT = ("proc -norom", "opt_expr", "opt_clean", "opt_merge", "opt_clean", "memory_collect")
+_PASSES_STRUCTURED = ("proc -nomux -norom", "opt_clean", "memory_collect")
+
+
+def source_name(path: str) -> str:
+    """A source file's name without the machine's folders: relative to the import path, if it lies below it."""
+    best = ""
+    for root in sys.path:
+        root = os.path.abspath(root)
+        if path.startswith(root + os.sep) and len(root) > len(best):
+            best = root
+    return os.path.relpath(path, best) if best else Path(path).name
+
+
+def _locate_assertions(text: str) -> str:
+    """RTLIL with ``[file:line]`` at the end of every assertion's message.
+
+    A combinational assertion of a clocked module is also made to look at clock edges only: between
+    edges, a simulator shows it the new state with the old inputs.
+    """
+    out, location, in_check, clocked = [], "", False, False
+    for line in text.splitlines():
+        if match := _SRC.match(line):
+            location = f"{source_name(match['file'])}:{match['line']}"
+        elif match := _CELL.match(line):
+            in_check = match["type"] == "$check"
+        elif _MODULE_END.match(line):
+            clocked = False
+        elif re.match(r"^  wire width 1 input \d+ \\clk$", line):
+            clocked = True
+        elif in_check:
+            if match := _FORMAT.match(line):
+                line = f"{match['head']}{match['text'] or 'assertion failed'} [{location}]\""
+            elif clocked:
+                line = line.replace(r"\TRG_ENABLE 0", r"\TRG_ENABLE 1").replace(r"\TRG_WIDTH 0", r"\TRG_WIDTH 1")
+                line = line.replace(r"\TRG_POLARITY 0", r"\TRG_POLARITY 1").replace(r"\TRG {  }", r"\TRG \clk [0]")
+        out.append(line)
+    return "\n".join(out)
+
+
+def to_verilog(component: wiring.Component, *, name: str, src_attributes: bool = False) -> str:
+    """Return a component as SystemVerilog.
+
+    The ports are those of the component's signature (``csr__aw__payload`` and so on), with ``clk`` and
+    ``rst`` for the domain ``sync``.
+
+    Parameters
+    ----------
+    component:
+        What to export; it is elaborated once.
+    name:
+        Name of the top module, a Verilog identifier.
+    src_attributes:
+        Keep the branches as written, each with a ``src`` attribute that names the Python line: for
+        coverage. Without it the text is compact, which simulates about four times as fast.
+
+    Raises
+    ------
+    ValueError
+        If ``name`` is no identifier.
+    """
+    if not re.fullmatch(r"[A-Za-z]\w*", name):
+        raise ValueError(f"name must be a Verilog identifier, not {name!r}")
+    text = _locate_assertions(rtlil.convert(component, name=name, emit_src=True))
+    yosys = find_yosys(lambda version: version >= (0, 40))
+    passes = _PASSES_STRUCTURED if src_attributes else _PASSES_COMPACT
+    write = "write_verilog -sv" + ("" if src_attributes else " -noattr")
+    script = "\n".join([f"read_rtlil <<rtlil\n{text}\nrtlil", *passes, write])
+    return yosys.run(["-q", "-"], script, ignore_warnings=True)
