@@ -51,7 +51,7 @@ def _locate_assertions(text: str) -> str:
             in_check = match["type"] == "$check"
         elif _MODULE_END.match(line):
             clocked = False
-        elif re.match(r"^  wire width 1 input \d+ \\clk$", line):
+        elif re.match(r"^ *wire width 1 input \d+ +\\clk$", line):
             clocked = True
         elif in_check:
             if match := _FORMAT.match(line):
