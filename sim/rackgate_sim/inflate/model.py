@@ -381,6 +381,10 @@ class Engine:
         flags = ResultFlag.END if stop.status == Status.SUCCESS else ResultFlag.BLOCK if inside else 0
         return self._result(context, descriptor, len(produced), job.commit, stop, flags)
 
+    def forget(self, context: int) -> None:
+        """Leave nothing to resume in ``context``."""
+        self._contexts[context].state = _State.DONE
+
     def _load(self, context: _Context, descriptor: Descriptor, source: bytes) -> Completion:
         context.begin_member()
         context.history = source[-self.window:]
