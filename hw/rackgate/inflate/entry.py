@@ -127,7 +127,7 @@ class Job(data.Struct):
     """
 
     load: 1
-    format: 2
+    framing: 2  # an abi.Format
     resume: 1
     last: 1
     multi: 1
