@@ -1,0 +1,105 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Stored blocks and dictionaries: source bytes that go to the output as they are."""
+
+from amaranth.hdl import Module, Mux, Signal
+from amaranth.lib import stream, wiring
+from amaranth.lib.wiring import In, Out
+
+from rackgate.inflate.entry import Entry, Kind, Mark
+
+__all__ = ["Stored"]
+
+_BYTES = 4
+
+
+class Stored(wiring.Component):
+    """Turn the bytes of a stored block (RFC 1951 3.2.4), or of a whole source, into RAW entries and a MARK.
+
+    Four bytes a cycle. The length is set once with ``set_length``; a run of entries begins with ``start`` and ends
+    when its MARK is taken, with one cycle of ``done``. The MARK is END_OF_BLOCK, DRY when the source ends too
+    early, or ABORT when ``fault`` was seen. Afterwards ``retire`` takes the bits that were really put out off the
+    length, so that a later run goes on from there.
+
+    With ``whole`` all of the source is the block, and is final. ``o`` keeps the stream rules: ``o.valid`` does not
+    depend on ``o.ready``; ``consume`` does, combinationally. Reset forgets the run; there is no memory.
+
+    Members
+    -------
+    start, whole, final : In
+        Begin a run; kind of run, and whether its block is the last. Stable until ``done``.
+    set_length, length : In
+        Take ``length`` as the number of bytes of a new block.
+    retire, bits : In
+        Take ``bits`` off the length, 8 for each byte.
+    fault : In(1)
+        What is sent now is thrown away.
+    window, level, exhausted, consume
+        The input buffer; the source stands at a byte boundary.
+    """
+
+    start: In(1)
+    whole: In(1)
+    final: In(1)
+    set_length: In(1)
+    length: In(16)
+    retire: In(1)
+    bits: In(32)
+    fault: In(1)
+    window: In(32)
+    level: In(6)
+    exhausted: In(1)
+    consume: Out(6)
+    o: Out(stream.Signature(Entry))
+    done: Out(1)
+    mark: Out(Mark)
+
+    def elaborate(self, platform):
+        m = Module()
+        length, left = Signal(16), Signal(16)  # of the block at the start of the run, and now
+        with m.If(self.set_length):
+            m.d.sync += length.eq(self.length)
+        with m.Elif(self.retire):
+            m.d.sync += length.eq(length - self.bits[3:19])
+
+        wanted, present, count = Signal(3), Signal(3), Signal(3)
+        enough = Signal()
+        m.d.comb += [
+            wanted.eq(Mux(self.whole | left[2:].any(), _BYTES, left[:2])),
+            present.eq(self.level[3:]),
+            enough.eq(present >= wanted),
+            count.eq(Mux(enough, wanted, present)),
+            self.o.p.literals.eq(count),
+            self.o.p.bytes.as_value().eq(self.window),
+            self.o.p.mark.eq(self.mark),
+            self.o.p.final.eq(self.final | self.whole),
+        ]
+
+        def end(mark):
+            m.d.sync += self.mark.eq(mark)
+            m.next = "MARK"
+
+        with m.FSM():
+            with m.State("IDLE"):
+                m.d.sync += left.eq(length)
+                with m.If(self.start):
+                    m.next = "SEND"
+            with m.State("SEND"):
+                m.d.comb += [self.o.p.kind.eq(Kind.RAW), self.o.p.bits.eq(count << 3)]
+                with m.If((wanted == 0) | (self.whole & self.exhausted & (present == 0))):
+                    end(Mark.END_OF_BLOCK)
+                with m.Elif(enough | (self.exhausted & (present != 0))):
+                    m.d.comb += self.o.valid.eq(1)
+                    with m.If(self.o.ready):
+                        m.d.comb += self.consume.eq(count << 3)
+                        m.d.sync += left.eq(left - count)
+                        with m.If(self.fault):
+                            end(Mark.ABORT)
+                with m.Elif(self.fault):
+                    end(Mark.ABORT)
+                with m.Elif(self.exhausted):
+                    end(Mark.DRY)
+            with m.State("MARK"):
+                m.d.comb += [self.o.p.kind.eq(Kind.MARK), self.o.valid.eq(1), self.done.eq(self.o.ready)]
+                with m.If(self.o.ready):
+                    m.next = "IDLE"
+        return m
