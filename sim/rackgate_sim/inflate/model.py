@@ -90,9 +90,11 @@ class Memory(Protocol):
 
     def read(self, address: int, size: int) -> bytes:
         """The ``size`` bytes from ``address`` on. Raises :class:`BusError`."""
+        ...
 
     def write(self, address: int, data: bytes) -> None:
         """Store ``data`` from ``address`` on. Raises :class:`BusError`."""
+        ...
 
 
 class FlatMemory:
@@ -189,7 +191,7 @@ class _Source:
         """Go on to the next whole byte."""
         self.position = (self.position + 7) & ~7
 
-    def bytes(self, count: int) -> bytes:
+    def take(self, count: int) -> bytes:
         """Take ``count`` bytes; the position must be at a whole byte."""
         start = self.position >> 3
         self.skip(8 * count)
@@ -201,7 +203,7 @@ class _Source:
         end = self.data.find(0, start)
         if end < 0:
             raise _Dry
-        return self.bytes(end + 1 - start)
+        return self.take(end + 1 - start)
 
 
 class _Code:
@@ -494,14 +496,14 @@ def _header(context: _Context, job: _Job) -> None:
 
 
 def _zlib_header(context: _Context, job: _Job) -> None:
-    cmf, flg = job.source.bytes(2)
+    cmf, flg = job.source.take(2)
     if (256 * cmf + flg) % 31:
         raise _wrong(ErrorCode.ZLIB_HEADER_CHECK)
     if cmf & 15 != 8:
         raise _wrong(ErrorCode.ZLIB_METHOD)
     if cmf >> 4 > 7:
         raise _wrong(ErrorCode.ZLIB_WINDOW)
-    dictionary = int.from_bytes(job.source.bytes(4), "big") if flg & 0x20 else None
+    dictionary = int.from_bytes(job.source.take(4), "big") if flg & 0x20 else None
     _begin_member(context, job)
     if dictionary is not None:
         context.dictionary = dictionary
@@ -511,23 +513,23 @@ def _zlib_header(context: _Context, job: _Job) -> None:
 
 def _gzip_header(source: _Source) -> None:
     start = source.position >> 3
-    if source.bytes(2) != b"\x1f\x8b":
+    if source.take(2) != b"\x1f\x8b":
         raise _wrong(ErrorCode.GZIP_MAGIC)
-    method, flags = source.bytes(2)
+    method, flags = source.take(2)
     if method != 8:
         raise _wrong(ErrorCode.GZIP_METHOD)
     if flags & 0xE0:
         raise _wrong(ErrorCode.GZIP_FLAGS)
-    source.bytes(6)  # time, extra flags, operating system
+    source.take(6)  # time, extra flags, operating system
     if flags & 4:
-        source.bytes(int.from_bytes(source.bytes(2), "little"))
+        source.take(int.from_bytes(source.take(2), "little"))
     if flags & 8:
         source.text()  # name
     if flags & 16:
         source.text()  # comment
     if flags & 2:
         crc = zlib.crc32(source.data[start:source.position >> 3]) & 0xFFFF
-        if int.from_bytes(source.bytes(2), "little") != crc:
+        if int.from_bytes(source.take(2), "little") != crc:
             raise _wrong(ErrorCode.GZIP_HEADER_CRC)
 
 
@@ -626,7 +628,7 @@ def _stored(context: _Context, job: _Job) -> None:
     room = job.limit - len(job.out)
     if room == 0:
         raise _Stop(Status.OUTPUT_OVERFLOW)
-    data = source.bytes(min(context.left, there, room))
+    data = source.take(min(context.left, there, room))
     job.out += data
     context.left -= len(data)
 
@@ -642,12 +644,12 @@ def _end_block(context: _Context, job: _Job) -> None:
 def _trailer(context: _Context, job: _Job) -> None:
     _account(context, job)
     source = job.source
-    if job.descriptor.format == Format.ZLIB and int.from_bytes(source.bytes(4), "big") != context.adler32:
+    if job.descriptor.format == Format.ZLIB and int.from_bytes(source.take(4), "big") != context.adler32:
         raise _wrong(ErrorCode.ADLER_MISMATCH)
     if job.descriptor.format == Format.GZIP:
-        if int.from_bytes(source.bytes(4), "little") != context.crc32:
+        if int.from_bytes(source.take(4), "little") != context.crc32:
             raise _wrong(ErrorCode.CRC_MISMATCH)
-        if int.from_bytes(source.bytes(4), "little") != context.total & 0xFFFFFFFF:
+        if int.from_bytes(source.take(4), "little") != context.total & 0xFFFFFFFF:
             raise _wrong(ErrorCode.LENGTH_MISMATCH)
     context.members += 1
     multi = job.descriptor.format == Format.GZIP and job.descriptor.flags & Flag.MULTI
