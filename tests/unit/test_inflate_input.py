@@ -1,5 +1,5 @@
-# SPDX-License-Identifier: Apache-2.0
 # amaranth: UnusedElaboratable=no
+# SPDX-License-Identifier: Apache-2.0
 """The input buffer against a plain integer."""
 
 import random
@@ -30,18 +30,18 @@ class Bench:
         simulator.run()
 
     async def _feed(self, ctx):
-        sent, dut = 0, self.dut
+        self.sent, dut = 0, self.dut
         while True:
-            give = sent < len(self.words) and self.random.random() >= self.gap
+            give = self.sent < len(self.words) and self.random.random() >= self.gap
             if give:
-                word = self.words[sent]
-                ctx.set(dut.i.payload, {"data": 0x5555 if word is None else word, "last": sent == len(self.words) - 1,
+                word = self.words[self.sent]
+                ctx.set(dut.i.payload, {"data": 0x5555 if word is None else word, "last": self.sent == len(self.words) - 1,
                                         "error": word is None})
             ctx.set(dut.i.valid, give)
             while True:
                 ready = (await ctx.tick().sample(dut.i.ready))[-1]
                 if ready or not give:
-                    sent += give
+                    self.sent += give
                     break
 
     async def restart(self, ctx, position, **others):
@@ -170,6 +170,21 @@ def test_every_start_before_the_end(end):
             for _ in range(4):
                 await ctx.tick()
                 assert bench.check(ctx) == (0, 1)
+
+    bench.run(testbench)
+
+
+def test_half_of_the_ring_stays_behind():
+    bench = Bench(words_for(64 * 40, random.Random(2)), 64 * 40)
+
+    async def testbench(ctx):
+        await bench.restart(ctx, 64 * 20)
+        await ctx.tick().repeat(60)
+        loaded = (bench.position + 64 + 32) // 64
+        assert bench.sent == loaded + 8
+        await bench.restart(ctx, 64 * 20 - 256)
+        await bench.wait_level(ctx, 32)
+        assert bench.check(ctx) == (32, 0)
 
     bench.run(testbench)
 
