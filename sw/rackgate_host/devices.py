@@ -1,0 +1,31 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The devices that this package knows: what a driver needs to check and name them."""
+
+from dataclasses import dataclass
+
+from rackgate.csr.map import RegisterMap
+from rackgate.inflate import abi as inflate
+
+__all__ = ["DEVICES", "DeviceType"]
+
+
+@dataclass(frozen=True)
+class DeviceType:
+    """A kind of device.
+
+    ``parameters`` are the gateware's, settable in the URL of a simulated device. ``volatile`` registers may read
+    differently on two backends that both work: a transcript does not compare them.
+    """
+
+    name: str
+    map: RegisterMap
+    parameters: tuple[str, ...]
+    volatile: frozenset[str]
+
+
+DEVICES = {
+    "inflate": DeviceType(
+        "inflate", inflate.REGISTERS, ("contexts", "window", "lanes"),
+        frozenset({"BUILD_LO", "BUILD_HI", "PARAM_LANES", "RING_HEAD", "COMPLETED", "IRQ_STATUS", "CYCLES_LO", "CYCLES_HI",
+                   "BUSY_CYCLES", "BYTES_IN", "BYTES_OUT"})),
+}

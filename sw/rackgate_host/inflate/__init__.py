@@ -1,0 +1,30 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Decompression on an inflate device, with the names and argument meanings of :mod:`zlib` and :mod:`gzip`.
+
+>>> import zlib
+>>> from rackgate_host import inflate
+>>> inflate.decompress(zlib.compress(b"abc" * 5), device="model:inflate")
+b'abcabcabcabcabc'
+
+A call that names no ``device=`` uses the process-wide one: that of :func:`set_default_device`, else the URL in the
+environment variable RACKGATE_DEVICE, else ``sim:inflate``.
+"""
+
+from .driver import Handle, InflateDriver, Job
+from .errors import InflateError, InvalidInput
+from .objects import (
+    DEF_BUF_SIZE,
+    MAX_WBITS,
+    Decompress,
+    decompress,
+    decompressobj,
+    default_device,
+    set_default_device,
+)
+from .reader import GzipReader, open
+
+__all__ = ["DEF_BUF_SIZE", "MAX_WBITS", "Decompress", "GzipReader", "Handle", "InflateDriver", "InflateError", "InvalidInput", "Job",
+           "decompress", "decompressobj", "default_device", "error", "open", "set_default_device"]
+
+#: zlib's name for it.
+error = InflateError

@@ -1,0 +1,92 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The ``model:`` world: a golden model at register level. Fast, and right; its times mean nothing."""
+
+from typing import Any
+
+import numpy as np
+
+from ..devices import DeviceType
+from ..errors import RegisterError, Unavailable, UsageError
+from ..url import number, take
+from . import DEFAULT_MEMORY, MEMORY_BASE
+
+__all__ = ["ModelTransport", "connect"]
+
+
+def connect(kind: DeviceType, options: dict[str, Any]) -> "ModelTransport":
+    """The model of a ``kind`` of device. Options: its parameters, and ``memory``."""
+    try:
+        from rackgate_sim.devices import model
+        from rackgate_sim.inflate.model import FlatMemory
+    except ModuleNotFoundError as error:
+        raise Unavailable(f"model: devices need the package rackgate_sim ({error}): install rackgate with its simulators") from None
+    size = number("memory", options.pop("memory", DEFAULT_MEMORY))
+    parameters = take(options, kind.parameters)
+    if options:
+        raise UsageError(f"unknown option {min(options)!r} of model:{kind.name}: there are {', '.join((*kind.parameters, 'memory'))}")
+    if size < 1 << 16:
+        raise UsageError(f"option memory must be at least 64K, not {size}")
+    memory = np.zeros(size, np.uint8)
+    try:
+        device = model(kind.name, FlatMemory(memory, MEMORY_BASE), **parameters)
+    except ValueError as error:
+        raise UsageError(f"model:{kind.name}: {error}") from None
+    return ModelTransport(device, memory)
+
+
+class ModelTransport:
+    """Access to a register-level model, which has ``read_register``, ``write_register``, ``run`` and ``irq``."""
+
+    def __init__(self, model: Any, memory: np.ndarray):
+        self._model = model
+        self._cycle = 0  # the model's own counter starts again when it is reset
+        self.memory: np.ndarray | None = memory
+        self.memory_base = MEMORY_BASE
+        self.memory_size = memory.size
+
+    @property
+    def cycle(self) -> int:
+        """Cycles of the model so far."""
+        return self._cycle
+
+    @property
+    def irq(self) -> bool:
+        """Level of the interrupt."""
+        return self._model.irq
+
+    def read_register(self, offset: int) -> int:
+        """The 32-bit register at byte ``offset``."""
+        return self._model.read_register(offset)
+
+    def write_register(self, offset: int, value: int) -> None:
+        """Write 32 bits to the register at byte ``offset``."""
+        self._model.write_register(offset, value)
+
+    def _slice(self, address: int, size: int) -> np.ndarray:
+        start = address - MEMORY_BASE
+        if start < 0 or start + size > self.memory_size or self.memory is None:
+            raise UsageError(f"there is no device memory at {address:#x} to {address + size:#x}")
+        return self.memory[start:start + size]
+
+    def read_memory(self, address: int, size: int) -> bytes:
+        """``size`` bytes of device memory."""
+        return self._slice(address, size).tobytes()
+
+    def write_memory(self, address: int, content: bytes) -> None:
+        """Store ``content`` in device memory."""
+        self._slice(address, len(content))[:] = np.frombuffer(content, np.uint8)
+
+    def run(self, cycles: int, until_interrupt: bool = True) -> None:
+        """Let at most ``cycles`` pass."""
+        self._cycle += self._model.run(cycles, until_interrupt)
+
+    def push(self, stream: str, packet: bytes) -> None:
+        """Models have no streams."""
+        raise RegisterError(f"the model has no stream {stream}")
+
+    def pop(self, stream: str) -> bytes | None:
+        """Models have no streams."""
+        raise RegisterError(f"the model has no stream {stream}")
+
+    def close(self) -> None:
+        """Nothing to let go of."""
