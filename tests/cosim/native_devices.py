@@ -1,0 +1,232 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Small devices that the native simulation is tested on."""
+
+from amaranth.hdl import Assert, Format, Module, Mux, Print, Signal
+from amaranth.lib import stream, wiring
+from amaranth.lib.wiring import In, Out
+from rackgate.axi.bus import AXI4LiteSignature, AXI4Signature, Burst, Response
+from rackgate.stream.packet import PacketSignature
+
+__all__ = ["Asserting", "Copier", "CopierRegister", "Forwarder", "Misbehaving"]
+
+
+class CopierRegister:
+    """Register addresses of :class:`Copier`."""
+
+    SOURCE = 0x20
+    DESTINATION = 0x24
+    WORDS = 0x28
+    STATUS = 0x2C  # bit 0: done, bit 1: a read failed, bit 2: a write failed; writing anything clears it
+    ABSENT = 0x40  # answered with SLVERR
+
+
+class Copier(wiring.Component):
+    """Copies WORDS 64-bit words from SOURCE to DESTINATION, one burst at a time, each on an id of its own.
+
+    Bursts have ``beats`` words or fewer at the end; addresses must be multiples of ``8 * beats``. Writing WORDS
+    starts a copy; the interrupt is the done bit. Reads of four bursts are kept under way on four ids; the words
+    of each land in a buffer of its own, so their order does not matter.
+    """
+
+    csr: In(AXI4LiteSignature())
+    mem: Out(AXI4Signature(addr_width=32))
+    irq: Out(1)
+
+    def elaborate(self, platform):
+        m = Module()
+        source, destination, words = Signal(32), Signal(32), Signal(32)
+        done, read_failed, write_failed = Signal(), Signal(), Signal()
+        left, index = Signal(32), Signal(3)
+        buffer = [Signal(64, name=f"buffer_{k}") for k in range(8)]
+        ar, r, aw, w, b = (getattr(self.mem, channel) for channel in ("ar", "r", "aw", "w", "b"))
+        beats = Mux(left < 8, left[:3], 8)
+        m.d.comb += self.irq.eq(done)
+        for channel, address in ((ar, source), (aw, destination)):
+            m.d.comb += [channel.payload.addr.eq(address), channel.payload.len.eq(beats - 1), channel.payload.size.eq(3),
+                         channel.payload.burst.eq(Burst.INCR), channel.payload.id.eq(source[6:10])]
+        m.d.comb += [w.payload.strb.eq(0xFF), w.payload.last.eq(index == beats - 1)]
+        with m.Switch(index):
+            for k in range(8):
+                with m.Case(k):
+                    m.d.comb += w.payload.data.eq(buffer[k])
+        start = self._registers(m, source, destination, words, done, read_failed, write_failed)
+        with m.FSM():
+            with m.State("IDLE"):
+                m.d.sync += left.eq(words)
+                with m.If(start):
+                    m.next = "NEXT"
+            with m.State("NEXT"):
+                m.d.sync += index.eq(0)
+                m.next = "READ"
+                with m.If(left == 0):
+                    m.d.sync += done.eq(1)
+                    m.next = "IDLE"
+            with m.State("READ"):
+                m.d.comb += ar.valid.eq(1)
+                with m.If(ar.ready):
+                    m.next = "DATA"
+            with m.State("DATA"):
+                m.d.comb += r.ready.eq(1)
+                with m.If(r.valid):
+                    m.d.sync += index.eq(index + 1)
+                    with m.Switch(index):
+                        for k in range(8):
+                            with m.Case(k):
+                                m.d.sync += buffer[k].eq(r.payload.data)
+                    with m.If(r.payload.resp != Response.OKAY):
+                        m.d.sync += read_failed.eq(1)
+                    with m.If(r.payload.last):
+                        m.d.sync += Assert(index == beats - 1, "the read burst has another length than asked")
+                        m.d.sync += index.eq(0)
+                        m.next = "WRITE"
+            with m.State("WRITE"):
+                m.d.comb += aw.valid.eq(1)
+                with m.If(aw.ready):
+                    m.next = "SEND"
+            with m.State("SEND"):
+                m.d.comb += w.valid.eq(1)
+                with m.If(w.ready):
+                    m.d.sync += index.eq(index + 1)
+                    with m.If(w.payload.last):
+                        m.next = "ANSWER"
+            with m.State("ANSWER"):
+                m.d.comb += b.ready.eq(1)
+                with m.If(b.valid):
+                    with m.If(b.payload.resp != Response.OKAY):
+                        m.d.sync += write_failed.eq(1)
+                    m.d.sync += [left.eq(left - beats), source.eq(source + 64), destination.eq(destination + 64)]
+                    m.next = "NEXT"
+        return m
+
+    def _registers(self, m, source, destination, words, done, read_failed, write_failed):
+        """A bank that takes one access at a time. Returns the strobe that starts a copy."""
+        aw, w, b, ar, r = (getattr(self.csr, channel) for channel in ("aw", "w", "b", "ar", "r"))
+        start = Signal()
+        m.d.sync += start.eq(0)
+        take = Signal()
+        m.d.comb += [take.eq(aw.valid & w.valid & ~b.valid), aw.ready.eq(take), w.ready.eq(take), ar.ready.eq(~r.valid)]
+        with m.If(b.ready):
+            m.d.sync += b.valid.eq(0)
+        with m.If(r.ready):
+            m.d.sync += r.valid.eq(0)
+        with m.If(take):
+            m.d.sync += [b.valid.eq(1), b.payload.resp.eq(Response.OKAY)]
+            with m.Switch(aw.payload.addr):
+                with m.Case(CopierRegister.SOURCE):
+                    m.d.sync += source.eq(w.payload.data)
+                with m.Case(CopierRegister.DESTINATION):
+                    m.d.sync += destination.eq(w.payload.data)
+                with m.Case(CopierRegister.WORDS):
+                    m.d.sync += [words.eq(w.payload.data), start.eq(1)]
+                with m.Case(CopierRegister.STATUS):
+                    m.d.sync += [done.eq(0), read_failed.eq(0), write_failed.eq(0)]
+                with m.Default():
+                    m.d.sync += b.payload.resp.eq(Response.SLVERR)
+        with m.If(ar.valid & ar.ready):
+            m.d.sync += [r.valid.eq(1), r.payload.resp.eq(Response.OKAY)]
+            with m.Switch(ar.payload.addr):
+                with m.Case(CopierRegister.SOURCE):
+                    m.d.sync += r.payload.data.eq(source)
+                with m.Case(CopierRegister.DESTINATION):
+                    m.d.sync += r.payload.data.eq(destination)
+                with m.Case(CopierRegister.WORDS):
+                    m.d.sync += r.payload.data.eq(words)
+                with m.Case(CopierRegister.STATUS):
+                    m.d.sync += r.payload.data.eq(done | read_failed << 1 | write_failed << 2)
+                with m.Default():
+                    m.d.sync += r.payload.resp.eq(Response.SLVERR)
+        return start
+
+
+class Forwarder(wiring.Component):
+    """Sends each packet on, one word a cycle, with every byte one higher when ``step`` is set.
+
+    ``cycles`` counts clock cycles when ``counting`` is set, so that the device is never still.
+    """
+
+    net_rx: In(PacketSignature(4))
+    net_tx: Out(PacketSignature(4))
+    number_in: In(stream.Signature(70))
+    number_out: Out(stream.Signature(70))
+    step: In(1)
+    counting: In(1)
+    cycles: Out(32)
+
+    def elaborate(self, platform):
+        m = Module()
+        rx, tx = self.net_rx, self.net_tx
+        m.d.comb += rx.ready.eq(~tx.valid | tx.ready)
+        with m.If(rx.ready):
+            m.d.sync += [tx.valid.eq(rx.valid), tx.payload.eq(rx.payload)]
+            for k in range(4):
+                byte = rx.payload.data[8 * k:8 * k + 8]
+                m.d.sync += tx.payload.data[8 * k:8 * k + 8].eq(byte + self.step)
+        m.d.comb += [self.number_out.valid.eq(self.number_in.valid), self.number_in.ready.eq(self.number_out.ready),
+                     self.number_out.payload.eq(self.number_in.payload + 1)]
+        with m.If(self.counting):
+            m.d.sync += self.cycles.eq(self.cycles + 1)
+        return m
+
+
+class Asserting(wiring.Component):
+    """Fails an assertion in a submodule when ``sync_value`` is 7, one of its own when ``comb_value`` is 9."""
+
+    sync_value: In(8)
+    comb_value: In(8)
+    count: Out(8)
+
+    def elaborate(self, platform):
+        m = Module()
+        m.submodules.inner = inner = _Inner()
+        m.d.comb += inner.value.eq(self.sync_value)
+        m.d.sync += self.count.eq(self.count + 1)
+        m.d.comb += Assert(self.comb_value != 9, Format("comb_value is {:d}", self.comb_value))
+        return m
+
+
+class _Inner(wiring.Component):
+    value: In(8)
+
+    def elaborate(self, platform):
+        m = Module()
+        with m.If(self.value == 3):
+            m.d.sync += Print("value is three")
+        m.d.sync += Assert(self.value != 7, "value must not be seven")
+        return m
+
+
+class Misbehaving(wiring.Component):
+    """Breaks one rule of its ports, the one that ``fault`` names, from cycle 20 on."""
+
+    FAULTS = ("none", "crossing", "burst", "size", "wlast", "address_changes", "valid_falls", "count_zero", "count_short")
+
+    fault: In(4)
+    mem: Out(AXI4Signature(addr_width=32))
+    net_tx: Out(PacketSignature(8))
+
+    def elaborate(self, platform):
+        m = Module()
+        clock = Signal(8)
+        m.d.sync += clock.eq(clock + (clock != 255))
+        aw, w, b, ar, r = (getattr(self.mem, channel) for channel in ("aw", "w", "b", "ar", "r"))
+        m.d.comb += [ar.payload.size.eq(3), ar.payload.burst.eq(Burst.INCR), ar.payload.addr.eq(0x1000), r.ready.eq(1), b.ready.eq(1),
+                     aw.payload.size.eq(3), aw.payload.burst.eq(Burst.INCR), aw.payload.addr.eq(0x1000), aw.payload.len.eq(3)]
+        late = clock >= 20
+        with m.Switch(self.fault):
+            with m.Case(1):
+                m.d.comb += [ar.payload.addr.eq(0x1FF8), ar.payload.len.eq(1), ar.valid.eq(clock == 20)]
+            with m.Case(2):
+                m.d.comb += [ar.payload.burst.eq(Burst.WRAP), ar.valid.eq(clock == 20)]
+            with m.Case(3):
+                m.d.comb += [ar.payload.size.eq(2), ar.valid.eq(clock == 20)]
+            with m.Case(4):
+                m.d.comb += [aw.valid.eq(clock == 20), w.valid.eq(late), w.payload.last.eq(1)]
+            with m.Case(5):
+                m.d.comb += [ar.valid.eq(late), ar.payload.addr.eq(clock << 3)]
+            with m.Case(6):
+                m.d.comb += self.net_tx.valid.eq(clock == 20)
+            with m.Case(7):
+                m.d.comb += [self.net_tx.valid.eq(late), self.net_tx.payload.last.eq(1)]
+            with m.Case(8):
+                m.d.comb += [self.net_tx.valid.eq(late), self.net_tx.payload.count.eq(4)]
+        return m
