@@ -60,8 +60,8 @@ from rackgate.inflate.abi import (
 
 __all__ = [
     "CODE_LENGTH_ORDER", "DISTANCE_BASE", "DISTANCE_EXTRA", "ENTRY_BITS", "FIXED_DISTANCES", "FIXED_LITERALS",
-    "LENGTH_BASE", "LENGTH_EXTRA", "BusError", "Engine", "FlatMemory", "Memory", "check", "difference", "inflate",
-    "same",
+    "LENGTH_BASE", "LENGTH_EXTRA", "BusError", "Engine", "FlatMemory", "JobMemory", "Memory", "check", "difference",
+    "inflate", "same",
 ]
 
 #: Order of the code-length code's lengths in a dynamic header (RFC 1951 3.2.7).
@@ -713,21 +713,23 @@ def same(expected: Completion, actual: Completion) -> bool:
 def inflate(source: bytes, format: int = Format.RAW, flags: int = Flag.LAST, room: int = 1 << 24,
             window: int = 32768, start_bit: int = 0) -> tuple[Completion, bytes]:
     """One job with a fresh context: its result and the bytes it wrote (at most ``room``)."""
-    memory = _JobMemory(source)
+    memory = JobMemory(source)
     completion = Engine(1, window).run(
         Descriptor(0, len(source), 0, room, 0, format=format, flags=flags, start_bit=start_bit), memory)
     return completion, memory.written
 
 
-class _JobMemory:
-    """Memory of one job: reads give the source, a write is kept."""
+class JobMemory:
+    """Memory for one job: ``source`` is read at address 0; ``written`` is what the job wrote, at whatever address."""
 
     def __init__(self, source: bytes) -> None:
         self.source = source
         self.written = b""
 
     def read(self, address: int, size: int) -> bytes:
+        """The ``size`` bytes from ``address`` on."""
         return self.source[address:address + size]
 
     def write(self, address: int, data: bytes) -> None:
+        """Keep ``data``."""
         self.written = data

@@ -100,7 +100,7 @@ def _body_mistakes() -> dict[str, Assembler]:
 
 
 #: Codes of each case: IAA's, and ours (with RFC 1951's rules, with STRICT_LENGTHS, with a 4 KB window).
-_CODES: dict[str, tuple[tuple[int, ...], tuple[ErrorCode | None, ErrorCode | None, ErrorCode | None]]] = {
+_CODES: dict[str, tuple[tuple[int, ...], tuple[ErrorCode | None, ...]]] = {
     "undefined_code_length_code": ((2,), (ErrorCode.UNDEFINED_CODE_LENGTH_CODE,) * 3),
     "first_literal_lengths_code_is_16": ((3,), (ErrorCode.FIRST_LITERAL_LENGTH_REPEATS,) * 3),
     "first_distance_code_is_16": ((4,), (None, ErrorCode.FIRST_DISTANCE_LENGTH_REPEATS, None)),
