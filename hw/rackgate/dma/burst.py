@@ -1,0 +1,212 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Aligned words of several streams into AXI4 write bursts."""
+
+import operator
+from dataclasses import dataclass, fields
+
+from amaranth.hdl import Array, Assert, Module, Mux, Signal
+from amaranth.lib import data, stream, wiring
+from amaranth.lib.wiring import In, Out
+from amaranth.utils import exact_log2
+
+from rackgate.axi.bus import AXI4Signature, Burst, Response
+from rackgate.stream.aligner import CONTEXT_BITS, aligned_layout
+from rackgate.stream.queue import Queue
+
+__all__ = ["BurstMaker", "BurstParameters"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class BurstParameters:
+    """Parameters of a :class:`BurstMaker`.
+
+    Attributes
+    ----------
+    addr_width, id_width:
+        As in AXI4. A stream's AXI id is ``id`` plus its context.
+    id:
+        AXI id of context 0.
+    contexts:
+        Number of streams, 1 to 8.
+    burst:
+        Greatest beats in a burst, a power of two up to 256.
+    fifo_depth:
+        Words that wait for the bus, at least ``burst``.
+    outstanding:
+        Greatest number of bursts closed and not yet answered, at least 1.
+
+    Raises
+    ------
+    ValueError, TypeError
+        When one is out of range or no integer.
+    """
+
+    addr_width: int = 40
+    id_width: int = 4
+    id: int = 0
+    contexts: int = 2
+    burst: int = 16
+    fifo_depth: int = 64
+    outstanding: int = 16
+
+    def __post_init__(self) -> None:
+        for field in fields(self):
+            object.__setattr__(self, field.name, operator.index(getattr(self, field.name)))
+        id_width = self.bus.id_width
+        if not 1 <= self.contexts <= 1 << CONTEXT_BITS:
+            raise ValueError(f"contexts must be 1 to {1 << CONTEXT_BITS}, not {self.contexts}")
+        if self.id < 0 or self.id + self.contexts > 1 << id_width:
+            raise ValueError(f"id must leave room for {self.contexts} ids in {id_width} bits, not be {self.id}")
+        if self.burst not in (1, 2, 4, 8, 16, 32, 64, 128, 256):
+            raise ValueError(f"burst must be a power of two from 1 to 256, not {self.burst}")
+        if self.fifo_depth < self.burst:
+            raise ValueError(f"fifo_depth must be at least burst ({self.burst}), not {self.fifo_depth}")
+        if self.outstanding < 1:
+            raise ValueError(f"outstanding must be at least 1, not {self.outstanding}")
+
+    @property
+    def bus(self) -> AXI4Signature:
+        """The bus that the bursts go to."""
+        return AXI4Signature(addr_width=self.addr_width, id_width=self.id_width)
+
+
+class BurstMaker(wiring.Component):
+    """Write words of several streams, each to consecutive addresses.
+
+    ``begin`` sets a stream's address to the word of byte address ``data``. Words of one stream gather into a
+    burst until a multiple of ``burst`` words is reached (so no burst crosses 4 KiB), a flush comes, or a word
+    of another stream does. Then the address is sent; the data are ready by then, so a burst once offered
+    never holds up the bus.
+
+    One element a cycle; a change of stream within a burst takes a cycle more. ``i.ready`` depends
+    combinationally on ``i.payload``, not on ``i.valid``. ``b.ready`` is always high. Reset forgets everything;
+    bursts under way must be reset with it.
+
+    Parameters
+    ----------
+    parameters:
+        See :class:`BurstParameters`.
+
+    Members
+    -------
+    i:
+        Words (:func:`~rackgate.stream.aligner.aligned_layout`).
+    is_pending:
+        For each context: a burst is closed and not yet answered.
+    errors:
+        For each context: high in the cycle in which an answer reports an error.
+    aw, w, b:
+        AXI4 write channels.
+    """
+
+    i: stream.Interface
+    aw: stream.Interface
+    w: stream.Interface
+    b: stream.Interface
+
+    def __init__(self, parameters: BurstParameters):
+        self.parameters = parameters
+        bus = parameters.bus
+        self._request = data.StructLayout({"word": self.parameters.addr_width - 3, "length": 9, "context": CONTEXT_BITS})
+        super().__init__({
+            "i": In(stream.Signature(aligned_layout(8))),
+            "is_pending": Out(self.parameters.contexts),
+            "errors": Out(self.parameters.contexts),
+            "aw": bus.members["aw"],
+            "w": bus.members["w"],
+            "b": bus.members["b"],
+        })
+        # State is made here, not in elaborate, so that a proof can state invariants about it.
+        self._next = Array(Signal(self.parameters.addr_width - 3, name=f"next_{k}") for k in range(self.parameters.contexts))
+        self._open = Signal(self._request)  # the burst that gathers; none when its length is 0
+        self._bursts = Array(Signal(range(self.parameters.outstanding + 1), name=f"bursts_{k}") for k in range(self.parameters.contexts))
+        self._total = Signal(range(self.parameters.outstanding + 1))
+
+    def elaborate(self, platform):
+        m = Module()
+        m.submodules.words = words = Queue(data.StructLayout({"data": 64, "strobe": 8}), depth=self.parameters.fifo_depth)
+        m.submodules.requests = requests = Queue(self._request, depth=4)
+        m.submodules.lengths = lengths = Queue(9, depth=4)
+        take, close = Signal(), Signal()
+        self._gather(m, words, requests, lengths, take, close)
+        self._send(m, words, requests, lengths)
+        self._count(m, requests, close)
+        return m
+
+    def _gather(self, m, words, requests, lengths, take, close):
+        word, is_open = self.i.payload, Signal()
+        has_bytes, is_ours, must_part, can_close, ends = Signal(), Signal(), Signal(), Signal(), Signal()
+        place, grown = self._next[word.context], Signal(self._request)
+        m.d.comb += [
+            is_open.eq(self._open.length != 0),
+            has_bytes.eq(word.strobe != 0),
+            is_ours.eq(self._open.context == word.context),
+            must_part.eq(is_open & ~is_ours & has_bytes),
+            can_close.eq(requests.i.ready & lengths.i.ready & (self._total != self.parameters.outstanding)),
+            self.i.ready.eq(words.i.ready & can_close & ~must_part),
+            take.eq(self.i.valid & self.i.ready),
+            words.i.valid.eq(take & has_bytes),
+            words.i.payload.data.eq(word.data),
+            words.i.payload.strobe.eq(word.strobe),
+            # The burst as it will be with this word.
+            grown.eq(self._open),
+            ends.eq(place[:exact_log2(self.parameters.burst)].all() | word.flush),
+        ]
+        with m.If(has_bytes):
+            m.d.comb += grown.length.eq(self._open.length + 1)
+            with m.If(~is_open):
+                m.d.comb += [grown.word.eq(place), grown.context.eq(word.context)]
+
+        with m.If(self.i.valid & must_part):
+            m.d.comb += close.eq(can_close)
+        with m.Elif(take & has_bytes):
+            m.d.comb += close.eq(ends)
+            m.d.sync += self._open.eq(grown)
+            m.d.sync += place.eq(place + word.strobe[-1])
+        with m.Elif(take & (word.flush | word.begin)):
+            m.d.comb += close.eq(is_open & is_ours)
+            with m.If(word.begin):
+                m.d.sync += place.eq(word.data >> 3)
+        with m.If(close):
+            m.d.sync += self._open.length.eq(0)
+        m.d.comb += [
+            requests.i.valid.eq(close),
+            requests.i.payload.eq(Mux(must_part, self._open, grown)),
+            lengths.i.valid.eq(close),
+            lengths.i.payload.eq(requests.i.payload.length),
+        ]
+
+    def _send(self, m, words, requests, lengths):
+        """Address and data leave independently, as AXI4 demands (IHI 0022 A3.3.1)."""
+        request, beat = requests.o.payload, Signal(9, init=1)
+        m.d.comb += [
+            self.aw.valid.eq(requests.o.valid),
+            requests.o.ready.eq(self.aw.ready),
+            self.aw.payload.addr.eq(request.word << 3),
+            self.aw.payload.id.eq(self.parameters.id + request.context),
+            self.aw.payload.len.eq(request.length - 1),
+            self.aw.payload.size.eq(3),
+            self.aw.payload.burst.eq(Burst.INCR),
+            self.w.valid.eq(words.o.valid & lengths.o.valid),
+            words.o.ready.eq(self.w.ready & lengths.o.valid),
+            self.w.payload.data.eq(words.o.payload.data),
+            self.w.payload.strb.eq(words.o.payload.strobe),
+            self.w.payload.last.eq(beat == lengths.o.payload),
+        ]
+        with m.If(self.w.valid & self.w.ready):
+            m.d.comb += lengths.o.ready.eq(self.w.payload.last)
+            m.d.sync += beat.eq(Mux(self.w.payload.last, 1, beat + 1))
+
+    def _count(self, m, requests, close):
+        answer = self.b.payload
+        is_error = (answer.resp == Response.SLVERR) | (answer.resp == Response.DECERR)
+        m.d.comb += self.b.ready.eq(1)
+        m.d.sync += self._total.eq(self._total + close - self.b.valid)
+        for k, bursts in enumerate(self._bursts):
+            is_answered = self.b.valid & (answer.id == self.parameters.id + k)
+            m.d.sync += bursts.eq(bursts + (close & (requests.i.payload.context == k)) - is_answered)
+            m.d.comb += [
+                self.is_pending[k].eq(bursts != 0),
+                self.errors[k].eq(is_answered & is_error),
+            ]
+            m.d.sync += Assert(~is_answered | (bursts != 0), "an answer came to a write that was not sent")
