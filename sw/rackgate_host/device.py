@@ -12,7 +12,7 @@ import numpy as np
 from rackgate.csr.map import MAGIC, Access
 
 from .devices import DEVICES, DeviceType
-from .errors import DeviceMismatch, DeviceTimeout, RackgateError, Unavailable, UsageError
+from .errors import DeviceMismatch, DeviceTimeout, Unavailable, UsageError
 from .memory import ALIGNMENT, Allocator, Buffer
 from .registers import RegisterFile
 from .transport import Transport
@@ -51,7 +51,8 @@ class _Deadline:
         passed, seconds = self.device.cycles - self.start_cycle, time.monotonic() - self.start
         left = most if self.cycles is None else min(most, self.cycles - passed)
         if left < 1 or self.timeout is not None and seconds >= self.timeout:
-            raise DeviceTimeout(f"{self.device.url}: no {what} after {passed} cycles ({seconds:.3g} s)\n{self.device.state()}")
+            raise DeviceTimeout(f"{self.device.url}: no {what} after {passed} cycles ({seconds:.3g} s)\n"
+                                f"{self.device.state()}")
         return left
 
 
@@ -104,19 +105,23 @@ class Device:
         def letters(code: int) -> str:
             return repr(code.to_bytes(4, "little").decode("ascii", "replace"))
 
-        if identity["MAGIC"] != MAGIC:
-            raise DeviceMismatch(f"{self.url}: no Rackgate device answers (register 0 reads {identity['MAGIC']:#010x}, not {MAGIC:#010x}): "
-                                 "check the URL, and that the board is programmed")
-        if identity["DEVICE"] != self.map["DEVICE"].reset:
-            raise DeviceMismatch(f"{self.url}: this is device {letters(identity['DEVICE'])}, the driver is for "
-                                 f"{letters(self.map['DEVICE'].reset)}: open it under its own name, or program the board with {self.name}")
+        magic, code, map_hash = identity["MAGIC"], identity["DEVICE"], identity["MAP_HASH"]
+        if magic != MAGIC:
+            raise DeviceMismatch(f"{self.url}: no Rackgate device answers (register 0 reads {magic:#010x}, not "
+                                 f"{MAGIC:#010x}): check the URL, and that the board is programmed")
+        if code != self.map["DEVICE"].reset:
+            raise DeviceMismatch(f"{self.url}: this is device {letters(code)}, the driver is for "
+                                 f"{letters(self.map['DEVICE'].reset)}: open it under its own name, or program the "
+                                 f"board with {self.name}")
         major, wanted = identity["VERSION"] >> 16, self.map.version[0]
         if major != wanted:
             remedy = "update the host package" if major > wanted else "rebuild the gateware"
-            raise DeviceMismatch(f"{self.url}: the device has register map version {major}, the driver version {wanted}: {remedy}")
-        if identity["MAP_HASH"] != self.map["MAP_HASH"].reset:
-            raise DeviceMismatch(f"{self.url}: the device's register map ({identity['MAP_HASH']:#010x}) is not the driver's "
-                                 f"({self.map['MAP_HASH'].reset:#010x}): build gateware and host package from the same version")
+            raise DeviceMismatch(f"{self.url}: the device has register map version {major}, the driver version "
+                                 f"{wanted}: {remedy}")
+        if map_hash != self.map["MAP_HASH"].reset:
+            raise DeviceMismatch(f"{self.url}: the device's register map ({map_hash:#010x}) is not the driver's "
+                                 f"({self.map['MAP_HASH'].reset:#010x}): build gateware and host package from the "
+                                 "same version")
 
     @property
     def cycles(self) -> int:
@@ -140,7 +145,8 @@ class Device:
         """Write the register at byte ``offset``. Prefer :attr:`regs`."""
         self._usable()
         if not 0 <= value < 1 << 32:
-            raise ValueError(f"register {self._names.get(offset, hex(offset))} must be written with 0 to 2**32 - 1, not {value}")
+            name = self._names.get(offset, hex(offset))
+            raise ValueError(f"register {name} must be written with 0 to 2**32 - 1, not {value}")
         self.transport.write_register(offset, value)
         if self._recorder:
             self._recorder.register_write(offset, value)
@@ -193,8 +199,8 @@ class Device:
             self._recorder.pop(stream, packet)
         return packet
 
-    def wait(self, event: Callable[["Device"], bool] | None = None, *, timeout: float | None = None, cycles: int | None = None,
-             what: str = "", progress: Callable[["Device"], None] | None = None) -> None:
+    def wait(self, event: Callable[["Device"], bool] | None = None, *, timeout: float | None = None,
+             cycles: int | None = None, what: str = "", progress: Callable[["Device"], None] | None = None) -> None:
         """Let device time pass until the interrupt is high, or until ``event(device)`` is true.
 
         ``timeout`` is in seconds of the host, ``cycles`` in device cycles; whichever is over first raises
@@ -217,8 +223,9 @@ class Device:
                 self._pass(deadline, what or "event", interval, False, progress)
                 interval = min(2 * interval, 4096)
 
-    def wait_nonzero(self, address: int, *, acknowledge: str, timeout: float | None = None, cycles: int | None = None, what: str = "",
-                     on_interrupt: Callable[[int], None] | None = None, progress: Callable[["Device"], None] | None = None) -> None:
+    def wait_nonzero(self, address: int, *, acknowledge: str, timeout: float | None = None, cycles: int | None = None,
+                     what: str = "", on_interrupt: Callable[[int], None] | None = None,
+                     progress: Callable[["Device"], None] | None = None) -> None:
         """Let device time pass until the byte of device memory at ``address`` is not zero.
 
         Looks after each interrupt: reads the W1C register ``acknowledge``, writes the causes back and gives them to
@@ -260,11 +267,11 @@ class Device:
             self.transport.run(left, until_interrupt=False)
 
     def state(self) -> str:
-        """The registers as text, or why they cannot be read."""
+        """The registers and what is known of the ports as text, for messages: never raises."""
         try:
-            return self.regs.dump()
-        except RackgateError as error:
-            return f"(registers cannot be read: {error})"
+            return "\n".join(part for part in (self.regs.dump(), self.transport.state()) if part)
+        except Exception as error:  # what is being told already went wrong; this must not take its place
+            return f"(the device's state cannot be read: {error})"
 
     @contextlib.contextmanager
     def unrecorded(self) -> Iterator[None]:
@@ -325,9 +332,11 @@ def open_device(url: str, **options: Any) -> Device:
     """
     parsed = DeviceURL.parse(url)
     if parsed.scheme in _BOARD_SCHEMES:
-        raise Unavailable(f"{parsed.scheme}: devices come with the boards, which this version has not: use sim:{'|sim:'.join(DEVICES)}")
+        raise Unavailable(f"{parsed.scheme}: devices come with the boards, which this version has not: use "
+                          + " or ".join(f"sim:{name}" for name in DEVICES))
     if parsed.scheme not in _SCHEMES:
-        raise UsageError(f"unknown scheme {parsed.scheme!r} in {url!r}: there are {', '.join(f'{s}:' for s in _SCHEMES + _BOARD_SCHEMES)}")
+        known = ", ".join(f"{scheme}:" for scheme in _SCHEMES + _BOARD_SCHEMES)
+        raise UsageError(f"unknown scheme {parsed.scheme!r} in {url!r}: there are {known}")
     kind = DEVICES.get(parsed.name)
     if kind is None:
         raise UsageError(f"unknown device {parsed.name!r} in {url!r}: there are {', '.join(DEVICES)}")

@@ -26,6 +26,6 @@ class DeviceType:
 DEVICES = {
     "inflate": DeviceType(
         "inflate", inflate.REGISTERS, ("contexts", "window", "lanes"),
-        frozenset({"BUILD_LO", "BUILD_HI", "PARAM_LANES", "RING_HEAD", "COMPLETED", "IRQ_STATUS", "CYCLES_LO", "CYCLES_HI",
-                   "BUSY_CYCLES", "BYTES_IN", "BYTES_OUT"})),
+        frozenset({"BUILD_LO", "BUILD_HI", "PARAM_LANES", "RING_HEAD", "COMPLETED", "IRQ_STATUS", "CYCLES_LO",
+                   "CYCLES_HI", "BUSY_CYCLES", "BYTES_IN", "BYTES_OUT"})),
 }

@@ -71,8 +71,9 @@ class Allocator:
                 self._holes[at:at + 1] = [hole for hole in rest if hole[1]]
                 self._taken[address] = size
                 return address
-        raise OutOfDeviceMemory(f"{size} bytes of device memory were asked for: {self.free_bytes} of {self.size} are left, the "
-                                f"largest piece has {self.largest_hole}; free a buffer, or open the device with memory=<bytes>")
+        raise OutOfDeviceMemory(
+            f"{size} bytes of device memory were asked for: {self.free_bytes} of {self.size} are left, the largest "
+            f"piece has {self.largest_hole}; free a buffer, or open the device with memory=<bytes>")
 
     def free(self, address: int) -> None:
         """Give back what :meth:`allocate` returned. Raises :class:`BadBuffer` for any other address."""
@@ -124,6 +125,9 @@ class Buffer(np.ndarray):
 
     _allocation: _Allocation | None
 
+    if TYPE_CHECKING:
+        def __getitem__(self, key: Any) -> Any: ...
+
     @classmethod
     def _make(cls, device: "Device", address: int, shape: tuple[int, ...], dtype: np.dtype) -> "Buffer":
         size = int(np.prod(shape, dtype=np.int64)) * dtype.itemsize
@@ -132,8 +136,8 @@ class Buffer(np.ndarray):
             raw = memoryview(bytearray(size))
         else:
             start = address - device.transport.memory_base
-            # Through a memoryview, so that NumPy cannot shorten the chain of bases past the Buffer, which keeps it alive.
-            raw = memoryview(memory)[start:start + size]
+            # A memoryview as base: NumPy would shorten a chain of arrays past the Buffer, which must stay alive.
+            raw = memory.data[start:start + size]
         buffer = super().__new__(cls, shape, dtype, raw)
         buffer._allocation = _Allocation(device, address, max(size, 1), buffer.__array_interface__["data"][0])
         return buffer
@@ -150,7 +154,8 @@ class Buffer(np.ndarray):
         allocation = self._allocation
         offset = -1 if allocation is None else self.__array_interface__["data"][0] - allocation.pointer
         if allocation is None or not 0 <= offset <= allocation.size or offset + self.nbytes > allocation.size:
-            raise BadBuffer("this array is a copy in host memory: only buffers from Device.allocate and their views have a device address")
+            raise BadBuffer("this array is a copy in host memory: only buffers from Device.allocate and their views "
+                            "have a device address")
         if not allocation.alive:
             raise BadBuffer(f"the buffer at {allocation.address:#x} is used after it was freed")
         return allocation
@@ -168,7 +173,7 @@ class Buffer(np.ndarray):
 
     def _bytes(self) -> np.ndarray:
         if not self.flags.c_contiguous:
-            raise BadBuffer("only C-contiguous buffers can be synchronised: synchronise the whole buffer, or rows of it")
+            raise BadBuffer("only C-contiguous buffers can be synchronised: take the whole buffer, or rows of it")
         return self.view(np.ndarray).reshape(-1).view(np.uint8)
 
     def sync_to_device(self) -> None:

@@ -70,7 +70,8 @@ class RegisterView:
 
     def _place(self, bits: Field, content: int) -> int:
         if not 0 <= content < 1 << bits.width:
-            raise ValueError(f"field {self.register.name}.{bits.name} must be 0 to {(1 << bits.width) - 1}, not {content}")
+            most = (1 << bits.width) - 1
+            raise ValueError(f"field {self.register.name}.{bits.name} must be 0 to {most}, not {content}")
         return content << bits.lsb
 
     def __getattr__(self, name: str) -> int:

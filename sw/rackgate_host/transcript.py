@@ -49,7 +49,8 @@ class Divergence(TranscriptError):
         Cycle of the device that was replayed on, or of the second transcript.
     """
 
-    def __init__(self, transaction: int, expected: dict[str, Any] | None, actual: dict[str, Any] | None, cycle: int | None):
+    def __init__(self, transaction: int, expected: dict[str, Any] | None, actual: dict[str, Any] | None,
+                 cycle: int | None):
         self.transaction = transaction
         self.expected = expected
         self.actual = actual
@@ -171,7 +172,10 @@ def _essence(transaction: dict[str, Any]) -> dict[str, Any]:
 
 
 def compare(expected: str | Path, actual: str | Path) -> int:
-    """Compare two transcripts and return the number of transactions. Raises :class:`Divergence` at the first that differs."""
+    """Compare two transcripts and return the number of transactions.
+
+    Raises :class:`Divergence` at the first that differs.
+    """
     (_, left), (_, right) = _load(expected), _load(actual)
     for number, (one, other) in enumerate(zip(left, right, strict=False), 1):
         if _essence(one) != _essence(other):
@@ -196,7 +200,8 @@ def replay(path: str | Path, device: Device) -> int:
         try:
             actual = _redo(device, transaction)
         except TimeoutError:
-            raise Divergence(number, transaction, {"k": transaction["k"], "timeout": "it never came"}, device.cycles) from None
+            never = {"k": transaction["k"], "timeout": "it never came"}
+            raise Divergence(number, transaction, never, device.cycles) from None
         if _essence(actual) != _essence(transaction):
             raise Divergence(number, transaction, actual, device.cycles)
     return len(transactions)

@@ -7,7 +7,7 @@ from urllib.parse import parse_qsl
 
 from .errors import UsageError
 
-__all__ = ["DeviceURL", "number", "take"]
+__all__ = ["DeviceURL", "flag", "fraction", "number"]
 
 _SUFFIXES = {"K": 1 << 10, "M": 1 << 20, "G": 1 << 30}
 
@@ -67,6 +67,19 @@ def number(option: str, value: object) -> int:
         raise UsageError(f"option {option} must be an integer (K, M, G allowed), not {value!r}") from None
 
 
-def take(options: dict[str, object], names: tuple[str, ...]) -> dict[str, int]:
-    """Remove the integer options ``names`` from ``options`` and return those that were there."""
-    return {name: number(name, options.pop(name)) for name in names if name in options}
+def fraction(option: str, value: object) -> float:
+    """``value`` as a number that need not be whole."""
+    try:
+        return float(str(value))
+    except ValueError:
+        raise UsageError(f"option {option} must be a number, not {value!r}") from None
+
+
+def flag(option: str, value: object) -> bool:
+    """``value`` as yes (1, true, yes, on, nothing at all) or no (0, false, no, off)."""
+    text = str(value).lower()
+    if text in ("", "1", "true", "yes", "on"):
+        return True
+    if text in ("0", "false", "no", "off"):
+        return False
+    raise UsageError(f"option {option} must be 0 or 1, not {value!r}")

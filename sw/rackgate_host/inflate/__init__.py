@@ -23,8 +23,9 @@ from .objects import (
 )
 from .reader import GzipReader, open
 
-__all__ = ["DEF_BUF_SIZE", "MAX_WBITS", "Decompress", "GzipReader", "Handle", "InflateDriver", "InflateError", "InvalidInput", "Job",
-           "decompress", "decompressobj", "default_device", "error", "open", "set_default_device"]
+__all__ = ["DEF_BUF_SIZE", "MAX_WBITS", "Decompress", "GzipReader", "Handle", "InflateDriver", "InflateError",
+           "InvalidInput", "Job", "decompress", "decompressobj", "default_device", "error", "open",
+           "set_default_device"]
 
 #: zlib's name for it.
 error = InflateError

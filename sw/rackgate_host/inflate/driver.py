@@ -40,9 +40,9 @@ _FAULT = 2
 class Job:
     """What to do, with buffers in device memory.
 
-    ``source`` and ``destination`` are one-dimensional buffers of bytes, or ``None`` for none. ``context`` ``None`` takes
-    the next one that no stream holds; a job that resumes another must name that one's context. Flag.INTERRUPT is
-    always added. See :class:`rackgate.inflate.abi.Descriptor` for the rest.
+    ``source`` and ``destination`` are one-dimensional buffers of bytes, or ``None`` for none. ``context`` ``None``
+    takes the next one that no stream holds; a job that resumes another must name that one's context.
+    Flag.INTERRUPT is always added. See :class:`rackgate.inflate.abi.Descriptor` for the rest.
     """
 
     source: Buffer | None
@@ -57,9 +57,15 @@ class Job:
         for name in ("source", "destination"):
             buffer = getattr(self, name)
             if buffer is not None and (buffer.dtype != np.uint8 or buffer.ndim != 1 or not buffer.flags.c_contiguous):
-                raise TypeError(f"{name} must be a one-dimensional contiguous buffer of uint8, not {buffer.dtype} of shape {buffer.shape}")
+                raise TypeError(f"{name} must be a one-dimensional contiguous buffer of uint8, not {buffer.dtype} of "
+                                f"shape {buffer.shape}")
         if self.context is None and self.flags & Flag.RESUME:
             raise ValueError("context must be given with Flag.RESUME")
+
+
+def _range(buffer: Buffer | None) -> tuple[int, int]:
+    """Address and size for a descriptor."""
+    return (0, 0) if buffer is None else (buffer.device_address, buffer.nbytes)
 
 
 class Handle:
@@ -90,6 +96,7 @@ class Holder(Protocol):
     @property
     def pinned(self) -> bool:
         """Whether the stream cannot do without its context."""
+        ...
 
     def evict(self) -> None:
         """The context is taken away: its next job starts anew."""
@@ -145,7 +152,7 @@ class InflateDriver:
         return device.driver if isinstance(device.driver, cls) else cls(device)
 
     def reset(self) -> None:
-        """Restart the device and its ring. Jobs on their way are lost; streams go on, each after doing its input again."""
+        """Restart the device and its ring. Jobs on their way are lost; streams go on, doing their input again."""
         for context in range(self.contexts):
             self._evict(context)
         for handle in self._outstanding.values():
@@ -196,11 +203,9 @@ class InflateDriver:
         record.sync_to_device()
         if job.source is not None:
             job.source.sync_to_device()
-        source, destination = job.source, job.destination
         descriptor = Descriptor(
-            0 if source is None else source.device_address, 0 if source is None else source.nbytes,
-            0 if destination is None else destination.device_address, 0 if destination is None else destination.nbytes,
-            record.device_address, job.opcode, job.format, job.flags | Flag.INTERRUPT, context, handle.tag, job.start_bit)
+            *_range(job.source), *_range(job.destination), record.device_address, job.opcode, job.format,
+            job.flags | Flag.INTERRUPT, context, handle.tag, job.start_bit)
         entry = self._ring[self._tail % self.ring_size]
         entry[:] = np.frombuffer(descriptor.pack(), np.uint8)
         entry.sync_to_device()
@@ -214,8 +219,8 @@ class InflateDriver:
     def wait(self, handle: Handle, timeout: float | None = None, cycles: int | None = None) -> Completion:
         """Wait until the job is done and return its completion record, checked for tag, status and sizes.
 
-        ``timeout`` in seconds of the host, ``cycles`` of the device. Without both the limit follows from the sizes, far
-        above what a working device needs.
+        ``timeout`` in seconds of the host, ``cycles`` of the device. Without both the limit follows from the sizes,
+        far above what a working device needs.
 
         Raises
         ------
@@ -229,10 +234,11 @@ class InflateDriver:
         if handle.completion is None:
             job, record = handle.job, self._records[handle._slot]
             if timeout is None and cycles is None:
-                cycles = 2_000_000 + 200 * sum(part.nbytes for part in (job.source, job.destination) if part is not None)
+                cycles = 2_000_000 + 200 * (_range(job.source)[1] + _range(job.destination)[1])
             self.device.wait_nonzero(
                 record.device_address + _STATUS_OFFSET, acknowledge="IRQ_STATUS", timeout=timeout, cycles=cycles,
-                what=f"completion of job {handle.tag} in context {handle.context}", on_interrupt=self._on_interrupt, progress=self.progress)
+                what=f"completion of job {handle.tag} in context {handle.context}", on_interrupt=self._on_interrupt,
+                progress=self.progress)
             self._finish(handle)
         assert handle.completion is not None
         return handle.completion
@@ -251,8 +257,8 @@ class InflateDriver:
         if causes & _FAULT:
             registers = self.device.regs
             address = registers.FAULT_ADDR_HI.value << 32 | registers.FAULT_ADDR_LO.value
-            raise DeviceFault(f"{self.device.url}: the device could not access {address:#x}, where it reads descriptors or "
-                              f"writes results\n{self.device.state()}")
+            raise DeviceFault(f"{self.device.url}: the device could not access {address:#x}, where it reads "
+                              f"descriptors or writes results\n{self.device.state()}")
 
     def _finish(self, handle: Handle) -> None:
         record, job = self._records[handle._slot], handle.job
@@ -260,18 +266,18 @@ class InflateDriver:
         completion = Completion.unpack(record.tobytes())
         del self._outstanding[handle.tag]
         self._free_slots.append(handle._slot)
-        room = 0 if job.destination is None else job.destination.nbytes
-        size = 0 if job.source is None else job.source.nbytes
+        size, room = _range(job.source)[1], _range(job.destination)[1]
         known = completion.status in set(Status) and completion.error in set(ErrorCode)
         if completion.tag != handle.tag or not known or completion.produced > room or completion.consumed > size:
-            raise DeviceFault(f"{self.device.url}: the completion record of job {handle.tag} makes no sense: {completion}")
+            raise DeviceFault(f"{self.device.url}: the completion record of job {handle.tag} makes no sense: "
+                              f"{completion}")
         if job.destination is not None and completion.produced:
             job.destination[:completion.produced].sync_from_device()
             if self.verify and completion.total == completion.produced:
                 crc = zlib.crc32(job.destination[:completion.produced])
                 if crc != completion.crc32:
-                    raise DeviceFault(f"{self.device.url}: job {handle.tag} has CRC-32 {crc:#010x} in memory, {completion.crc32:#010x} "
-                                      "in its completion record")
+                    raise DeviceFault(f"{self.device.url}: job {handle.tag} has CRC-32 {crc:#010x} in memory, "
+                                      f"{completion.crc32:#010x} in its completion record")
         handle.completion = completion
 
     @property
@@ -280,7 +286,9 @@ class InflateDriver:
         return len(self._outstanding)
 
     def free_context(self) -> int:
-        """A context for a job that keeps nothing: the next that no stream holds, else the least recently used is evicted."""
+        """A context for a job that keeps nothing: the next that no stream holds; failing that, the least recently
+        used stream is evicted. Raises :class:`~rackgate_host.errors.Unavailable` when no stream can be.
+        """
         for step in range(self.contexts):
             context = (self._next_context + step) % self.contexts
             if self._holder(context) is None:
@@ -291,7 +299,8 @@ class InflateDriver:
             if holder is not None and not holder.pinned:
                 self._evict(context)
                 return context
-        raise Unavailable(f"{self.device.url}: all {self.contexts} contexts are held by long streams: finish one, or open the device with more")
+        raise Unavailable(f"{self.device.url}: all {self.contexts} contexts are held by long streams: finish one, or "
+                          "open the device with more contexts")
 
     def hold(self, holder: Holder) -> int:
         """Give ``holder`` a context until :meth:`release`, or until it is evicted."""

@@ -69,8 +69,8 @@ class InflateError(RackgateError, zlib.error):
         The text without the number and the place.
     """
 
-    def __init__(self, number: int, reason: str, *, doing: str = "while decompressing data", status: Status | None = None,
-                 error: ErrorCode | None = None, position: int | None = None):
+    def __init__(self, number: int, reason: str, *, doing: str = "while decompressing data",
+                 status: Status | None = None, error: ErrorCode | None = None, position: int | None = None):
         text = f"Error {number} {doing}" + (f": {reason}" if reason else "")
         name = f"{error.name} " if error else ""
         if position is not None:
@@ -85,7 +85,8 @@ class InflateError(RackgateError, zlib.error):
     def of(cls, error: ErrorCode, position: int) -> "InflateError":
         """The error for an ANALYTICS_ERROR with ``error`` at bit ``position`` of the stream."""
         reason = ZLIB_TEXT[error]
-        return cls(-5 if reason == _TRUNCATED else -3, reason, status=Status.ANALYTICS_ERROR, error=error, position=position)
+        number = -5 if reason == _TRUNCATED else -3
+        return cls(number, reason, status=Status.ANALYTICS_ERROR, error=error, position=position)
 
     @classmethod
     def truncated(cls, position: int | None) -> "InflateError":

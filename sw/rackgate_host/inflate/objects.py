@@ -8,7 +8,6 @@ from collections.abc import Iterator
 from rackgate.inflate.abi import Format, Status
 
 from ..device import Device, open_device
-from ..errors import UsageError
 from .driver import InflateDriver
 from .errors import InflateError
 from .stream import Stream

@@ -40,7 +40,8 @@ class GzipReader(io.RawIOBase):
     ``gzip.BadGzipFile``) for damaged framing and :class:`~rackgate_host.inflate.InflateError` for damaged data.
     """
 
-    def __init__(self, file: IO[bytes], *, device: Device | InflateDriver | str | None = None, close_file: bool = False):
+    def __init__(self, file: IO[bytes], *, device: Device | InflateDriver | str | None = None,
+                 close_file: bool = False):
         super().__init__()
         self._file = file
         self._driver = driver_of(device)
@@ -110,7 +111,8 @@ class GzipReader(io.RawIOBase):
             output, rest = stream.advance(self._pending, limit)
         except InflateError as error:
             if error.error in _FRAMING:
-                raise InvalidInput(-3, error.reason, status=error.status, error=error.error, position=error.position) from None
+                raise InvalidInput(-3, error.reason, status=error.status, error=error.error,
+                                   position=error.position) from None
             raise
         self._pending = self._pending[len(self._pending) - rest:]
         if stream.ended:
@@ -147,8 +149,9 @@ class GzipReader(io.RawIOBase):
         super().close()
 
 
-def open(filename: str | os.PathLike[str] | IO[bytes], mode: str = "rb", *, encoding: str | None = None, errors: str | None = None,
-         newline: str | None = None, device: Device | InflateDriver | str | None = None) -> io.BufferedReader | io.TextIOWrapper:
+def open(filename: str | os.PathLike[str] | IO[bytes], mode: str = "rb", *, encoding: str | None = None,
+         errors: str | None = None, newline: str | None = None,
+         device: Device | InflateDriver | str | None = None) -> io.BufferedIOBase | io.TextIOBase:
     """Open a gzip file for reading through a device: :func:`gzip.open` for the modes ``r``, ``rb`` and ``rt``.
 
     ``filename`` is a path or an open binary file (which stays open when the result is closed). Raises ``ValueError``

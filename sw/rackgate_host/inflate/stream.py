@@ -52,7 +52,8 @@ class Stream:
         Bytes handed out.
     """
 
-    def __init__(self, driver: InflateDriver, format: Format, dictionary: bytes | None = None, timeout: float | None = None):
+    def __init__(self, driver: InflateDriver, format: Format, dictionary: bytes | None = None,
+                 timeout: float | None = None):
         self.driver = driver
         self.format = format
         self.dictionary = dictionary
@@ -180,7 +181,8 @@ class Stream:
         destination = driver.scratch("destination", DESTINATION_ROOM)[:room] if room else None
         flags = Flag.LAST if last and not self._more else Flag(0)
         flags |= Flag.RESUME if self._begun else Flag(0)
-        handle, = driver.submit(Job(source, destination, self.format, flags, start_bit=self.position & 7, context=self._context))
+        handle, = driver.submit(Job(source, destination, self.format, flags, start_bit=self.position & 7,
+                                    context=self._context))
         completion = handle.wait(self.timeout)
         self._begun = True
         self.busy_cycles += completion.finished - completion.started
@@ -202,13 +204,15 @@ class Stream:
         if self.dictionary is None:
             raise InflateError(2, "", status=Status.NEED_DICTIONARY, position=self.position)
         if wanted is not None and zlib.adler32(self.dictionary) != wanted:
-            raise InflateError(-3, "invalid input data", doing="while setting zdict", status=Status.NEED_DICTIONARY, position=self.position)
+            raise InflateError(-3, "invalid input data", doing="while setting zdict", status=Status.NEED_DICTIONARY,
+                               position=self.position)
         # Only what fits the window can be referred to.
         source = _filled(self.driver, memoryview(self.dictionary)[-self.driver.window:])
         handle, = self.driver.submit(Job(source, opcode=Opcode.LOAD, flags=Flag(0), context=self._context))
         completion = handle.wait(self.timeout)
         if completion.status != Status.SUCCESS:
-            raise DeviceFault(f"{self.driver.device.url}: loading a dictionary ended with {Status(completion.status).name}")
+            raise DeviceFault(f"{self.driver.device.url}: loading a dictionary ended with "
+                              f"{Status(completion.status).name}")
         self._begun = True
 
     def _forget(self) -> None:

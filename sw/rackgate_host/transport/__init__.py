@@ -1,13 +1,17 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Ways to reach a device. One class a world; :class:`Transport` is what a :class:`~rackgate_host.device.Device` needs."""
+"""Ways to reach a device, one class a world: :class:`Transport` is what all of them do."""
 
-from typing import Protocol
+from collections.abc import Callable, Mapping
+from typing import Any, Protocol
 
 import numpy as np
 
-__all__ = ["DEFAULT_MEMORY", "MEMORY_BASE", "Transport"]
+from ..errors import UsageError
+from ..url import number
 
-#: First address of device memory. The same everywhere, so that transcripts agree; not 0, so that a null pointer is caught.
+__all__ = ["DEFAULT_MEMORY", "MEMORY_BASE", "SharedMemory", "Transport", "convert", "parameters"]
+
+#: First address of device memory. The same everywhere, so that transcripts agree; not 0, so that null pointers fail.
 MEMORY_BASE = 0x1000_0000
 
 #: Bytes of device memory unless the URL says ``memory=``. The operating system gives pages only as they are touched.
@@ -28,31 +32,74 @@ class Transport(Protocol):
     @property
     def cycle(self) -> int:
         """Device clock cycles since the transport was opened."""
+        ...
 
     @property
     def irq(self) -> bool:
         """Level of the interrupt."""
+        ...
 
     def read_register(self, offset: int) -> int:
         """The 32-bit register at byte ``offset``."""
+        ...
 
     def write_register(self, offset: int, value: int) -> None:
         """Write 32 bits to the register at byte ``offset``."""
+        ...
 
     def read_memory(self, address: int, size: int) -> bytes:
         """``size`` bytes of device memory."""
+        ...
 
     def write_memory(self, address: int, content: bytes) -> None:
         """Store ``content`` in device memory."""
+        ...
 
     def run(self, cycles: int, until_interrupt: bool = True) -> None:
-        """Let at most ``cycles`` clock cycles pass; with ``until_interrupt`` return as soon as the interrupt is high."""
+        """Let at most ``cycles`` clock cycles pass, with ``until_interrupt`` none once the interrupt is high."""
+        ...
 
     def push(self, stream: str, packet: bytes) -> None:
         """Queue a packet into a stream of the device."""
+        ...
 
     def pop(self, stream: str) -> bytes | None:
         """The next packet from a stream of the device, or ``None`` when there is none yet."""
+        ...
+
+    def state(self) -> str:
+        """What the world knows of the device's ports, for messages; may be empty."""
+        ...
 
     def close(self) -> None:
         """Let go of the device."""
+        ...
+
+
+class SharedMemory:
+    """Device memory that host and device share: one array of bytes, which is zero at first."""
+
+    def __init__(self, size: int):
+        if size < 1 << 16 or size % 4096:
+            raise UsageError(f"option memory must be at least 64K and a multiple of 4096, not {size}")
+        self.array = np.zeros(size, np.uint8)
+
+    def part(self, address: int, size: int) -> np.ndarray:
+        """The ``size`` bytes at ``address``."""
+        start = address - MEMORY_BASE
+        if start < 0 or start + size > self.array.size:
+            raise UsageError(f"there is no device memory at {address:#x} to {address + size:#x}")
+        return self.array[start:start + size]
+
+
+def convert(world: str, options: Mapping[str, Any], kinds: Mapping[str, Callable[[str, Any], Any]]) -> dict[str, Any]:
+    """``options`` with each value converted as ``kinds`` says. Raises UsageError for one that ``world`` has not."""
+    for name in options:
+        if name not in kinds:
+            raise UsageError(f"unknown option {name!r} of {world}: there are {', '.join(kinds)}")
+    return {name: kinds[name](name, value) for name, value in options.items()}
+
+
+def parameters(names: tuple[str, ...]) -> dict[str, Callable[[str, Any], Any]]:
+    """Kinds of the options that every simulated device takes."""
+    return {**dict.fromkeys(names, number), "memory": number}

@@ -7,8 +7,7 @@ import numpy as np
 
 from ..devices import DeviceType
 from ..errors import RegisterError, Unavailable, UsageError
-from ..url import number, take
-from . import DEFAULT_MEMORY, MEMORY_BASE
+from . import DEFAULT_MEMORY, MEMORY_BASE, SharedMemory, convert, parameters
 
 __all__ = ["ModelTransport", "connect"]
 
@@ -19,30 +18,27 @@ def connect(kind: DeviceType, options: dict[str, Any]) -> "ModelTransport":
         from rackgate_sim.devices import model
         from rackgate_sim.inflate.model import FlatMemory
     except ModuleNotFoundError as error:
-        raise Unavailable(f"model: devices need the package rackgate_sim ({error}): install rackgate with its simulators") from None
-    size = number("memory", options.pop("memory", DEFAULT_MEMORY))
-    parameters = take(options, kind.parameters)
-    if options:
-        raise UsageError(f"unknown option {min(options)!r} of model:{kind.name}: there are {', '.join((*kind.parameters, 'memory'))}")
-    if size < 1 << 16:
-        raise UsageError(f"option memory must be at least 64K, not {size}")
-    memory = np.zeros(size, np.uint8)
+        raise Unavailable(f"model: devices need {error.name}: install rackgate with its simulators") from None
+    world = f"model:{kind.name}"
+    wanted = convert(world, options, parameters(kind.parameters))
+    memory = SharedMemory(wanted.pop("memory", DEFAULT_MEMORY))
     try:
-        device = model(kind.name, FlatMemory(memory, MEMORY_BASE), **parameters)
+        device = model(kind.name, FlatMemory(memory.array, MEMORY_BASE), **wanted)
     except ValueError as error:
-        raise UsageError(f"model:{kind.name}: {error}") from None
+        raise UsageError(f"{world}: {error}") from None
     return ModelTransport(device, memory)
 
 
 class ModelTransport:
     """Access to a register-level model, which has ``read_register``, ``write_register``, ``run`` and ``irq``."""
 
-    def __init__(self, model: Any, memory: np.ndarray):
+    def __init__(self, model: Any, memory: SharedMemory):
         self._model = model
+        self._shared = memory
         self._cycle = 0  # the model's own counter starts again when it is reset
-        self.memory: np.ndarray | None = memory
+        self.memory: np.ndarray | None = memory.array
         self.memory_base = MEMORY_BASE
-        self.memory_size = memory.size
+        self.memory_size = memory.array.size
 
     @property
     def cycle(self) -> int:
@@ -62,19 +58,13 @@ class ModelTransport:
         """Write 32 bits to the register at byte ``offset``."""
         self._model.write_register(offset, value)
 
-    def _slice(self, address: int, size: int) -> np.ndarray:
-        start = address - MEMORY_BASE
-        if start < 0 or start + size > self.memory_size or self.memory is None:
-            raise UsageError(f"there is no device memory at {address:#x} to {address + size:#x}")
-        return self.memory[start:start + size]
-
     def read_memory(self, address: int, size: int) -> bytes:
         """``size`` bytes of device memory."""
-        return self._slice(address, size).tobytes()
+        return self._shared.part(address, size).tobytes()
 
     def write_memory(self, address: int, content: bytes) -> None:
         """Store ``content`` in device memory."""
-        self._slice(address, len(content))[:] = np.frombuffer(content, np.uint8)
+        self._shared.part(address, len(content))[:] = np.frombuffer(content, np.uint8)
 
     def run(self, cycles: int, until_interrupt: bool = True) -> None:
         """Let at most ``cycles`` pass."""
@@ -87,6 +77,10 @@ class ModelTransport:
     def pop(self, stream: str) -> bytes | None:
         """Models have no streams."""
         raise RegisterError(f"the model has no stream {stream}")
+
+    def state(self) -> str:
+        """A model has no ports."""
+        return ""
 
     def close(self) -> None:
         """Nothing to let go of."""
