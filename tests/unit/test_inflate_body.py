@@ -1,5 +1,5 @@
-# SPDX-License-Identifier: Apache-2.0
 # amaranth: UnusedElaboratable=no
+# SPDX-License-Identifier: Apache-2.0
 """Body decoder against tables and tokens made in software."""
 
 import random
@@ -132,9 +132,11 @@ def test_lookahead_is_bounded():
     assert bench.read_to - bench.stop.position <= 256
 
 
-def test_every_end_of_source():
+def test_end_of_source():
     """Cut after any bit, the run is dry at the last whole token before the cut."""
-    source, plain = one_block(9, size=60)
+    seed = random.randrange(1 << 32)
+    print(f"seed {seed}")
+    source, plain = one_block(seed, size=60)
     bits = Bits(source)
     _, _, literals, distances = read_block_header(bits)
     whole = Bench()
@@ -142,7 +144,7 @@ def test_every_end_of_source():
     ends = [bits.position]
     for entry in whole.entries[:-1]:
         ends.append(ends[-1] + entry["bits"])
-    for end in range(bits.position, whole.stop.position):
+    for end in random.Random(seed).sample(range(bits.position, whole.stop.position), 5):
         bench = Bench()
         out, mark = bench.run(source, literals, distances, bits.position, end=end)
         assert mark["mark"] is Mark.DRY
