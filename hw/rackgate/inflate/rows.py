@@ -65,7 +65,7 @@ class RowAssembler(wiring.Component):
         is_end = row.operation == Operation.END
         is_complete = is_bytes & ((row.low + row.count) >= BANKS) & ~row.quiet
         m.d.comb += [
-            word.first.eq(first),
+            word.first.eq(Mux(is_start, row.low, first)),
             word.count.eq(Mux(is_complete, BANKS - first, Mux(is_end & ~row.quiet, row.low - first, 0))),
             word.context.eq(row.context),
             word.start.eq(is_start),
