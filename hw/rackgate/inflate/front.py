@@ -11,7 +11,7 @@ from rackgate.inflate.code import CodeTables, SymbolWrite
 from rackgate.inflate.entry import Entry, Job, Result, Run, Stop, Summary
 from rackgate.inflate.frame import Frame, FrameTask
 from rackgate.inflate.jobstate import JobResult, JobState, Phase
-from rackgate.inflate.runner import Runner, RunTask
+from rackgate.inflate.runner import Runner, RunTask, check_context
 
 __all__ = ["Front"]
 
@@ -65,8 +65,7 @@ class Front(wiring.Component):
     """
 
     def __init__(self, *, context: int):
-        self._runner = Runner(context=context)
-        self.context = context
+        self.context = check_context(context)
         super().__init__({
             "i_job": In(stream.Signature(Job)), "o_result": Out(stream.Signature(JobResult)), "forget": In(1),
             "window": In(32), "level": In(6), "exhausted": In(1), "read_error": In(1), "position": In(32),
@@ -84,7 +83,7 @@ class Front(wiring.Component):
         m = Module()
         m.submodules.frame = frame = Frame()
         m.submodules.block = block = BlockHeader()
-        m.submodules.runner = runner = self._runner
+        m.submodules.runner = runner = Runner(context=self.context)
         state = JobState()
         job, phase, result = state.job, state.phase, state.result
         self._connect(m, frame, block, runner, state)

@@ -8,7 +8,14 @@ from amaranth.lib.wiring import In, Out
 from rackgate.inflate.entry import Entry, Kind, Mark, Result, Run, Start, Stop, Summary
 from rackgate.inflate.stored import Stored
 
-__all__ = ["Runner", "RunTask"]
+__all__ = ["RunTask", "Runner", "check_context"]
+
+
+def check_context(context):
+    """``context``, if it is the number of one. Raises ``ValueError`` if not."""
+    if context not in range(8):
+        raise ValueError(f"context must be 0 to 7, not {context!r}")
+    return context
 
 
 class RunTask(enum.Enum, shape=2):
@@ -62,9 +69,7 @@ class Runner(wiring.Component):
     """
 
     def __init__(self, *, context: int):
-        if context not in range(8):
-            raise ValueError(f"context must be 0 to 7, not {context!r}")
-        self.context = context
+        self.context = check_context(context)
         super().__init__({
             "start": In(1), "task": In(RunTask), "final": In(1), "keep": In(1), "failed": In(1),
             "begin": In(Start), "room": In(32), "begun": Out(1),

@@ -69,10 +69,13 @@ class Stored(wiring.Component):
             enough.eq(present >= wanted),
             count.eq(Mux(enough, wanted, present)),
             self.o.p.literals.eq(count),
-            self.o.p.bytes.as_value().eq(self.window),
             self.o.p.mark.eq(self.mark),
             self.o.p.final.eq(self.final | self.whole),
         ]
+        for index in range(_BYTES):
+            # What lies beyond may still arrive while the entry waits, and a waiting payload must not change.
+            with m.If(count > index):
+                m.d.comb += self.o.p.bytes[index].eq(self.window.word_select(index, 8))
 
         def end(mark):
             m.d.sync += self.mark.eq(mark)
