@@ -6,12 +6,13 @@ drives one device.
 """
 
 from .build import Library, build
+from .cluster import Cluster, LinkInfo, LinkStatistics
 from .errors import AssertionFailure, ProtocolError, RegisterError, SimulationError, SimulationTimeout, ToolError
 from .memory import MemoryPort, MemoryStatistics
 from .simulation import Event, Simulation
 from .streams import InputStream, OutputStream, Packet
 
 __all__ = [
-    "AssertionFailure", "Event", "InputStream", "Library", "MemoryPort", "MemoryStatistics", "OutputStream", "Packet", "ProtocolError",
+    "AssertionFailure", "Cluster", "Event", "InputStream", "Library", "LinkInfo", "LinkStatistics", "MemoryPort", "MemoryStatistics", "OutputStream", "Packet", "ProtocolError",
     "RegisterError", "Simulation", "SimulationError", "SimulationTimeout", "ToolError", "build",
 ]

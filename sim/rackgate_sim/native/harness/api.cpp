@@ -61,7 +61,7 @@ uint32_t rg_response(void* h, uint32_t p) { return port<RegisterPort>(h, p).resp
 
 // ---- streams ----
 void rg_push(void* h, uint32_t p, const uint8_t* bytes, uint64_t size, int error) {
-    port<InputQueue>(h, p).queue.push_back({device(h)->cycle, {bytes, bytes + size}, error != 0});
+    port<InputQueue>(h, p).enqueue({device(h)->cycle, {bytes, bytes + size}, error != 0});
 }
 void rg_push_elements(void* h, uint32_t p, const uint8_t* bytes, uint64_t stride, uint64_t count) {
     for (uint64_t k = 0; k < count; ++k) rg_push(h, p, bytes + k * stride, stride, 0);
@@ -115,26 +115,6 @@ void rg_clear_watches(void* h, uint32_t p) { port<Memory>(h, p).watched.clear();
 void rg_statistics(void* h, uint32_t p, uint64_t* to) {
     const Memory::Statistics& s = port<Memory>(h, p).statistics;
     memcpy(to, &s, sizeof s);
-}
-
-// ---- links: made here, moved by the scheduler (cluster.cpp) ----
-void* rg_link_new(uint64_t seed, uint64_t latency, uint64_t spread, double loss, double duplicate, double reorder, double corrupt) {
-    Link* link = new Link;
-    link->seed(seed);
-    link->latency = latency;
-    link->spread = spread;
-    link->loss.set(loss);
-    link->duplicate.set(duplicate);
-    link->reorder.set(reorder);
-    link->corrupt.set(corrupt);
-    return link;
-}
-void rg_link_free(void* link) { delete static_cast<Link*>(link); }
-void rg_link_attach(void* h, uint32_t p, void* link) { port<OutputQueue>(h, p).link = static_cast<Link*>(link); }
-void rg_link_statistics(void* link, uint64_t* to) {
-    const Link& l = *static_cast<Link*>(link);
-    const uint64_t values[] = {l.sent, l.lost, l.duplicated, l.reordered, l.corrupted};
-    memcpy(to, values, sizeof values);
 }
 
 #pragma GCC visibility pop

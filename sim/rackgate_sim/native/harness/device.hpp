@@ -117,6 +117,8 @@ struct Device {
     virtual uint64_t peek(uint32_t signal) = 0;
     virtual void poke(uint32_t signal, uint64_t value) = 0;
     virtual bool irq() = 0;
+    /// Whether the device is known to be still until this cycle at least.
+    virtual bool rests_until(uint64_t cycle) const = 0;
     virtual int trace(const char* path) = 0;
     virtual int coverage(const char* path) = 0;
 

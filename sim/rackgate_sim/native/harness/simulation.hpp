@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // The clock: one Verilated model, its ports, its trace. Glue is generated from the design's signature.
 #pragma once
+#include <algorithm>
 #include <memory>
 
 #include "bits.hpp"
@@ -66,6 +67,7 @@ public:
         settle();
         return Signals::irq(*model_);
     }
+    bool rests_until(uint64_t end) const override { return resting_ && next_action(end) >= end; }
     uint64_t peek(uint32_t signal) override {
         settle();
         return static_cast<Glue&>(*this).look(*model_, signal);
@@ -177,6 +179,10 @@ private:
         if (trace_) trace_->dump(cycle * 2 + level);
 #endif
     }
+    uint64_t next_action(uint64_t end) const {
+        for (const Port* port : ports) end = std::min(end, port->next_action(cycle));
+        return end;
+    }
     void settle() {
         if (!poked_) return;
         Verilated::threadContextp(&context_);
@@ -188,11 +194,7 @@ private:
     /// the cycles out cannot be told from running them. A design with a counter that runs freely is never
     /// still; for it the comparison is made ever more rarely.
     uint64_t rest(uint64_t end) {
-        uint64_t until = end;
-        for (const Port* port : ports) {
-            const uint64_t next = port->next_action(cycle);
-            if (next < until) until = next;
-        }
+        const uint64_t until = next_action(end);
         if (until <= cycle || tracing()) return 0;
         if (!resting_) {
             const auto* state = static_cast<const uint8_t*>(Signals::state(*model_));
