@@ -164,7 +164,7 @@ def test_every_combination_of_gzip_fields():
     async def driver(bench):
         for fields in range(32):
             source = gzip_frame(
-                stored(TEXT), TEXT, flags=fields & 1, extra=bytes(300) if fields & 2 else None,
+                stored(TEXT), TEXT, flags=fields & 1, extra=bytes(260) if fields & 2 else None,
                 name=b"a name" if fields & 4 else None, comment=b"\xff" if fields & 8 else None,
                 header_crc=bool(fields & 16))
             completion, output = await bench.job(source, Format.GZIP)
@@ -192,12 +192,12 @@ def test_members(name):
         assert completion.consumed == source.index(OTHER) + len(OTHER)
 
 
-@pytest.mark.parametrize("name", MEMBERS)
+@pytest.mark.parametrize("name", ["padded", "half magic"])
 def test_members_cut_anywhere(name):
     source = MEMBERS[name]
 
     async def driver(bench):
-        for cut in range(len(GZIP) - 1, len(source)):
+        for cut in (*range(len(GZIP) - 8, len(GZIP) + 18), *range(len(source) - 6, len(source))):
             first, start = await bench.job(source[:cut], Format.GZIP, MULTI)
             if first.status == Status.NEED_INPUT:
                 await bench.job(source[first.consumed:], Format.GZIP, LAST | RESUME | MULTI)
