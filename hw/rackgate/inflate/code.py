@@ -8,8 +8,8 @@ source, first bit highest, and ``x[:L]`` the top L of them, the code's length is
 
 from amaranth.lib import data
 
-__all__ = ["LENGTHS", "MAX_LENGTH", "SYMBOL_RAM_DEPTH", "CodeTables", "SymbolWrite", "bucket", "distance_extra_bits",
-           "length_extra_bits"]
+__all__ = ["FIXED_SYMBOLS", "LENGTHS", "MAX_LENGTH", "SYMBOL_RAM_DEPTH", "CodeTables", "SymbolWrite", "bucket",
+           "distance_extra_bits", "length_extra_bits"]
 
 MAX_LENGTH = 15
 LENGTHS = range(1, MAX_LENGTH + 1)
@@ -24,7 +24,9 @@ def bucket(length: int) -> int:
     return sum(min(1 << shorter, 288) for shorter in range(1, length))
 
 
-SYMBOL_RAM_DEPTH = bucket(MAX_LENGTH + 1)
+#: First address, in the symbol RAM, of the fixed code's symbols, in code order; blocks do not overwrite them.
+FIXED_SYMBOLS = bucket(MAX_LENGTH + 1)
+SYMBOL_RAM_DEPTH = FIXED_SYMBOLS + 288
 
 
 def length_extra_bits(index: int) -> int:

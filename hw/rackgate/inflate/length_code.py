@@ -1,0 +1,176 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The code-length code: the prefix code in which a dynamic block's code lengths are written."""
+
+from amaranth.hdl import Array, Assert, Cat, Const, Module, Mux, Signal
+from amaranth.lib import data, wiring
+from amaranth.lib.memory import Memory
+from amaranth.lib.wiring import In, Out
+
+from rackgate.inflate.abi import ErrorCode
+
+__all__ = ["MAX_BITS", "ORDER", "LengthCode", "LengthSymbol"]
+
+#: Order in which the lengths of the code-length code stand in the source (RFC 1951 3.2.7).
+ORDER = (16, 17, 18, 0, 8, 7, 9, 6, 10, 5, 11, 4, 12, 3, 13, 2, 14, 1, 15)
+#: Code and extra bits of the longest symbol.
+MAX_BITS = 14
+
+_LONGEST = 7
+_LENGTHS = range(1, _LONGEST + 1)
+_REPEATS = {16: 2, 17: 3, 18: 7}  # symbols that stand for runs, and their extra bits
+
+
+class LengthSymbol(data.Struct):
+    """A symbol of the code-length code: ``run`` code lengths, namely zeros, the ``previous`` one, or ``literal``."""
+
+    literal: 4
+    run: 8
+    previous: 1
+    zero: 1
+
+
+class LengthCode(wiring.Component):
+    """Holds the code-length code as comparators and decodes a symbol a cycle.
+
+    A code's length is the smallest L whose limit the first L bits are below (see :mod:`rackgate.inflate.code`).
+    The limits are sums of powers of two, so they are added up while one pass goes over the lengths. Run symbols
+    are matched as patterns of their own, so that the bits a symbol takes are known without a table; the
+    values of the others come a cycle later from a LUT RAM that is addressed by length and rank.
+
+    ``build`` may come with the last ``load``; ``built`` comes 21 cycles later. Reset makes the code useless
+    until it is built again.
+
+    Members
+    -------
+    load, lengths:
+        Takes five lengths in the order of the source, the first in the low bits. Four loads make up the code,
+        with zeros after the last length (20 in all).
+    build, built, error:
+        Makes the code; with ``built``, ``error`` is an ``abi.ErrorCode``, zero if the code is complete.
+    window, bits:
+        Source, first bit in bit 0; bits of the symbol there, extra bits included. Combinational.
+    take, symbol:
+        Takes that symbol: ``symbol`` is it from the next cycle to the next ``take``.
+    """
+
+    load: In(1)
+    lengths: In(15)
+    build: In(1)
+    built: Out(1)
+    error: Out(8)
+    window: In(MAX_BITS)
+    bits: Out(4)
+    take: In(1)
+    symbol: Out(LengthSymbol)
+
+    def elaborate(self, platform):
+        m = Module()
+        stored = Signal(data.ArrayLayout(3, 20))
+        with m.If(self.load):
+            m.d.sync += stored.eq(Cat(stored.as_value()[15:], self.lengths))
+        in_order = [stored[ORDER.index(symbol)] for symbol in range(19)]
+        limits = {length: Signal(length + 1, name=f"limit_{length}") for length in _LENGTHS}
+        codes = {symbol: Signal(_LONGEST, name=f"code_{symbol}") for symbol in _REPEATS}  # left-aligned
+        m.submodules.values = values = Memory(shape=4, depth=80, init=[])
+        self._build(m, in_order, limits, codes, values.write_port())
+        self._decode(m, in_order, limits, codes, values.read_port(domain="comb"))
+        return m
+
+    def _build(self, m, in_order, limits, codes, write):
+        """One pass over the symbols: a register with the length, then the sums."""
+        step, running, last = Signal(range(19)), Signal(), Signal()
+        number, length, is_last = Signal(range(19)), Signal(3), Signal()
+        m.d.comb += last.eq(running & (step == 18))
+        m.d.sync += [
+            step.eq(Mux(running, step + 1, 0)),
+            number.eq(step),
+            length.eq(Mux(running, Array(in_order)[step], 0)),
+            is_last.eq(last),
+            self.built.eq(is_last),
+        ]
+        with m.If(self.build):
+            m.d.sync += [Assert(~running, "build before the last one has ended"), running.eq(1)]
+        with m.Elif(last):
+            m.d.sync += running.eq(0)
+
+        counts = {own: Signal(min(own, 4), name=f"count_{own}") for own in _LENGTHS}
+        share = Signal(_LONGEST)  # of the code space, in units of 1/128
+        top, over = Signal(8), Signal()
+        m.d.comb += [
+            share.eq(Array(0 if own == 0 else 1 << (_LONGEST - own) for own in range(8))[length]),
+            top.eq(limits[_LONGEST] + share),
+            write.addr.eq(_address(length, counts)),
+            write.data.eq(number),
+            write.en.eq((length != 0) & (number < 16)),
+        ]
+        m.d.sync += over.eq(over | (top > 128))
+        for own in _LENGTHS:
+            m.d.sync += limits[own].eq(limits[own] + share[_LONGEST - own:])
+            with m.If((length == own) & (number < 16)):
+                m.d.sync += counts[own].eq(counts[own] + 1)
+        for symbol, code in codes.items():
+            # Codes stand in the order of length, then of symbol.
+            with m.If((length < in_order[symbol]) | ((length == in_order[symbol]) & (number < symbol))):
+                m.d.sync += code.eq(code + share)
+        with m.If(self.build):
+            m.d.sync += [signal.eq(0) for signal in (*limits.values(), *codes.values(), *counts.values(), over)]
+
+        with m.If(over):  # first, as the sums may then have wrapped to anything
+            m.d.comb += self.error.eq(ErrorCode.CODE_LENGTHS_OVERSUBSCRIBED)
+        with m.Elif(limits[_LONGEST] == 0):
+            m.d.comb += self.error.eq(ErrorCode.UNDEFINED_CODE_LENGTH_CODE)
+        with m.Elif(limits[_LONGEST] != 128):
+            m.d.comb += self.error.eq(ErrorCode.CODE_LENGTHS_INCOMPLETE)
+
+    def _decode(self, m, in_order, limits, codes, read):
+        code = Cat(reversed(self.window[:_LONGEST]))  # first bit highest
+        leading = {own: code[_LONGEST - own:] for own in _LENGTHS}
+        above = [Signal(name=f"above_{own}") for own in _LENGTHS]  # the code is longer than that
+        ranks, length = {}, Signal(3)
+        for own in _LENGTHS:
+            first = Cat(Const(0, 1), limits[own - 1]) if own > 1 else Const(0, 1)
+            ranks[own] = Signal(min(own, 4), name=f"rank_{own}")
+            m.d.comb += [above[own - 1].eq(leading[own] >= limits[own]), ranks[own].eq(leading[own] - first)]
+        # Limits never fall, so ``above`` is a row of ones and then zeros.
+        m.d.comb += [
+            length[2].eq(above[2]),
+            length[1].eq((above[0] & ~above[2]) | above[4]),
+            length[0].eq(~above[0] | (above[1] & ~above[2]) | (above[3] & ~above[4]) | above[5]),
+            self.bits.eq(length),
+        ]
+        matches = {}
+        for symbol, extra in _REPEATS.items():
+            own = in_order[symbol]
+            same = [(self.window[bit] == codes[symbol][_LONGEST - 1 - bit]) | (own <= bit) for bit in range(_LONGEST)]
+            matches[symbol] = Signal(name=f"is_{symbol}")
+            m.d.comb += matches[symbol].eq((own != 0) & Cat(same).all())
+            with m.If(matches[symbol]):
+                m.d.comb += self.bits.eq(own + extra)
+
+        taken = Signal(data.StructLayout({"address": 7, "extra": 7, "16": 1, "17": 1, "18": 1}))
+        with m.If(self.take):
+            m.d.sync += [
+                taken.address.eq(_address(length, ranks)),
+                taken.extra.eq(Array(self.window[max(own, 1):][:7] for own in range(8))[length]),
+                *(taken[str(symbol)].eq(match) for symbol, match in matches.items()),
+            ]
+        is_run = taken["16"] | taken["17"] | taken["18"]
+        extra = Cat(taken.extra[:2] & is_run.replicate(2), taken.extra[2] & (taken["17"] | taken["18"]),
+                    taken.extra[3:] & taken["18"].replicate(4))
+        m.d.comb += [
+            read.addr.eq(taken.address),
+            self.symbol.literal.eq(read.data),
+            self.symbol.run.eq(extra + Cat(Const(1, 1), is_run, Const(0, 1), taken["18"])),
+            self.symbol.previous.eq(taken["16"]),
+            self.symbol.zero.eq(taken["17"] | taken["18"]),
+        ]
+
+
+def _address(length, ranks):
+    """Place of a symbol's value: 16 a length from 4 on; the shorter ones, with 14 codes at most, share 16."""
+    places = [Const(0, 7)]
+    for own in _LENGTHS:
+        bank = Const(max(own - 3, 0), 3)
+        marker = Cat(Const(int(own in (2, 3)), 1), Const(0, 3))[:4 - min(own, 4)]
+        places.append(Cat(ranks[own], marker, bank))
+    return Array(places)[length]

@@ -1,0 +1,130 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Reads the code lengths of a dynamic block (RFC 1951 3.2.7)."""
+
+from amaranth.hdl import Module, Mux, Signal
+from amaranth.lib import wiring
+from amaranth.lib.wiring import In, Out
+
+from rackgate.inflate.abi import ErrorCode
+from rackgate.inflate.length_code import MAX_BITS, LengthCode
+from rackgate.inflate.runs import CodeLength, RunExpander
+
+__all__ = ["CodeLengthReader"]
+
+
+class CodeLengthReader(wiring.Component):
+    """Reads HLIT, HDIST and HCLEN, the code-length code, and the code lengths written in it.
+
+    The lengths come in symbol order, literals first, those that are zero not at all; nothing can hold
+    them up. The first comes at least 27 cycles after ``start``. A symbol of the code-length code takes a cycle,
+    a repeated length other than zero a cycle for each repetition, and what comes before them 27 cycles. Within
+    the last 13 bits of the source a symbol takes two cycles. ``consume`` depends combinationally on ``window``,
+    ``level`` and ``exhausted``. Reset ends what is under way.
+
+    Members
+    -------
+    start, strict:
+        Begins, with ``window`` at the first bit of HLIT from the next cycle on. ``strict`` (stable until
+        ``done``): a run must not begin with the first distance length, nor lead from literals to distances.
+    window, level, exhausted, consume:
+        As of :class:`~rackgate.inflate.input.InputBuffer`. On success exactly the code lengths are consumed.
+    o:
+        The lengths; ``o.valid`` for one cycle each.
+    done:
+        All have been read, or ``error`` (an ``abi.ErrorCode``) or ``dry`` says why not; these two are
+        valid with ``done``. Comes at least one cycle after the last length.
+    """
+
+    start: In(1)
+    strict: In(1)
+    window: In(32)
+    level: In(6)
+    exhausted: In(1)
+    consume: Out(6)
+    o: Out(CodeLength)
+    done: Out(1)
+    error: Out(8)
+    dry: Out(1)
+
+    def elaborate(self, platform):
+        m = Module()
+        m.submodules.code = code = LengthCode()
+        m.submodules.runs = runs = RunExpander()
+        hlit, hdist, hclen = self.window[:5], self.window[5:10], self.window[10:14]
+        remaining, group = Signal(range(20)), Signal(range(4))
+        pending = Signal()  # a symbol is in ``code.symbol``
+        m.d.comb += [
+            code.window.eq(self.window), runs.symbol.eq(code.symbol), runs.valid.eq(pending), runs.strict.eq(self.strict),
+            runs.literals.eq(257 + hlit), runs.total.eq(258 + hlit + hdist), self.o.eq(runs.o),
+        ]
+
+        def end(**outcome):
+            m.d.sync += [getattr(self, name).eq(value) for name, value in outcome.items()]
+            m.next = "DONE"
+
+        with m.FSM():
+            with m.State("IDLE"):
+                m.d.sync += [self.error.eq(ErrorCode.NONE), self.dry.eq(0), group.eq(0)]
+                with m.If(self.start):
+                    m.next = "COUNTS"
+            with m.State("COUNTS"):
+                m.d.comb += runs.start.eq(1)
+                m.d.sync += remaining.eq(4 + hclen)
+                with m.If(self.level >= 14):
+                    m.d.comb += self.consume.eq(14)
+                    m.next = "CODE"
+                    with m.If(hlit > 286 - 257):
+                        end(error=ErrorCode.TOO_MANY_LITERAL_CODES)
+                    with m.Elif(hdist > 30 - 1):
+                        end(error=ErrorCode.TOO_MANY_DISTANCE_CODES)
+                with m.Elif(self.exhausted):
+                    end(dry=1)
+            with m.State("CODE"):
+                present = [remaining > place for place in range(5)]
+                wanted = Signal(4)
+                m.d.comb += [
+                    wanted.eq(Mux(present[4], 15, 3 * remaining[:3])),
+                    *(code.lengths[3 * k:3 * k + 3].eq(Mux(own, self.window[3 * k:], 0))
+                      for k, own in enumerate(present)),
+                ]
+                with m.If(self.level >= wanted):
+                    m.d.comb += [self.consume.eq(wanted), code.load.eq(1), code.build.eq(group == 3)]
+                    m.d.sync += [remaining.eq(Mux(present[4], remaining - 5, 0)), group.eq(group + 1)]
+                    with m.If(group == 3):
+                        m.next = "BUILD"
+                with m.Elif(self.exhausted):
+                    end(dry=1)
+            with m.State("BUILD"):
+                with m.If(code.built):
+                    m.next = "SYMBOLS"
+                    with m.If(code.error.any()):
+                        end(error=code.error)
+            with m.State("SYMBOLS"):
+                self._take(m, code, pending, ~pending | (runs.over & runs.more), end)
+                with m.If(pending & runs.fault.any()):
+                    m.d.sync += pending.eq(0)
+                    end(error=runs.fault)
+                with m.Elif(pending & runs.over & ~runs.more):
+                    m.d.sync += pending.eq(0)
+                    m.next = "DONE"
+            with m.State("DONE"):
+                m.d.comb += self.done.eq(1)
+                m.next = "IDLE"
+        return m
+
+    def _take(self, m, code, pending, may, end):
+        """Take a symbol if there ``may`` be one.
+
+        Comparing its bits with ``level`` is too slow for the loop over the window. So it is done only when the
+        source may end within the symbol, in a cycle of its own.
+        """
+        compared, fits = Signal(), Signal()
+        m.d.sync += [fits.eq(code.bits <= self.level), compared.eq(0)]
+        with m.If(may):
+            with m.If((self.level >= MAX_BITS) | (compared & fits)):
+                m.d.comb += [code.take.eq(1), self.consume.eq(code.bits)]
+                m.d.sync += pending.eq(1)
+            with m.Else():
+                m.d.sync += [pending.eq(0), compared.eq(self.exhausted)]
+                with m.If(compared):
+                    end(dry=1)

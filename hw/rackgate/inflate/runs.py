@@ -1,0 +1,97 @@
+# SPDX-License-Identifier: Apache-2.0
+"""From symbols of the code-length code to code lengths."""
+
+from amaranth.hdl import Module, Mux, Signal
+from amaranth.lib import data, wiring
+from amaranth.lib.wiring import In, Out
+
+from rackgate.inflate.abi import ErrorCode
+from rackgate.inflate.length_code import LengthSymbol
+
+__all__ = ["CodeLength", "RunExpander"]
+
+
+class CodeLength(data.Struct):
+    """A symbol of a block's literal/length code, or of its ``distance`` code, and its code length (not zero)."""
+
+    valid: 1
+    distance: 1
+    symbol: 9
+    length: 4
+
+
+class RunExpander(wiring.Component):
+    """Writes runs out (RFC 1951 3.2.7) and checks that they end where they should.
+
+    A symbol that repeats a length other than zero takes a cycle for each repetition, any other one cycle.
+    All outputs are combinational. Reset leaves it unusable until ``start``.
+
+    Members
+    -------
+    start, literals, total:
+        Begins with the first of ``total`` lengths, ``literals`` of which are for the literal/length code.
+    strict:
+        Runs must not lead from one code to the other, nor begin as a copy with the first distance length.
+    valid, symbol:
+        A symbol, held until ``over``.
+    o:
+        Code lengths other than zero.
+    over, more:
+        This is the symbol's last cycle; there are more lengths after its own.
+    fault:
+        An ``abi.ErrorCode`` if the symbol is wrong, else zero. Only in its first cycle.
+    """
+
+    start: In(1)
+    literals: In(9)
+    total: In(9)
+    strict: In(1)
+    valid: In(1)
+    symbol: In(LengthSymbol)
+    o: Out(CodeLength)
+    over: Out(1)
+    more: Out(1)
+    fault: Out(8)
+
+    def elaborate(self, platform):
+        m = Module()
+        run = self.symbol.run
+        border, left = Signal(9), Signal(9)  # literal/length codes; lengths not yet read
+        index, distance, begun = Signal(9), Signal(), Signal()
+        previous, after_zero = Signal(4), Signal()
+        repeated = Signal(3)
+        length, is_copy = Signal(4), Signal()
+        following = Signal(10)
+        m.d.comb += [
+            length.eq(Mux(self.symbol.previous, previous, Mux(self.symbol.zero, 0, self.symbol.literal))),
+            is_copy.eq(self.symbol.previous & ~after_zero),
+            self.over.eq(~is_copy | (repeated == (run - 1)[:3])),
+            self.more.eq(run < left),
+            self.o.valid.eq(self.valid & length.any()),
+            self.o.distance.eq(distance),
+            self.o.symbol.eq(index),
+            self.o.length.eq(length),
+            following.eq(index + Mux(is_copy, 1, run)),
+        ]
+        with m.If(self.valid):
+            m.d.sync += [previous.eq(length), after_zero.eq(~length.any()), begun.eq(1), index.eq(following)]
+            with m.If(~distance & (following >= border)):
+                m.d.sync += [distance.eq(1), index.eq(following - border)]
+            with m.If(self.over):
+                m.d.sync += [repeated.eq(0), left.eq(left - run)]
+            with m.Else():
+                m.d.sync += repeated.eq(repeated + 1)
+        with m.If(self.start):
+            m.d.sync += [border.eq(self.literals), left.eq(self.total), index.eq(0), distance.eq(0), begun.eq(0),
+                         repeated.eq(0)]
+
+        with m.If(repeated == 0):
+            with m.If(self.symbol.previous & ~begun):
+                m.d.comb += self.fault.eq(ErrorCode.FIRST_LITERAL_LENGTH_REPEATS)
+            with m.Elif(self.strict & self.symbol.previous & distance & (index == 0)):
+                m.d.comb += self.fault.eq(ErrorCode.FIRST_DISTANCE_LENGTH_REPEATS)
+            with m.Elif(self.strict & ~distance & (index + run > border)):
+                m.d.comb += self.fault.eq(ErrorCode.LITERAL_LENGTHS_OVERRUN)
+            with m.Elif(run > left):
+                m.d.comb += self.fault.eq(ErrorCode.DISTANCE_LENGTHS_OVERRUN)
+        return m
