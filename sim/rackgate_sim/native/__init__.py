@@ -11,8 +11,9 @@ from .errors import AssertionFailure, ProtocolError, RegisterError, SimulationEr
 from .memory import MemoryPort, MemoryStatistics
 from .simulation import Event, Simulation
 from .streams import InputStream, OutputStream, Packet
+from .timetravel import TimeTravel
 
 __all__ = [
     "AssertionFailure", "Cluster", "Event", "InputStream", "Library", "LinkInfo", "LinkStatistics", "MemoryPort", "MemoryStatistics", "OutputStream", "Packet", "ProtocolError",
-    "RegisterError", "Simulation", "SimulationError", "SimulationTimeout", "ToolError", "build",
+    "RegisterError", "Simulation", "SimulationError", "SimulationTimeout", "TimeTravel", "ToolError", "build",
 ]

@@ -178,22 +178,26 @@ class _Compiler:
             list(pool.map(one, sorted(sources, key=lambda item: -item[0].stat().st_size)))
 
 
-def _runtime(root: Path, variant: str, cache: Path, tools: _Compiler, progress: Progress) -> list[Path]:
-    """Objects that every model of a variant shares: Verilator's runtime and the harness's own part."""
-    sources = [(root / "include" / f"{stem}.cpp", "-O2") for stem in _RUNTIME[variant]]
-    if variant == "debug":
-        sources.append((root / "include" / "fstcpp" / "fstcpp_writer.cpp", "-O2"))
-        sources.append((root / "include" / "fstcpp" / "fstcpp_variable_info.cpp", "-O2"))
-    sources += [(_HARNESS / f"{stem}.cpp", "-O2") for stem in ("api", "cluster", "memory", "report")]
-    digest = _digest(_release("verilator"), tools.version, toolchain.cpu_flags(), tools.flags[:-1], _files_hash(sorted(_HARNESS.iterdir())))
-    place = cache / "runtime" / digest
+def _objects(kind: str, sources: list[Path], inputs: list[Path], cache: Path, tools: _Compiler, progress: Progress) -> list[Path]:
+    """Objects that several models share, by the content of everything they are made from."""
+    digest = _digest(_release("verilator"), tools.version, toolchain.cpu_flags(), tools.flags[:-1], _files_hash([*sources, *inputs]))
+    place = cache / "runtime" / f"{kind}-{digest}"
     with _lock(place):
         if not place.exists():
-            progress(f"compiling the {variant} runtime (once)")
+            progress(f"compiling {kind} (once)")
             made = Path(tempfile.mkdtemp(prefix="new-", dir=place.parent))
-            tools.objects(made, sources)
+            tools.objects(made, [(source, "-O2") for source in sources])
             toolchain.publish(made, place)
-    return [place / f"{source.stem}.o" for source, _ in sources]
+    return [place / f"{source.stem}.o" for source in sources]
+
+
+def _runtime(root: Path, variant: str, cache: Path, tools: _Compiler, progress: Progress) -> list[Path]:
+    """Verilator's runtime and the part of the harness that does not depend on the design."""
+    harness = sorted(_HARNESS.iterdir())
+    verilated = [root / "include" / f"{stem}.cpp" for stem in _RUNTIME[variant]]
+    own = [file for file in harness if file.suffix == ".cpp"]
+    return [*_objects(f"verilator-{variant}", verilated, [_HARNESS / "print.h"], cache, tools, progress),
+            *_objects(f"harness-{variant}", own, harness, cache, tools, progress)]
 
 
 def _generated(folder: Path, group: str) -> list[Path]:

@@ -3,15 +3,16 @@
 
 import ctypes
 import weakref
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 from .binding import load
 from .errors import SimulationError
 from .simulation import FAILURE, Event, Simulation
 from .streams import InputStream, OutputStream
 
-__all__ = ["Cluster", "LinkInfo", "LinkStatistics"]
+__all__ = ["Cluster", "History", "LinkInfo", "LinkStatistics"]
 
 
 @dataclass(frozen=True)
@@ -35,6 +36,13 @@ class LinkInfo:
     input: str
     latency: int
     seed: int
+
+
+class History(Protocol):
+    """Whoever wants to look in while a cluster runs (see :mod:`.timetravel`)."""
+
+    def pieces(self, run: Callable[[int, int], int], now: Callable[[], int], cycles: int, mask: int) -> int:
+        """Call ``run(cycles, mask)`` piece by piece."""
 
 
 class Cluster:
@@ -77,6 +85,7 @@ class Cluster:
         self._finalizer = weakref.finalize(self, self._lib.rg_cluster_free, self._handle)
         self._links: list[LinkInfo] = []
         self.threads = threads
+        self.history: History | None = None
         for simulation in self.simulations:
             self._lib.rg_cluster_add(self._handle, simulation.handle)
             simulation.scheduler = self
@@ -174,10 +183,15 @@ class Cluster:
         """
         if cycles < 0:
             raise ValueError(f"cycles must not be negative, not {cycles}")
-        events = self._alive().rg_cluster_run(self._handle, cycles, int(until))
+        if self.history is not None:
+            return Event(self.history.pieces(self._run, lambda: self.cycle, cycles, int(until)))
+        return Event(self._run(cycles, int(until)))
+
+    def _run(self, cycles: int, mask: int) -> int:
+        events = self._alive().rg_cluster_run(self._handle, cycles, mask)
         if events & FAILURE:
             self._raise()
-        return Event(events)
+        return events
 
     def advance(self, simulation: Simulation, cycles: int, mask: int) -> int:
         """Run one of the simulations, the others keeping within a window of it (see :class:`.simulation.Scheduler`)."""

@@ -89,7 +89,7 @@ class Simulation:
     def close(self) -> None:
         """Free the model, ending its trace. Using the simulation afterwards is an error."""
         if self.scheduler is not None:
-            raise SimulationError("the simulation belongs to a cluster: close that first")
+            raise SimulationError("the simulation belongs to a cluster or a time travel: close that first")
         self._finalizer()
 
     def __enter__(self) -> "Simulation":
@@ -148,11 +148,15 @@ class Simulation:
 
     def _advance(self, cycles: int, mask: int) -> int:
         if self.scheduler is None:
-            events = self._call("run", cycles, mask)
-            if events & FAILURE:
-                self.check()
-            return events
+            return self.run_alone(cycles, mask)
         return self.scheduler.advance(self, cycles, mask)
+
+    def run_alone(self, cycles: int, mask: int) -> int:
+        """What :meth:`run` does without a scheduler, in the library's terms. For schedulers."""
+        events = self._call("run", cycles, mask)
+        if events & FAILURE:
+            self.check()
+        return events
 
     def wait(self, until: Event, limit: int, what: str = "") -> Event:
         """Run until an event, and raise if it does not come.
