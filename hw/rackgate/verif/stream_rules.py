@@ -46,9 +46,11 @@ class StreamRules(wiring.Component):
             was_stalled.eq(self.valid & ~self.ready),
             old_payload.eq(payload),
         ]
-        check = Assume if self.assume else Assert
+        # An assumption must bind in the very cycle it is about, or a proof's last cycle would be free of it. An
+        # assertion is clocked, so that signals on their way to their values cannot fail it in a simulation.
+        check, domain = (Assume, m.d.comb) if self.assume else (Assert, m.d.sync)
         with m.If(was_stalled):
-            m.d.sync += [
+            domain += [
                 check(self.valid, f"{self.name}: valid fell before the payload was taken"),
                 check(payload == old_payload, f"{self.name}: the payload changed before it was taken"),
             ]

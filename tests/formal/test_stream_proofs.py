@@ -1,0 +1,181 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Proofs by induction, so for all time: Queue, SkidBuffer, Arbiter.
+
+Each property is also shown to be able to fail: a fault is put into the specification's wiring, and the proof
+must find it.
+"""
+
+import pytest
+from amaranth.asserts import AnySeq
+from amaranth.hdl import Array, Assert, Cat, Cover, Module, Mux, Signal, Value
+from runner import ProofFailed, drive, prove, specification, stall
+
+from rackgate.stream.arbiter import Arbiter
+from rackgate.stream.queue import Queue
+from rackgate.stream.skid import SkidBuffer
+
+pytestmark = pytest.mark.formal
+
+WIDTH = 4
+
+
+class Tracked:
+    """Follow one payload, picked at any time, through a block that keeps order.
+
+    ``ahead`` payloads are before it; when none is left, the next to come out must be it. With that for every
+    pick, what comes out is what went in: nothing lost, doubled, changed or overtaken.
+    """
+
+    def __init__(self, m: Module, dut, level: Value, *, capacity: int, fault: str | None = None):
+        put, get, pick = Signal(), Signal(), Signal()
+        self.is_inside, self.value, self.ahead = Signal(), Signal(WIDTH), Signal(range(capacity + 1))
+        is_got = dut.o.valid & dut.o.ready
+        m.d.comb += [
+            put.eq(dut.i.valid & dut.i.ready),
+            get.eq(dut.o.ready if fault == "counts ready alone" else is_got),
+            pick.eq(put & AnySeq(1) & ~self.is_inside),
+        ]
+        with m.If(pick):
+            m.d.sync += [
+                self.is_inside.eq(1),
+                self.value.eq(~dut.i.payload if fault == "wrong data" else dut.i.payload),
+                self.ahead.eq(level if fault == "forgets a get" else level - get),
+            ]
+        with m.If(self.is_inside & get):
+            m.d.sync += self.ahead.eq(self.ahead - 1)
+            with m.If(self.ahead == 0):
+                m.d.comb += Assert(dut.o.payload == self.value, "what comes out is not what went in")
+                m.d.sync += self.is_inside.eq(0)
+        m.d.comb += Assert(~self.is_inside | (self.ahead < level), "a payload is lost or doubled")
+        m.d.comb += Assert(dut.o.valid | (level == 0) if isinstance(dut, SkidBuffer) else dut.o.valid <= (level != 0),
+                           "the level does not fit what is offered")
+
+
+def queue(depth, block_ram, fault=None):
+    m = specification()
+    m.submodules.dut = dut = Queue(WIDTH, depth=depth, block_ram=block_ram)
+    drive(m, dut.i, name="i")
+    stall(m, dut.o, name="o")
+    tracked = Tracked(m, dut, dut.level, capacity=depth, fault=fault)
+
+    # What an induction needs to know of the state: where the tracked payload lies.
+    look = dut._memory.read_port(domain="comb")
+    leaving = (dut.o.valid + dut._is_fetched) if block_ram else 0  # places after the RAM
+    in_ram = dut._stored if block_ram else dut.level
+    position = tracked.ahead - leaving
+    address, expected_w = dut._r_addr + position, dut._r_addr + in_ram
+    m.d.comb += [
+        look.addr.eq(Mux(address >= depth, address - depth, address)),
+        Assert(dut.level <= depth),
+        Assert(dut._r_addr < depth),
+        Assert(dut._w_addr == Mux(expected_w >= depth, expected_w - depth, expected_w)),
+        Assert(dut.level == in_ram + leaving),
+    ]
+    with m.If(tracked.is_inside):
+        if block_ram:
+            with m.If(dut.o.valid & (tracked.ahead == 0)):
+                m.d.comb += Assert(dut.o.payload == tracked.value)
+            with m.Elif(dut._is_fetched & (tracked.ahead == dut.o.valid)):
+                m.d.comb += Assert(dut._r_port.data == tracked.value)
+            with m.Else():
+                m.d.comb += Assert(look.data == tracked.value)
+        else:
+            m.d.comb += Assert(look.data == tracked.value)
+    m.d.comb += Cover((dut.level == depth) & tracked.is_inside & (tracked.ahead == depth - 1))
+    return m
+
+
+QUEUES = [(1, False), (3, False), (4, False), (2, True), (5, True)]
+
+
+@pytest.mark.parametrize("depth,block_ram", QUEUES)
+def test_queue(depth, block_ram):
+    prove(queue(depth, block_ram), f"queue_{depth}_{block_ram}", depth=3)
+
+
+def test_queue_can_be_full():
+    prove(queue(3, True), "queue_cover", mode="cover", depth=12)
+
+
+@pytest.mark.parametrize("fault", ["counts ready alone", "wrong data", "forgets a get"])
+def test_queue_fault(fault):
+    with pytest.raises(ProofFailed, match="test_stream_proofs.py"):
+        prove(queue(3, False, fault), f"queue_fault_{fault.replace(' ', '_')}", mode="bmc", depth=8)
+
+
+def skid(fault=None):
+    m = specification()
+    m.submodules.dut = dut = SkidBuffer(WIDTH)
+    drive(m, dut.i, name="i")
+    stall(m, dut.o, name="o")
+    level = Signal(2)
+    m.d.comb += level.eq(dut.o.valid + dut._is_skidded)
+    tracked = Tracked(m, dut, level, capacity=2, fault=fault)
+    m.d.comb += Assert(dut.o.valid | ~dut._is_skidded)
+    with m.If(tracked.is_inside):
+        m.d.comb += Assert(tracked.value == Mux(tracked.ahead == 0, dut.o.payload, dut._skidded))
+    return m
+
+
+def test_skid():
+    prove(skid(), "skid", depth=3)
+
+
+@pytest.mark.parametrize("fault", ["counts ready alone", "wrong data", "forgets a get"])
+def test_skid_fault(fault):
+    with pytest.raises(ProofFailed, match="test_stream_proofs.py"):
+        prove(skid(fault), f"skid_fault_{fault.replace(' ', '_')}", mode="bmc", depth=8)
+
+
+def arbiter(n, fault=None):
+    m = specification()
+    m.submodules.dut = dut = Arbiter(WIDTH, n)
+    stall(m, dut.o, name="o")
+    grants = []
+    for k in range(n):
+        drive(m, dut.i[k], name=f"i_{k}")
+        is_granted = Signal(name=f"is_granted_{k}")
+        m.d.comb += is_granted.eq(dut.i[k].valid & dut.i[k].ready)
+        grants.append(is_granted)
+    m.d.comb += Assert(sum(grants) <= 1, "two grants at a time")
+    m.d.comb += Assert(dut.source < n)
+
+    # A grant shows at the output in the next cycle, with its data and its source.
+    was_granted, value, source = Signal(), Signal(WIDTH), Signal(range(n))
+    m.d.sync += was_granted.eq(Cat(grants).any())
+    for k in range(n):
+        with m.If(grants[k]):
+            m.d.sync += [value.eq(dut.i[k].payload), source.eq((k + 1) % n if fault == "wrong source" else k)]
+    with m.If(was_granted):
+        m.d.comb += Assert(dut.o.valid & (dut.o.payload == value) & (dut.source == source), "a grant got lost")
+    # Nothing comes out that was not granted, and nothing twice.
+    pending = Signal()
+    m.d.sync += pending.eq(Cat(grants).any() | pending & ~(dut.o.valid & dut.o.ready))
+    m.d.comb += Assert(pending == dut.o.valid, "the output is not what was granted")
+
+    # Fairness: while an input waits, the others get at most n - 1 grants; and no cycle is wasted.
+    bound = n - 2 if fault == "too small a bound" else n - 1
+    for k in range(n):
+        passed = Signal(range(n + 2), name=f"passed_{k}")
+        with m.If(grants[k] | ~dut.i[k].valid):
+            m.d.sync += passed.eq(0)
+        with m.Elif(Cat(grants).any()):
+            m.d.sync += passed.eq(passed + 1)
+        m.d.comb += Assert(passed <= bound, "an input waited too long")
+        # Induction: an input that was passed by p grants has as many fewer before it in the round.
+        before = Array((k - 1 - last) % n for last in range(n))[dut.source]
+        m.d.comb += Assert((passed == 0) | (passed + before <= n - 1))
+    is_free = ~dut.o.valid | dut.o.ready
+    m.d.comb += Assert(~(is_free & Cat(port.valid for port in dut.i).any()) | Cat(grants).any(), "a cycle is wasted")
+    return m
+
+
+@pytest.mark.parametrize("n", [1, 2, 3, 4])
+def test_arbiter(n):
+    prove(arbiter(n), f"arbiter_{n}", depth=3)
+
+
+@pytest.mark.parametrize("fault", ["wrong source", "too small a bound"])
+def test_arbiter_fault(fault):
+    with pytest.raises(ProofFailed, match="test_stream_proofs.py"):
+        prove(arbiter(3, fault), f"arbiter_fault_{fault.replace(' ', '_')}", mode="bmc", depth=10)
