@@ -60,6 +60,8 @@ class Bank(wiring.Component):
     -------
     bus:
         The target, 12 address bits.
+    clear:
+        Give every ``RW`` and ``W1C`` register its value of the map; transactions go on.
 
     Raises
     ------
@@ -81,7 +83,7 @@ class Bank(wiring.Component):
         ports = {}
         for register in registers.values():
             ports |= _ports(register)
-        super().__init__({"bus": In(AXI4LiteSignature(addr_width=_ADDR_WIDTH)), **ports})
+        super().__init__({"bus": In(AXI4LiteSignature(addr_width=_ADDR_WIDTH)), "clear": In(1), **ports})
 
     def elaborate(self, platform):
         m = Module()
@@ -149,6 +151,10 @@ class Bank(wiring.Component):
             if self._write_register(m, register, is_hit, word, mask):
                 with m.If(is_hit):
                     m.d.sync += bus.b.payload.resp.eq(Response.OKAY)
+        with m.If(self.clear):
+            for register in self.registers.values():
+                if register.access in (Access.RW, Access.W1C):
+                    m.d.sync += getattr(self, register.name.lower()).eq(register.reset)
 
     def _write_register(self, m, register, is_hit, word, mask):
         """Carry out a write. Return whether a host may write this register."""
@@ -157,8 +163,10 @@ class Bank(wiring.Component):
             case Access.RW:
                 value = getattr(self, name)
                 m.d.sync += getattr(self, f"{name}_written").eq(is_hit)
+                # Bits outside the fields, where a register has any, stay zero.
+                kept = sum(field.mask for field in register.fields) or 0xFFFFFFFF
                 with m.If(is_hit):
-                    m.d.sync += value.eq(word & mask | value & ~mask)
+                    m.d.sync += value.eq((word & mask | value & ~mask) & kept)
             case Access.W1C:
                 value = getattr(self, name)
                 clear = Mux(is_hit, word & mask, 0)
