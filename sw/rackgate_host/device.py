@@ -239,12 +239,17 @@ class Device:
             raise UsageError(f"acknowledge must name a W1C register, not {acknowledge}")
         with self.unrecorded():
             while not self._peek(address):
-                self._pass(deadline, what or f"byte at {address:#x}", _SLICE, True, progress)
                 if self.transport.irq:
                     causes = register.value
                     register.value = causes
                     if on_interrupt:
                         on_interrupt(causes)
+                    # What completed while the causes were read and cleared raises no interrupt any more.
+                    if self._peek(address):
+                        break
+                # Time must pass even with an interrupt that cannot be cleared.
+                stuck = self.transport.irq
+                self._pass(deadline, what or f"byte at {address:#x}", 16 if stuck else _SLICE, not stuck, progress)
         if self._recorder:
             self._recorder.wait(address, register.register.offset)
 

@@ -1,0 +1,41 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Devices for the driver tests: each test that asks for one runs on every world there is."""
+
+import pytest
+
+import rackgate_host
+
+WORLDS = ["model", pytest.param("sim", marks=[pytest.mark.cosim, pytest.mark.xdist_group("native")])]
+
+
+@pytest.fixture(params=WORLDS)
+def world(request):
+    """Scheme of the worlds, one after the other."""
+    return request.param
+
+
+@pytest.fixture
+def connect():
+    """Open devices that are closed after the test."""
+    opened = []
+
+    def connect(url, **options):
+        device = rackgate_host.open(url, **options)
+        opened.append(device)
+        return device
+
+    yield connect
+    for device in opened:
+        device.close()
+
+
+@pytest.fixture
+def device(connect, world):
+    """An inflate device as it comes by default, in each world."""
+    return connect(f"{world}:inflate")
+
+
+@pytest.fixture
+def model(connect):
+    """An inflate device that is the golden model: fast."""
+    return connect("model:inflate?memory=16M")
