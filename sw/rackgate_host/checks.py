@@ -80,13 +80,15 @@ def _machine() -> Iterator[Check]:
     yield _required("g++", _first_line("g++", "--version"), "compiling simulation models")
     # verilator is a Perl script that uses a module outside Debian's perl-base.
     yield _required("perl", _first_line("perl", "-MPod::Usage", "-e", "print $^V"), "verilator's command")
-    traces = _compiles("#include <zlib.h>\n#include <lz4.h>\nint main() { return !zlibVersion() || !LZ4_versionNumber(); }\n",
-                       "-lz", "-llz4")
-    yield _required("zlib, lz4", "headers and libraries" if traces else None, "models that write FST waves")
-    yield _optional("ccache", _first_line("ccache", "--version"), "recompiling a model in a tenth of a second", APT_LINE)
-    yield _optional("git", _first_line("git", "--version"), "the commit in result records", "sudo apt-get install -y git")
+    probe = "#include <zlib.h>\n#include <lz4.h>\nint main() { return !zlibVersion() || !LZ4_versionNumber(); }\n"
+    traces = "headers and libraries" if _compiles(probe, "-lz", "-llz4") else None
+    yield _required("zlib, lz4", traces, "models that write FST waves")
+    yield _optional("ccache", _first_line("ccache", "--version"), "recompiling an unchanged model at once", APT_LINE)
+    yield _optional("git", _first_line("git", "--version"), "the commit in result records",
+                    "sudo apt-get install -y git")
     viewer = next((name for name in ("surfer", "gtkwave") if shutil.which(name)), None)
-    yield _optional("wave viewer", viewer, "`rackgate waves`; any FST viewer will do", "sudo apt-get install -y gtkwave")
+    yield _optional("wave viewer", viewer, "`rackgate waves`; any FST viewer will do",
+                    "sudo apt-get install -y gtkwave")
     kvm = "usable" if os.access("/dev/kvm", os.R_OK | os.W_OK) else None
     yield _optional("/dev/kvm", kvm, "nothing yet: microVM experiments of a later system",
                     "run on a machine with KVM, as a member of group kvm")
@@ -102,8 +104,8 @@ def _package(name: str, extra: str, use: str) -> Check:
 
 def _environment() -> Iterator[Check]:
     inside = sys.prefix != sys.base_prefix
-    use = "the packages below"
-    yield _required("environment", sys.prefix if inside else None, use, "make sim (makes .venv), or your own virtual environment")
+    yield _required("environment", sys.prefix if inside else None, "the packages below",
+                    "make sim (makes .venv), or a virtual environment of your own")
     if not inside:
         return
     yield _package("amaranth", "cosim", "sim: devices")

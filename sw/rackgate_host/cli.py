@@ -33,7 +33,8 @@ def _version(wanted: bool) -> None:
 def _global(
     debug: Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.", envvar=_DEBUG,
                                         show_envvar=False)] = False,
-    version: Annotated[bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")] = False,
+    version: Annotated[bool, typer.Option("--version", callback=_version, is_eager=True,
+                                          help="Print the version.")] = False,
 ) -> None:
     """Open gateware for datacenter offload: run it, measure it, look into it.
 

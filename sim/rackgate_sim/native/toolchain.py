@@ -52,7 +52,9 @@ def run_tool(command: list[str], *, cwd: Path, env: dict[str, str] | None = None
         If it is missing or fails; the message has the end of its output.
     """
     try:
-        done = subprocess.run(command, cwd=cwd, env=env, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+        done = subprocess.run(
+            command, cwd=cwd, env=env, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+        )
     except FileNotFoundError as error:
         raise ToolError(f"{command[0]} is missing: {hint or _APT}") from error
     if done.returncode:
@@ -83,7 +85,9 @@ def cpu_flags() -> str:
     text = platform.machine()
     try:
         with open("/proc/cpuinfo") as info:
-            text += "".join(line for line in info if line.startswith(("flags", "Features", "model name")))[:8192]
+            text += "".join(line for line in info if line.startswith(("flags", "Features", "model name")))[
+                :8192
+            ]
     except OSError:
         text += platform.processor()
     return hashlib.sha256(text.encode()).hexdigest()[:16]

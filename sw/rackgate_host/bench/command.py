@@ -78,8 +78,8 @@ def run_bench(name: str, *, seed: int = 1, options: Mapping[str, Any] | None = N
     for key in options:
         if key not in known:
             raise UsageError(f"bench {name} has no option {key!r}; it has {', '.join(known) or 'none'}")
-    points = runner(seed=seed, report=report, **options)
-    return Record(name, command or f"rackgate bench {name} --seed {seed} --json", seed, [Result(**point) for point in points])
+    points = [Result(**point) for point in runner(seed=seed, report=report, **options)]
+    return Record(name, command or f"rackgate bench {name} --seed {seed} --json", seed, points)
 
 
 def _show(record: Record, console: Console) -> None:
@@ -108,7 +108,8 @@ def _list(as_json: bool) -> None:
 
 def _bench(
     name: Annotated[str | None, typer.Argument(help="The bench to run; none lists them.")] = None,
-    setting: Annotated[list[str] | None, typer.Option("--set", metavar="NAME=VALUE", help="An option of the bench.")] = None,
+    setting: Annotated[list[str] | None,
+                       typer.Option("--set", metavar="NAME=VALUE", help="An option of the bench.")] = None,
     out: Annotated[Path | None, typer.Option("--out", help="Folder of the record; build/results by default.")] = None,
     seed: SeedOption = 1,
     as_json: JsonOption = False,

@@ -16,8 +16,8 @@ from rackgate.paths import checkout
 __all__ = ["Record", "Result", "commit", "machine"]
 
 #: Metrics of which less is better: their floor and target are upper bounds.
-LESS_IS_BETTER = frozenset({"cycles", "lut4", "ff", "ebr", "dsp", "stage_latency_cycles", "bits_per_lock", "busiest_link_bytes",
-                            "bubbles_per_packet", "cpu_seconds_per_gb"})
+LESS_IS_BETTER = frozenset({"cycles", "lut4", "ff", "ebr", "dsp", "stage_latency_cycles", "bits_per_lock",
+                            "busiest_link_bytes", "bubbles_per_packet", "cpu_seconds_per_gb"})
 
 
 @dataclass(frozen=True)
@@ -95,8 +95,8 @@ def commit(folder: Path | None = None) -> str | None:
     if folder is None:
         return None
     try:
-        done = subprocess.run(["git", "-C", str(folder), "describe", "--always", "--dirty", "--exclude=*"], capture_output=True,
-                              text=True, timeout=10, check=True)
+        done = subprocess.run(["git", "-C", str(folder), "describe", "--always", "--dirty", "--exclude=*"],
+                              capture_output=True, text=True, timeout=10, check=True)
     except (OSError, subprocess.SubprocessError):
         return None
     return done.stdout.strip()
@@ -126,6 +126,7 @@ class Record:
     def as_dict(self) -> dict[str, Any]:
         """The record for JSON."""
         return {
-            "bench": self.bench, "command": self.command, "seed": self.seed, "version": importlib.metadata.version("rackgate"),
-            "commit": commit(), "machine": machine(), "results": [result.as_dict() for result in self.results],
+            "bench": self.bench, "command": self.command, "seed": self.seed,
+            "version": importlib.metadata.version("rackgate"), "commit": commit(), "machine": machine(),
+            "results": [result.as_dict() for result in self.results],
         }
