@@ -21,6 +21,9 @@ _SRC = re.compile(r'^ *attribute \\src "(?P<file>[^"|]*):(?P<line>\d+)')
 _CELL = re.compile(r"^ *cell (?P<type>\S+) ")
 _FORMAT = re.compile(r'^(?P<head> *parameter \\FORMAT ")(?P<text>.*)"$')
 _MODULE_END = re.compile(r"^end$")
+_MEMORY_CONTENTS = re.compile(r"^ *cell \$meminit")
+_ZERO_DATA = re.compile(r"^ *connect \\DATA \d+'0+$")
+_ATTRIBUTE = re.compile(r"^ *attribute ")
 
 #: Simulation wants few, simple assignments; coverage wants the branches as they were written.
 _PASSES_COMPACT = ("proc -norom", "opt_expr", "opt_clean", "opt_merge", "opt_clean", "memory_collect")
@@ -63,6 +66,30 @@ def _locate_assertions(text: str) -> str:
     return "\n".join(out)
 
 
+def _drop_zero_contents(text: str) -> str:
+    """RTLIL without the initial contents of memories that begin as zero.
+
+    Simulators and FPGAs zero memories anyway, and Verilog would spend a line on each word.
+    """
+    out: list[str] = []
+    cell: list[str] | None = None
+    for line in text.splitlines():
+        if cell is None and _MEMORY_CONTENTS.match(line):
+            cell = []
+        if cell is None:
+            out.append(line)
+            continue
+        cell.append(line)
+        if line.strip() == "end":
+            if any(_ZERO_DATA.match(part) for part in cell):
+                while _ATTRIBUTE.match(out[-1]):
+                    out.pop()
+            else:
+                out += cell
+            cell = None
+    return "\n".join(out)
+
+
 def to_verilog(component: wiring.Component, *, name: str, src_attributes: bool = False) -> str:
     """Return a component as SystemVerilog.
 
@@ -86,7 +113,7 @@ def to_verilog(component: wiring.Component, *, name: str, src_attributes: bool =
     """
     if not re.fullmatch(r"[A-Za-z]\w*", name):
         raise ValueError(f"name must be a Verilog identifier, not {name!r}")
-    text = _locate_assertions(rtlil.convert(component, name=name, emit_src=True))
+    text = _drop_zero_contents(_locate_assertions(rtlil.convert(component, name=name, emit_src=True)))
     yosys = find_yosys(lambda version: version >= (0, 40))
     passes = _PASSES_STRUCTURED if src_attributes else _PASSES_COMPACT
     write = "write_verilog -sv" + ("" if src_attributes else " -noattr")
