@@ -1,0 +1,134 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Checksums and length of what each context puts out."""
+
+from amaranth.hdl import Assert, Module, Mux, Signal
+from amaranth.lib import data, stream, wiring
+from amaranth.lib.wiring import In, Out
+
+from rackgate.checksum.adler32 import Adler32
+from rackgate.checksum.crc32 import CRC32
+from rackgate.checksum.word import CheckWord
+from rackgate.inflate.contexts import ContextStore
+from rackgate.inflate.entry import OutputWord, Start, Summary
+from rackgate.inflate.steps import check_contexts
+
+__all__ = ["ContextSummary", "OutputChecks"]
+
+
+class ContextSummary(data.Struct):
+    """A :class:`~rackgate.inflate.entry.Summary` and whose it is."""
+
+    context: 3
+    summary: Summary
+
+
+class OutputChecks(wiring.Component):
+    """Sum up output words for each context, and report at every ``end``.
+
+    A word of 8 bytes takes one cycle. A word of fewer holds up the ones behind it for up to 2 cycles more, an
+    ``end`` until the sums are final, about 13 cycles, a change of context as long; bytes that do not begin
+    at the word's byte 0 are moved there by one byte a cycle.
+
+    Parameters
+    ----------
+    contexts:
+        How many contexts, 1 to 8.
+
+    Members
+    -------
+    i:
+        Output words. ``ready`` depends on registers only.
+    o:
+        One summary for each ``end``, of all bytes since the START that said ``reset_check``.
+
+    Reset forgets the sums: every context needs a START with ``reset_check`` before its first byte.
+    """
+
+    i: stream.Interface
+    o: stream.Interface
+
+    def __init__(self, *, contexts):
+        self.contexts = check_contexts(contexts)
+        super().__init__({
+            "i": In(stream.Signature(OutputWord)),
+            "o": Out(stream.Signature(ContextSummary)),
+        })
+
+    def elaborate(self, platform):
+        m = Module()
+        m.submodules.crc32 = crc32 = CRC32()
+        m.submodules.adler32 = adler32 = Adler32()
+        m.submodules.store = store = ContextStore(Summary.as_shape(), contexts=self.contexts)
+        word, has_word, done = Signal(OutputWord), Signal(), Signal()
+        context, total = Signal(3), Signal(64)
+        feed, restart, base = Signal(), Signal(), Signal(Summary)
+        is_final = Signal()
+        m.d.comb += [
+            is_final.eq(~crc32.busy & ~adler32.busy),
+            self.i.ready.eq(~has_word),
+            store.old.eq(context),
+            store.new.eq(word.context),
+            store.i.crc32.eq(crc32.value),
+            store.i.adler32.eq(adler32.value),
+            store.i.total.eq(total),
+        ]
+        self._connect(m, crc32, feed, restart, word, base.crc32)
+        self._connect(m, adler32, feed & crc32.i.ready, restart, word, base.adler32)
+        with m.If(done):
+            m.d.comb += self.i.ready.eq(1)
+        with m.If(self.i.ready):
+            m.d.sync += [has_word.eq(self.i.valid), word.eq(self.i.payload)]
+        with m.If(self.o.ready):
+            m.d.sync += self.o.valid.eq(0)
+
+        with m.FSM():
+            with m.State("FLOW"):
+                with m.If(has_word & (word.context != context)):
+                    m.next = "SWITCH"
+                with m.Elif(has_word & word.start):
+                    m.d.comb += [
+                        base.adler32.eq(1),
+                        restart.eq(1),
+                        feed.eq(Start(word.data[:9]).reset_check),
+                        done.eq(~feed | crc32.i.ready),
+                    ]
+                    with m.If(feed & done):
+                        m.d.sync += total.eq(0)
+                with m.Elif(has_word & (word.count != 0) & (word.first != 0)):
+                    m.d.sync += [word.data.eq(word.data >> 8), word.first.eq(word.first - 1)]
+                with m.Elif(has_word):
+                    m.d.comb += [feed.eq(word.count != 0), done.eq(crc32.i.ready & ~word.end)]
+                    with m.If(crc32.i.ready):
+                        m.d.sync += total.eq(total + word.count)
+                        with m.If(word.end):
+                            m.next = "END"
+            with m.State("END"):
+                with m.If(is_final & ~self.o.valid):
+                    m.d.comb += done.eq(1)
+                    m.d.sync += [
+                        self.o.valid.eq(1),
+                        self.o.payload.context.eq(context),
+                        self.o.payload.summary.eq(store.i),
+                    ]
+                    m.next = "FLOW"
+            with m.State("SWITCH"):
+                with m.If(is_final):
+                    m.d.comb += [base.eq(store.o), restart.eq(1), feed.eq(1), store.swap.eq(1)]
+                    m.d.sync += [
+                        context.eq(word.context),
+                        total.eq(store.o.total),
+                        Assert(crc32.i.ready, "an idle CRC does not take a word"),
+                    ]
+                    m.next = "FLOW"
+        return m
+
+    def _connect(self, m, checksum, valid, restart, word, value):
+        payload = Signal(CheckWord)
+        m.d.comb += [
+            payload.data.eq(word.data),
+            payload.count.eq(Mux(restart, 0, word.count)),
+            payload.restart.eq(restart),
+            payload.value.eq(value),
+            checksum.i.payload.eq(payload),
+            checksum.i.valid.eq(valid),
+        ]
