@@ -151,6 +151,12 @@ class Device:
         if self._recorder:
             self._recorder.register_write(offset, value)
 
+    def register_name(self, offset: int) -> str:
+        """Name of the register at byte ``offset``. Raises :class:`UsageError` if there is none."""
+        if offset not in self._names:
+            raise UsageError(f"device {self.name} has no register at {offset:#x}")
+        return self._names[offset]
+
     def allocate(self, shape: int | Sequence[int], dtype: Any = "u1", *, alignment: int = ALIGNMENT) -> Buffer:
         """A NumPy array of ``shape`` and ``dtype`` in device memory, at a multiple of ``alignment`` bytes.
 
@@ -252,6 +258,22 @@ class Device:
                 self._pass(deadline, what or f"byte at {address:#x}", 16 if stuck else _SLICE, not stuck, progress)
         if self._recorder:
             self._recorder.wait(address, register.register.offset)
+
+    def wait_register(self, name: str, mask: int, value: int, *, timeout: float | None = None,
+                      cycles: int | None = None) -> None:
+        """Let device time pass until the bits ``mask`` of register ``name`` are ``value``. Limits as in :meth:`wait`.
+
+        In a transcript this is one transaction, however often the register was read.
+        """
+        self._usable()
+        deadline = _Deadline(self, timeout, cycles)
+        view, interval = self.regs[name], 4
+        with self.unrecorded():
+            while view.value & mask != value:
+                self._pass(deadline, f"{name} & {mask:#x} == {value:#x}", interval, False, None)
+                interval = min(2 * interval, 4096)
+        if self._recorder:
+            self._recorder.until(view.register.offset, mask, value)
 
     def _peek(self, address: int) -> int:
         if self.transport.memory is not None:

@@ -11,6 +11,7 @@ A transcript is a file of JSON lines. The first says what was recorded; each fur
 ``mw``      memory made visible to the device: address ``a``, size ``n``, hash ``h``, bytes ``d``
 ``mr``      memory made visible to the host: the same, without ``d``; ``x`` lists byte ranges left out of ``h``
 ``wait``    until the byte at address ``a`` is not zero; the W1C register at offset ``r`` acknowledges interrupts
+``until``   until the bits ``m`` of the register at offset ``a`` are ``v``
 ``irq``     until the interrupt is high
 ``push``    packet into stream ``s``: size ``n``, hash ``h``, bytes ``d``
 ``pop``     packet out of stream ``s``: size ``n``, hash ``h``
@@ -126,6 +127,10 @@ class Recorder:
         """The byte at ``address`` was waited for."""
         self._note("wait", a=address, r=acknowledge)
 
+    def until(self, offset: int, mask: int, value: int) -> None:
+        """A register was waited for."""
+        self._note("until", a=offset, m=mask, v=value)
+
     def interrupt(self) -> None:
         """The interrupt was waited for."""
         self._note("irq")
@@ -221,8 +226,9 @@ def _redo(device: Device, transaction: dict[str, Any]) -> dict[str, Any]:
             content = device.transport.read_memory(transaction["a"], transaction["n"])
             return {**transaction, "h": _hash(_masked(content, transaction.get("x", ())))}
         case "wait":
-            names = {register.offset: name for name, register in device.map.items()}
-            device.wait_nonzero(transaction["a"], acknowledge=names[transaction["r"]])
+            device.wait_nonzero(transaction["a"], acknowledge=device.register_name(transaction["r"]))
+        case "until":
+            device.wait_register(device.register_name(transaction["a"]), transaction["m"], transaction["v"])
         case "irq":
             device.wait()
         case "push":

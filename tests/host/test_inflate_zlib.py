@@ -15,9 +15,13 @@ from rackgate_host import inflate
 from rackgate_host.inflate import InflateError
 from rackgate_host.inflate.driver import InflateDriver
 
-ANY = settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+ANY = settings(max_examples=150, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.function_scoped_fixture])
 FEWER = settings(ANY, max_examples=50)
 WBITS = {-15: -15, 15: 15, 31: 31, 47: 15, 32 + 9: 31, 0: 15, 16: 31, 32: 31}  # to inflate: how to deflate
+
+# A window below 32 KB bounds what zlib remembers from call to call, so what it accepts then depends on the cuts; the
+# device always looks back 32 KB.
+PIECES = sorted(set(WBITS) - {32 + 9})
 
 TEXT = b"".join(b"%d: the quick brown fox jumps over %d lazy dogs\n" % (n, n * n % 97) for n in range(200))
 
@@ -101,7 +105,7 @@ def in_pieces(module, stream, wbits, cuts, limits, **options):
 
 
 @ANY
-@given(st.data(), st.sampled_from(sorted(WBITS)))
+@given(st.data(), st.sampled_from(PIECES))
 def test_decompressobj_in_pieces(shared, data, wbits):
     """Each call of a stream in pieces gives the same bytes as zlib's."""
     stream = data.draw(compressed(data.draw(contents()), WBITS[wbits])) + data.draw(st.binary(max_size=5))
@@ -129,7 +133,7 @@ def drained(module, stream, wbits, sizes, limits, **options):
 
 
 @FEWER
-@given(st.data(), st.sampled_from(sorted(WBITS)))
+@given(st.data(), st.sampled_from(PIECES))
 def test_decompressobj_with_limits(shared, data, wbits):
     content = data.draw(contents())
     stream = data.draw(compressed(content, WBITS[wbits])) + data.draw(st.binary(max_size=5))

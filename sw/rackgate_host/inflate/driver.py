@@ -163,6 +163,7 @@ class InflateDriver:
         self._tail = 0
         registers = self.device.regs
         registers.CONTROL.value = Control.RESET
+        self.device.wait_register("CONTROL", Control.RESET, 0)  # it lets bus transfers under way end first
         address = self._ring.device_address
         registers.RING_BASE_LO.value = address & 0xFFFFFFFF
         registers.RING_BASE_HI.value = address >> 32

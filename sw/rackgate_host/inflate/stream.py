@@ -9,7 +9,7 @@ from rackgate.inflate.abi import MAX_SOURCE_SIZE, Completion, ErrorCode, Flag, F
 
 from ..errors import DeviceFault
 from ..memory import Buffer
-from .driver import InflateDriver, Job
+from .driver import Handle, InflateDriver, Job
 from .errors import InflateError
 
 __all__ = ["DESTINATION_ROOM", "RETAINED", "SOURCE_ROOM", "Stream"]
@@ -41,6 +41,8 @@ class Stream:
         Preset dictionary, or ``None``.
     timeout:
         Seconds of the host for each job; ``None`` leaves it to the driver.
+    members:
+        Whether a gzip stream goes on with the next member at the end of one.
 
     Attributes
     ----------
@@ -53,16 +55,19 @@ class Stream:
     """
 
     def __init__(self, driver: InflateDriver, format: Format, dictionary: bytes | None = None,
-                 timeout: float | None = None):
+                 timeout: float | None = None, members: bool = False):
         self.driver = driver
         self.format = format
         self.dictionary = dictionary
         self.timeout = timeout
+        self.members = members
         self.ended = False
         self.position = 0
         self.produced = 0
-        #: Cycles from start to finish of the device's jobs for this stream.
+        #: Cycles from start to finish of the device's jobs for this stream, added up.
         self.busy_cycles = 0
+        #: The last job's result.
+        self.completion: Completion | None = None
         self._input = bytearray()  # from byte _dropped of the stream on
         self._dropped = 0
         self._context: int | None = None
@@ -88,7 +93,7 @@ class Stream:
         """
         if self.pinned:
             raise ValueError(f"a stream of more than {RETAINED} input bytes cannot be copied: its input is not kept")
-        twin = Stream(self.driver, self.format, self.dictionary, self.timeout)
+        twin = Stream(self.driver, self.format, self.dictionary, self.timeout, self.members)
         twin._input = bytearray(self._input)
         twin.ended, twin.produced = self.ended, self.produced
         twin.position = self.position if self.ended else 0
@@ -112,18 +117,18 @@ class Stream:
         """
         with self.driver.lock:
             before, produced = self._end, self.produced
-            self._input += data
+            self.feed(data)
             output: list[bytes] = []
             size = 0
             full = False
             try:
                 while not self.ended and self.position >> 3 < self._end:
                     room = DESTINATION_ROOM if limit is None else min(DESTINATION_ROOM, limit - size)
-                    completion, content = self._job(room, last)
+                    completion, content = self.end(self.begin(room, last))
                     output.append(content)
                     size += len(content)
                     full = completion.status == Status.OUTPUT_OVERFLOW and size == limit
-                    if full or self._is_over(completion):
+                    if full or self.is_over(completion):
                         break
             except InflateError:
                 self.release()
@@ -143,8 +148,18 @@ class Stream:
             self._forget()
             return b"".join(output), rest
 
-    def _is_over(self, completion: Completion) -> bool:
-        """Whether nothing more can be done with the input there is."""
+    def feed(self, data: memoryview | bytes) -> None:
+        """Add ``data`` to the input that the next jobs get."""
+        self._input += data
+
+    def is_over(self, completion: Completion) -> bool:
+        """Whether nothing more can be done with the input there is, after a job that ended with ``completion``.
+
+        Raises
+        ------
+        InflateError
+            The data is wrong.
+        """
         match completion.status:
             case Status.SUCCESS:
                 self.ended = True
@@ -162,8 +177,8 @@ class Stream:
             case status:
                 raise DeviceFault(f"{self.driver.device.url}: a job ended with {Status(status).name}")
 
-    def _job(self, room: int, last: bool) -> tuple[Completion, bytes]:
-        """Do the next piece of input with ``room`` for new output."""
+    def begin(self, room: int, last: bool) -> Handle:
+        """Submit the next piece of input, with ``room`` (at most :data:`DESTINATION_ROOM`) for new output."""
         driver = self.driver
         if self._context is None:
             self._context = driver.hold(self)
@@ -175,21 +190,28 @@ class Stream:
         window = max(SOURCE_ROOM, self._wanted)
         piece = memoryview(self._input)[start:start + window]
         self._more = start + window < len(self._input)
-        source = _filled(driver, piece)
+        source = self._filled(piece)
         piece.release()
         room = min(room + again, DESTINATION_ROOM)
-        destination = driver.scratch("destination", DESTINATION_ROOM)[:room] if room else None
+        destination = driver.scratch(f"destination {self._context}", DESTINATION_ROOM)[:room] if room else None
         flags = Flag.LAST if last and not self._more else Flag(0)
         flags |= Flag.RESUME if self._begun else Flag(0)
+        flags |= Flag.MULTI if self.members else Flag(0)
         handle, = driver.submit(Job(source, destination, self.format, flags, start_bit=self.position & 7,
                                     context=self._context))
-        completion = handle.wait(self.timeout)
+        return handle
+
+    def end(self, handle: Handle) -> tuple[Completion, bytes]:
+        """Wait for the job of :meth:`begin`: its result, and the new output."""
+        completion = self.completion = handle.wait(self.timeout)
+        destination, again = handle.job.destination, self.produced - self._redone
         self._begun = True
         self.busy_cycles += completion.finished - completion.started
         moved = 8 * completion.consumed + completion.consumed_bit - (self.position & 7)
         self.position += moved
         # A header longer than a piece makes no progress: offer more of it.
-        self._wanted = 2 * window if self._more and not moved and not completion.produced else 0
+        stuck = self._more and not moved and not completion.produced
+        self._wanted = 2 * max(SOURCE_ROOM, self._wanted) if stuck else 0
         skipped = min(again, completion.produced)
         self._redone += completion.produced
         content = b"" if destination is None else destination[skipped:completion.produced].tobytes()
@@ -207,7 +229,7 @@ class Stream:
             raise InflateError(-3, "invalid input data", doing="while setting zdict", status=Status.NEED_DICTIONARY,
                                position=self.position)
         # Only what fits the window can be referred to.
-        source = _filled(self.driver, memoryview(self.dictionary)[-self.driver.window:])
+        source = self._filled(memoryview(self.dictionary)[-self.driver.window:])
         handle, = self.driver.submit(Job(source, opcode=Opcode.LOAD, flags=Flag(0), context=self._context))
         completion = handle.wait(self.timeout)
         if completion.status != Status.SUCCESS:
@@ -228,13 +250,13 @@ class Stream:
             self.driver.release(self._context)
             self._context = None
 
-
-def _filled(driver: InflateDriver, content: memoryview) -> Buffer | None:
-    """A buffer that holds ``content``, until the next call."""
-    if not content.nbytes:
-        return None
-    if content.nbytes > MAX_SOURCE_SIZE:
-        raise InflateError(-3, f"a header of more than {MAX_SOURCE_SIZE} bytes is beyond the device")
-    buffer = driver.scratch("source", max(SOURCE_ROOM, content.nbytes))[:content.nbytes]
-    buffer[:] = np.frombuffer(content, np.uint8)
-    return buffer
+    def _filled(self, content: memoryview) -> Buffer | None:
+        """A buffer that holds ``content``, until the next job of the same context."""
+        if not content.nbytes:
+            return None
+        if content.nbytes > MAX_SOURCE_SIZE:
+            raise InflateError(-3, f"a header of more than {MAX_SOURCE_SIZE} bytes is beyond the device")
+        room = max(SOURCE_ROOM, content.nbytes)
+        buffer = self.driver.scratch(f"source {self._context}", room)[:content.nbytes]
+        buffer[:] = np.frombuffer(content, np.uint8)
+        return buffer
