@@ -108,12 +108,18 @@ def to_verilog(component: wiring.Component, *, name: str, src_attributes: bool =
 
     Raises
     ------
+    TypeError
+        If ``component`` is no component.
     ValueError
         If ``name`` is no identifier.
     """
-    if not re.fullmatch(r"[A-Za-z]\w*", name):
+    if not re.fullmatch(r"[A-Za-z][A-Za-z0-9_]*", name):
         raise ValueError(f"name must be a Verilog identifier, not {name!r}")
+    if not isinstance(component, wiring.Component):
+        raise TypeError(f"component must be a wiring.Component, not {component!r}")
     text = _drop_zero_contents(_locate_assertions(rtlil.convert(component, name=name, emit_src=True)))
+    # The locked Yosys of PyPI before any on PATH: the same text, and caches that hit, on every machine.
+    os.environ.setdefault("AMARANTH_USE_YOSYS", "builtin,system")
     yosys = find_yosys(lambda version: version >= (0, 40))
     passes = _PASSES_STRUCTURED if src_attributes else _PASSES_COMPACT
     write = "write_verilog -sv" + ("" if src_attributes else " -noattr")

