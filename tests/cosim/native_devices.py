@@ -1,13 +1,14 @@
 # SPDX-License-Identifier: Apache-2.0
 """Small devices that the native simulation is tested on."""
 
-from amaranth.hdl import Assert, Format, Module, Mux, Print, Signal
+from amaranth.hdl import Assert, Format, Module, Mux, Print, Signal, Value
 from amaranth.lib import stream, wiring
 from amaranth.lib.wiring import In, Out
+
 from rackgate.axi.bus import AXI4LiteSignature, AXI4Signature, Burst, Response
 from rackgate.stream.packet import PacketSignature
 
-__all__ = ["Asserting", "Copier", "CopierRegister", "Forwarder", "Misbehaving"]
+__all__ = ["Asserting", "Bridge", "Copier", "CopierRegister", "Forwarder"]
 
 
 class CopierRegister:
@@ -23,9 +24,8 @@ class CopierRegister:
 class Copier(wiring.Component):
     """Copies WORDS 64-bit words from SOURCE to DESTINATION, one burst at a time, each on an id of its own.
 
-    Bursts have ``beats`` words or fewer at the end; addresses must be multiples of ``8 * beats``. Writing WORDS
-    starts a copy; the interrupt is the done bit. Reads of four bursts are kept under way on four ids; the words
-    of each land in a buffer of its own, so their order does not matter.
+    Bursts have 8 words, or fewer at the end; addresses must be multiples of 64. Writing WORDS starts a copy; the
+    interrupt is the done bit.
     """
 
     csr: In(AXI4LiteSignature())
@@ -42,8 +42,13 @@ class Copier(wiring.Component):
         beats = Mux(left < 8, left[:3], 8)
         m.d.comb += self.irq.eq(done)
         for channel, address in ((ar, source), (aw, destination)):
-            m.d.comb += [channel.payload.addr.eq(address), channel.payload.len.eq(beats - 1), channel.payload.size.eq(3),
-                         channel.payload.burst.eq(Burst.INCR), channel.payload.id.eq(source[6:10])]
+            m.d.comb += [
+                channel.payload.addr.eq(address),
+                channel.payload.len.eq(beats - 1),
+                channel.payload.size.eq(3),
+                channel.payload.burst.eq(Burst.INCR),
+                channel.payload.id.eq(source[6:10]),
+            ]
         m.d.comb += [w.payload.strb.eq(0xFF), w.payload.last.eq(index == beats - 1)]
         with m.Switch(index):
             for k in range(8):
@@ -94,7 +99,11 @@ class Copier(wiring.Component):
                 with m.If(b.valid):
                     with m.If(b.payload.resp != Response.OKAY):
                         m.d.sync += write_failed.eq(1)
-                    m.d.sync += [left.eq(left - beats), source.eq(source + 64), destination.eq(destination + 64)]
+                    m.d.sync += [
+                        left.eq(left - beats),
+                        source.eq(source + 64),
+                        destination.eq(destination + 64),
+                    ]
                     m.next = "NEXT"
         return m
 
@@ -104,7 +113,12 @@ class Copier(wiring.Component):
         start = Signal()
         m.d.sync += start.eq(0)
         take = Signal()
-        m.d.comb += [take.eq(aw.valid & w.valid & ~b.valid), aw.ready.eq(take), w.ready.eq(take), ar.ready.eq(~r.valid)]
+        m.d.comb += [
+            take.eq(aw.valid & w.valid & ~b.valid),
+            aw.ready.eq(take),
+            w.ready.eq(take),
+            ar.ready.eq(~r.valid),
+        ]
         with m.If(b.ready):
             m.d.sync += b.valid.eq(0)
         with m.If(r.ready):
@@ -159,10 +173,13 @@ class Forwarder(wiring.Component):
         with m.If(rx.ready):
             m.d.sync += [tx.valid.eq(rx.valid), tx.payload.eq(rx.payload)]
             for k in range(4):
-                byte = rx.payload.data[8 * k:8 * k + 8]
-                m.d.sync += tx.payload.data[8 * k:8 * k + 8].eq(byte + self.step)
-        m.d.comb += [self.number_out.valid.eq(self.number_in.valid), self.number_in.ready.eq(self.number_out.ready),
-                     self.number_out.payload.eq(self.number_in.payload + 1)]
+                byte = rx.payload.data[8 * k : 8 * k + 8]
+                m.d.sync += tx.payload.data[8 * k : 8 * k + 8].eq(byte + self.step)
+        m.d.comb += [
+            self.number_out.valid.eq(self.number_in.valid),
+            self.number_in.ready.eq(self.number_out.ready),
+            self.number_out.payload.eq(self.number_in.payload + 1),
+        ]
         with m.If(self.counting):
             m.d.sync += self.cycles.eq(self.cycles + 1)
         return m
@@ -195,38 +212,38 @@ class _Inner(wiring.Component):
         return m
 
 
-class Misbehaving(wiring.Component):
-    """Breaks one rule of its ports, the one that ``fault`` names, from cycle 20 on."""
+_ADDRESS = AXI4Signature(addr_width=32).members["aw"].signature.members["payload"].shape
+_WRITE = AXI4Signature(addr_width=32).members["w"].signature.members["payload"].shape
+_DONE = AXI4Signature(addr_width=32).members["b"].signature.members["payload"].shape
+_READ = AXI4Signature(addr_width=32).members["r"].signature.members["payload"].shape
 
-    FAULTS = ("none", "crossing", "burst", "size", "wlast", "address_changes", "valid_falls", "count_zero", "count_short")
 
-    fault: In(4)
+class Bridge(wiring.Component):
+    """Hands AXI channels and packet words through unchanged, so that a test can say anything on them.
+
+    ``mute`` takes back the valid of ``ar`` and ``net_tx``, and ``twist`` changes the address on ``ar``: both
+    break the rules of streams when used in the middle of a transfer.
+    """
+
+    i_aw: In(stream.Signature(_ADDRESS))
+    i_w: In(stream.Signature(_WRITE))
+    o_b: Out(stream.Signature(_DONE))
+    i_ar: In(stream.Signature(_ADDRESS))
+    o_r: Out(stream.Signature(_READ))
     mem: Out(AXI4Signature(addr_width=32))
-    net_tx: Out(PacketSignature(8))
+    i_word: In(stream.Signature(39))
+    net_tx: Out(PacketSignature(4))
+    mute: In(1)
+    twist: In(32)
+    beat: Out(1)
 
     def elaborate(self, platform):
         m = Module()
-        clock = Signal(8)
-        m.d.sync += clock.eq(clock + (clock != 255))
-        aw, w, b, ar, r = (getattr(self.mem, channel) for channel in ("aw", "w", "b", "ar", "r"))
-        m.d.comb += [ar.payload.size.eq(3), ar.payload.burst.eq(Burst.INCR), ar.payload.addr.eq(0x1000), r.ready.eq(1), b.ready.eq(1),
-                     aw.payload.size.eq(3), aw.payload.burst.eq(Burst.INCR), aw.payload.addr.eq(0x1000), aw.payload.len.eq(3)]
-        late = clock >= 20
-        with m.Switch(self.fault):
-            with m.Case(1):
-                m.d.comb += [ar.payload.addr.eq(0x1FF8), ar.payload.len.eq(1), ar.valid.eq(clock == 20)]
-            with m.Case(2):
-                m.d.comb += [ar.payload.burst.eq(Burst.WRAP), ar.valid.eq(clock == 20)]
-            with m.Case(3):
-                m.d.comb += [ar.payload.size.eq(2), ar.valid.eq(clock == 20)]
-            with m.Case(4):
-                m.d.comb += [aw.valid.eq(clock == 20), w.valid.eq(late), w.payload.last.eq(1)]
-            with m.Case(5):
-                m.d.comb += [ar.valid.eq(late), ar.payload.addr.eq(clock << 3)]
-            with m.Case(6):
-                m.d.comb += self.net_tx.valid.eq(clock == 20)
-            with m.Case(7):
-                m.d.comb += [self.net_tx.valid.eq(late), self.net_tx.payload.last.eq(1)]
-            with m.Case(8):
-                m.d.comb += [self.net_tx.valid.eq(late), self.net_tx.payload.count.eq(4)]
+        for i, o in ((self.i_aw, self.mem.aw), (self.i_w, self.mem.w), (self.i_ar, self.mem.ar),
+                     (self.mem.b, self.o_b), (self.mem.r, self.o_r), (self.i_word, self.net_tx)):
+            m.d.comb += [o.valid.eq(i.valid), i.ready.eq(o.ready), Value.cast(o.payload).eq(i.payload)]
+        with m.If(self.mute):
+            m.d.comb += [self.mem.ar.valid.eq(0), self.net_tx.valid.eq(0)]
+        m.d.comb += self.mem.ar.payload.addr.eq(self.i_ar.payload.addr ^ self.twist)
+        m.d.sync += self.beat.eq(~self.beat)
         return m

@@ -7,13 +7,37 @@ drives one device.
 
 from .build import Library, build
 from .cluster import Cluster, LinkInfo, LinkStatistics
-from .errors import AssertionFailure, ProtocolError, RegisterError, SimulationError, SimulationTimeout, ToolError
+from .errors import (
+    AssertionFailure,
+    ProtocolError,
+    RegisterError,
+    SimulationError,
+    SimulationTimeout,
+    ToolError,
+)
 from .memory import MemoryPort, MemoryStatistics
 from .simulation import Event, Simulation
 from .streams import InputStream, OutputStream, Packet
 from .timetravel import TimeTravel
 
 __all__ = [
-    "AssertionFailure", "Cluster", "Event", "InputStream", "Library", "LinkInfo", "LinkStatistics", "MemoryPort", "MemoryStatistics", "OutputStream", "Packet", "ProtocolError",
-    "RegisterError", "Simulation", "SimulationError", "SimulationTimeout", "TimeTravel", "ToolError", "build",
+    "AssertionFailure",
+    "Cluster",
+    "Event",
+    "InputStream",
+    "Library",
+    "LinkInfo",
+    "LinkStatistics",
+    "MemoryPort",
+    "MemoryStatistics",
+    "OutputStream",
+    "Packet",
+    "ProtocolError",
+    "RegisterError",
+    "Simulation",
+    "SimulationError",
+    "SimulationTimeout",
+    "TimeTravel",
+    "ToolError",
+    "build",
 ]

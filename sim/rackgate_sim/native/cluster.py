@@ -43,6 +43,7 @@ class History(Protocol):
 
     def pieces(self, run: Callable[[int, int], int], now: Callable[[], int], cycles: int, mask: int) -> int:
         """Call ``run(cycles, mask)`` piece by piece."""
+        ...
 
 
 class Cluster:
@@ -120,8 +121,21 @@ class Cluster:
             raise SimulationError("the cluster is closed")
         return self._lib
 
-    def connect(self, sender: Simulation, output: str, receiver: Simulation, input: str, *, latency: int, loss: float = 0.0,
-                duplicate: float = 0.0, reorder: float = 0.0, corrupt: float = 0.0, spread: int | None = None, seed: int | None = None) -> LinkInfo:
+    def connect(
+        self,
+        sender: Simulation,
+        output: str,
+        receiver: Simulation,
+        input: str,
+        *,
+        latency: int,
+        loss: float = 0.0,
+        duplicate: float = 0.0,
+        reorder: float = 0.0,
+        corrupt: float = 0.0,
+        spread: int | None = None,
+        seed: int | None = None,
+    ) -> LinkInfo:
         """Join an output stream of one device to an input stream of another, or of the same.
 
         Parameters
@@ -149,17 +163,37 @@ class Cluster:
             raise TypeError(f"{input} must be an input of the receiver")
         if source.is_packet != sink.is_packet or (not source.is_packet and source.width != sink.width):
             raise TypeError(f"{output} and {input} must carry packets, or payloads of the same width")
-        if any(link.sender is sender and link.output == output or link.receiver is receiver and link.input == input for link in self._links):
+        if any(
+            link.sender is sender and link.output == output or link.receiver is receiver and link.input == input
+            for link in self._links
+        ):
             raise ValueError(f"{output} or {input} is already connected")
         if latency < 1:
             raise ValueError(f"latency must be at least 1, not {latency}")
-        for name, value in {"loss": loss, "duplicate": duplicate, "reorder": reorder, "corrupt": corrupt}.items():
+        for name, value in {
+            "loss": loss,
+            "duplicate": duplicate,
+            "reorder": reorder,
+            "corrupt": corrupt,
+        }.items():
             if not 0 <= value <= 1:
                 raise ValueError(f"{name} must be a probability, not {value}")
         spread = 4 * latency if spread is None else spread
         info = LinkInfo(sender, output, receiver, input, latency, len(self._links) if seed is None else seed)
-        lib.rg_cluster_connect(self._handle, sender.handle, source.index, receiver.handle, sink.index, info.seed & (1 << 64) - 1, latency, spread,
-                               loss, duplicate, reorder, corrupt)
+        lib.rg_cluster_connect(
+            self._handle,
+            sender.handle,
+            source.index,
+            receiver.handle,
+            sink.index,
+            info.seed & (1 << 64) - 1,
+            latency,
+            spread,
+            loss,
+            duplicate,
+            reorder,
+            corrupt,
+        )
         self._links.append(info)
         return info
 

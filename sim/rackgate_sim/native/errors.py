@@ -1,7 +1,14 @@
 # SPDX-License-Identifier: Apache-2.0
 """What can go wrong in a native simulation."""
 
-__all__ = ["AssertionFailure", "ProtocolError", "RegisterError", "SimulationError", "SimulationTimeout", "ToolError"]
+__all__ = [
+    "AssertionFailure",
+    "ProtocolError",
+    "RegisterError",
+    "SimulationError",
+    "SimulationTimeout",
+    "ToolError",
+]
 
 
 class SimulationError(Exception):

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
 import numpy as np
-from rackgate.axi.bus import Response
+
 
 from .ports import PortInfo
 
@@ -49,8 +49,15 @@ class MemoryPort:
         self._simulation, self._index, self.name = simulation, index, info.name
         self.bytes_per_beat = info.streams["w"].fields["data"][1] // 8
         self._windows: dict[int, np.ndarray] = {}
-        self._settings = {"latency": 20, "write_latency": 4, "jitter": 0, "outstanding": 16, "bytes_per_cycle": 0.0, "reorder": False,
-                          "interleave": False}
+        self._settings = {
+            "latency": 20,
+            "write_latency": 4,
+            "jitter": 0,
+            "outstanding": 16,
+            "bytes_per_cycle": 0.0,
+            "reorder": False,
+            "interleave": False,
+        }
 
     def attach(self, array: np.ndarray, base: int) -> None:
         """Make an array visible to the device at address ``base``, a multiple of the bus width.
@@ -59,12 +66,16 @@ class MemoryPort:
         shared: what one side writes, the other sees. The simulation keeps a reference to it.
         """
         if not isinstance(array, np.ndarray) or array.dtype != np.uint8:
-            raise TypeError(f"array must be a NumPy array of uint8, not {getattr(array, 'dtype', type(array).__name__)}")
+            raise TypeError(
+                f"array must be a NumPy array of uint8, not {getattr(array, 'dtype', type(array).__name__)}"
+            )
         if not array.flags.c_contiguous or not array.flags.writeable:
             raise ValueError("array must be contiguous and writeable")
         for what, value in (("base", base), ("the array's size", array.nbytes)):
             if value % self.bytes_per_beat or value < 0:
-                raise ValueError(f"{what} must be a multiple of the bus width, {self.bytes_per_beat} bytes, not {value:#x}")
+                raise ValueError(
+                    f"{what} must be a multiple of the bus width, {self.bytes_per_beat} bytes, not {value:#x}"
+                )
         if array.nbytes == 0:
             raise ValueError("array must not be empty")
         for other, taken in self._windows.items():
@@ -80,9 +91,18 @@ class MemoryPort:
         self._simulation._call("detach", self._index, base)
         del self._windows[base]
 
-    def configure(self, *, latency: int | None = None, write_latency: int | None = None, jitter: int | None = None,
-                  outstanding: int | None = None, bytes_per_cycle: float | None = None, reorder: bool | None = None,
-                  interleave: bool | None = None, stall: float | dict[str, float] | None = None) -> None:
+    def configure(
+        self,
+        *,
+        latency: int | None = None,
+        write_latency: int | None = None,
+        jitter: int | None = None,
+        outstanding: int | None = None,
+        bytes_per_cycle: float | None = None,
+        reorder: bool | None = None,
+        interleave: bool | None = None,
+        stall: float | dict[str, float] | None = None,
+    ) -> None:
         """Change how the memory behaves; what is not given stays as it is.
 
         Parameters
@@ -102,15 +122,24 @@ class MemoryPort:
         stall:
             Probability that a channel pauses in a cycle: one number, or by channel (``aw w b ar r``).
         """
-        given = {"latency": latency, "write_latency": write_latency, "jitter": jitter, "outstanding": outstanding,
-                 "bytes_per_cycle": bytes_per_cycle, "reorder": reorder, "interleave": interleave}
+        given = {
+            "latency": latency,
+            "write_latency": write_latency,
+            "jitter": jitter,
+            "outstanding": outstanding,
+            "bytes_per_cycle": bytes_per_cycle,
+            "reorder": reorder,
+            "interleave": interleave,
+        }
         settings = self._settings | {name: value for name, value in given.items() if value is not None}
         for name in ("latency", "write_latency", "jitter", "bytes_per_cycle"):
             if settings[name] < 0:
                 raise ValueError(f"{name} must not be negative, not {settings[name]}")
         if settings["outstanding"] < 1:
             raise ValueError(f"outstanding must be at least 1, not {settings['outstanding']}")
-        stalls = stall if isinstance(stall, dict) else dict.fromkeys(_CHANNELS, stall) if stall is not None else {}
+        stalls = (
+            stall if isinstance(stall, dict) else dict.fromkeys(_CHANNELS, stall) if stall is not None else {}
+        )
         for channel, probability in stalls.items():
             if channel not in _CHANNELS:
                 raise ValueError(f"stall must name channels among {', '.join(_CHANNELS)}, not {channel!r}")
@@ -119,14 +148,34 @@ class MemoryPort:
         rate = settings["bytes_per_cycle"]
         cost = round(self.bytes_per_beat * 256 / rate) if rate else 0
         self._settings = settings
-        self._simulation._call("configure", self._index, settings["latency"], settings["write_latency"], settings["jitter"],
-                               settings["outstanding"], cost, settings["reorder"], settings["interleave"])
+        self._simulation._call(
+            "configure",
+            self._index,
+            settings["latency"],
+            settings["write_latency"],
+            settings["jitter"],
+            settings["outstanding"],
+            cost,
+            settings["reorder"],
+            settings["interleave"],
+        )
         for channel, probability in stalls.items():
             self._simulation._call("stall_memory", self._index, _CHANNELS.index(channel), probability)
 
-    def inject(self, start: int, end: int, *, response: Literal["SLVERR", "DECERR"] = "SLVERR", read: bool = True, write: bool = True,
-               after: int = 0, count: int | None = None) -> None:
-        """Answer bursts that touch ``[start, end)`` with an error; such a write changes nothing, such a read gives zeros.
+    def inject(
+        self,
+        start: int,
+        end: int,
+        *,
+        response: Literal["SLVERR", "DECERR"] = "SLVERR",
+        read: bool = True,
+        write: bool = True,
+        after: int = 0,
+        count: int | None = None,
+    ) -> None:
+        """Answer bursts that touch ``[start, end)`` with an error.
+
+        Such a write changes nothing, such a read gives zeros.
 
         Parameters
         ----------
@@ -145,8 +194,17 @@ class MemoryPort:
             raise ValueError(f"response must be SLVERR or DECERR, not {response!r}")
         if end <= start:
             raise ValueError(f"end must be above start, not {end:#x} <= {start:#x}")
-        self._simulation._call("inject", self._index, start, end, Response[response].value, read, write, after,
-                               (1 << 64) - 1 if count is None else count)
+        self._simulation._call(
+            "inject",
+            self._index,
+            start,
+            end,
+            {"SLVERR": 2, "DECERR": 3}[response],
+            read,
+            write,
+            after,
+            (1 << 64) - 1 if count is None else count,
+        )
 
     def clear_faults(self) -> None:
         """Forget all injected errors."""

@@ -8,6 +8,7 @@ from typing import Any
 
 from amaranth.hdl import Shape
 from amaranth.lib import data, stream, wiring
+
 from rackgate.axi.bus import AXI4LiteSignature, AXI4Signature
 
 __all__ = ["PortInfo", "SignalInfo", "StreamInfo", "describe"]
@@ -95,11 +96,15 @@ def describe(component: wiring.Component) -> tuple[list[PortInfo], list[SignalIn
             info = _stream(name, signature)
             kind = ("packet" if info.is_packet else "element") + ("_in" if flipped else "_out")
             ports.append(PortInfo(name, kind, {"": info}))
-        elif (isinstance(signature, AXI4Signature) and not flipped) or (isinstance(signature, AXI4LiteSignature) and flipped):
+        elif (isinstance(signature, AXI4Signature) and not flipped) or (
+            isinstance(signature, AXI4LiteSignature) and flipped
+        ):
             channels = {c: _stream(f"{name}__{c}", _upright(signature.members[c].signature)) for c in _CHANNELS}
             ports.append(PortInfo(name, "register" if flipped else "memory", channels))
         else:
-            raise TypeError(f"port {name}: no simulation model stands behind {'In' if flipped else 'Out'}({signature!r})")
+            raise TypeError(
+                f"port {name}: no simulation model stands behind {'In' if flipped else 'Out'}({signature!r})"
+            )
     return ports, signals
 
 

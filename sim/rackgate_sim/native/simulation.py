@@ -50,6 +50,7 @@ class Scheduler(Protocol):
 
     def advance(self, simulation: "Simulation", cycles: int, mask: int) -> int:
         """Run one simulation until an event of the mask, at most so many cycles; return the events, raise failures."""
+        ...
 
 
 class Simulation:
@@ -81,8 +82,10 @@ class Simulation:
             elif info.kind == "memory":
                 self._ports[info.name] = MemoryPort(self, index, info)
             else:
-                self._ports[info.name] = (InputStream if info.kind.endswith("_in") else OutputStream)(self, index, info)
-        self.printed = ""
+                self._ports[info.name] = (InputStream if info.kind.endswith("_in") else OutputStream)(
+                    self, index, info
+                )
+        self._printed = ""
         self._lib.rg_reset(self._handle, _RESET_CYCLES)
         self.check()
 
@@ -109,9 +112,7 @@ class Simulation:
         return getattr(self._lib, f"rg_{function}")(self.handle, *arguments)
 
     def check(self) -> None:
-        """Raise what broke in the device, if anything did; keep what it printed."""
-        if text := self._call("printed"):
-            self.printed += text.decode(errors="replace")
+        """Raise what broke in the device, if anything did."""
         if (failure := self._call("failure")) is None:
             return
         text, cycle = failure.decode(errors="replace"), self.cycle
@@ -182,7 +183,9 @@ class Simulation:
 
     def timeout(self, what: str, limit: int) -> SimulationTimeout:
         """An error to raise when ``what`` did not happen within ``limit`` cycles."""
-        return SimulationTimeout(f"waited {limit} cycles, until cycle {self.cycle}, for {what}\n{self.state()}", cycle=self.cycle)
+        return SimulationTimeout(
+            f"waited {limit} cycles, until cycle {self.cycle}, for {what}\n{self.state()}", cycle=self.cycle
+        )
 
     def state(self) -> str:
         """How the ports stand: one line each."""
@@ -205,7 +208,9 @@ class Simulation:
         """
         return self._access(port, False, address, 0, limit)
 
-    def write_register(self, address: int, value: int, *, port: str = "csr", limit: int = DEFAULT_LIMIT) -> None:
+    def write_register(
+        self, address: int, value: int, *, port: str = "csr", limit: int = DEFAULT_LIMIT
+    ) -> None:
         """Write a 32-bit register; returns when the device has answered. Errors as with :meth:`read_register`."""
         if not 0 <= value < 1 << 32:
             raise ValueError(f"value must fit 32 bits, not {value:#x}")
@@ -221,7 +226,9 @@ class Simulation:
         if events & Event.LIMIT:
             raise self.timeout(what, limit)
         if response := self._call("response", index):
-            raise RegisterError(f"cycle {self.cycle}: {what}: the device answered {_RESPONSES[response]}", cycle=self.cycle)
+            raise RegisterError(
+                f"cycle {self.cycle}: {what}: the device answered {_RESPONSES[response]}", cycle=self.cycle
+            )
         return self._call("value", index)
 
     @staticmethod
@@ -271,6 +278,12 @@ class Simulation:
         return self._call("log")
 
     @property
+    def printed(self) -> str:
+        """What the gateware printed so far (by Amaranth's ``Print``)."""
+        self._printed += self._call("printed").decode(errors="replace")
+        return self._printed
+
+    @property
     def evaluations(self) -> int:
         """How often the model was evaluated: twice a cycle at most."""
         return self._call("evaluations")
@@ -289,10 +302,14 @@ class Simulation:
             If the library is not of the variant ``debug``.
         """
         if self._call("trace", None if path is None else os.fsencode(path)):
-            raise SimulationError(f"{self.library.name} was built as {self.library.variant!r}: waves need variant 'debug'")
+            raise SimulationError(
+                f"{self.library.name} was built as {self.library.variant!r}: waves need variant 'debug'"
+            )
 
     def write_coverage(self, path: str | os.PathLike) -> Path:
         """Write Verilator's coverage data (see :mod:`.coverage`); returns the path."""
         if self._call("coverage", os.fsencode(path)):
-            raise SimulationError(f"{self.library.name} was built as {self.library.variant!r}: coverage needs variant 'coverage'")
+            raise SimulationError(
+                f"{self.library.name} was built as {self.library.variant!r}: coverage needs variant 'coverage'"
+            )
         return Path(path)

@@ -41,13 +41,17 @@ class _Stream:
 class InputStream(_Stream):
     """Queue that feeds one of the device's input streams, as fast as the device takes it."""
 
-    def push(self, items: bytes | bytearray | memoryview | Iterable[int | Mapping[str, int]], *, error: bool = False) -> None:
+    def push(
+        self, items: bytes | bytearray | memoryview | Iterable[int | Mapping[str, int]], *, error: bool = False
+    ) -> None:
         """Queue one packet, or on a stream that carries no packets a sequence of payloads.
 
         A payload is an integer or a mapping of its fields. A packet must not be empty; ``error`` marks it as
         damaged.
         """
         if self.is_packet:
+            if not isinstance(items, bytes | bytearray | memoryview):
+                raise TypeError(f"{self.name}: a packet must be bytes, not {type(items).__name__}")
             packet = bytes(items)
             if not packet:
                 raise ValueError("a packet must have at least one byte")

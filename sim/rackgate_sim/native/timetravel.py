@@ -61,16 +61,28 @@ class TimeTravel:
         Wall-clock seconds the second run may take.
     """
 
-    def __init__(self, simulation: Simulation | Cluster, waves: str | os.PathLike, *, every: int = 10_000, keep: int = 2, limit: float = 300.0):
+    def __init__(
+        self,
+        simulation: Simulation | Cluster,
+        waves: str | os.PathLike,
+        *,
+        every: int = 10_000,
+        keep: int = 2,
+        limit: float = 300.0,
+    ):
         if every < 1:
             raise ValueError(f"every must be at least 1 cycle, not {every}")
         if keep < 2:
             raise ValueError(f"keep must be at least 2 snapshots, not {keep}")
         self._clocked = simulation
-        self._simulations: Sequence[Simulation] = simulation.simulations if isinstance(simulation, Cluster) else (simulation,)
+        self._simulations: Sequence[Simulation] = (
+            simulation.simulations if isinstance(simulation, Cluster) else (simulation,)
+        )
         for one in self._simulations:
             if one.library.variant != "debug":
-                raise SimulationError(f"{one.library.name} was built as {one.library.variant!r}: waves need variant 'debug'")
+                raise SimulationError(
+                    f"{one.library.name} was built as {one.library.variant!r}: waves need variant 'debug'"
+                )
         self._path = Path(waves)
         self.every, self.keep, self.limit = every, keep, limit
         self.waves: list[Path] = []
@@ -109,7 +121,11 @@ class TimeTravel:
     def advance(self, simulation: Simulation, cycles: int, mask: int) -> int:
         """Run a simulation in pieces that end where a snapshot is due (see :class:`.simulation.Scheduler`)."""
         inner = self._inner[id(simulation)]
-        run = simulation.run_alone if inner is None else lambda step, events: inner.advance(simulation, step, events)
+        run = (
+            simulation.run_alone
+            if inner is None
+            else lambda step, events: inner.advance(simulation, step, events)
+        )
         return self.pieces(run, lambda: simulation.cycle, cycles, mask)
 
     def pieces(self, run: Callable[[int, int], int], now: Callable[[], int], cycles: int, mask: int) -> int:
