@@ -14,6 +14,7 @@ import typer
 
 from . import doctor, waves
 from .bench import command as bench
+from .inflate import command as inflate
 
 __all__ = ["app", "exit_code", "main", "sentence"]
 
@@ -44,7 +45,7 @@ def _global(
         os.environ[_DEBUG] = "1"
 
 
-for _module in (doctor, waves, bench):
+for _module in (inflate, doctor, waves, bench):
     _module.register(app)
 
 

@@ -14,7 +14,9 @@ class Board:
     memory_base, memory_size, memory = 0x4000, 1 << 16, None
 
     def __init__(self, **registers):
-        self.values = {register.offset: registers.get(name, register.reset) for name, register in REGISTERS.items()}
+        self.values = {
+            register.offset: registers.get(name, register.reset) for name, register in REGISTERS.items()
+        }
         self.content = bytearray(self.memory_size)
         self.cycle = 0
         self.irq = False
@@ -32,11 +34,11 @@ class Board:
         self.values[offset] = value
 
     def read_memory(self, address, size):
-        return bytes(self.content[address - self.memory_base:][:size])
+        return bytes(self.content[address - self.memory_base :][:size])
 
     def write_memory(self, address, content):
         start = address - self.memory_base
-        self.content[start:start + len(content)] = content
+        self.content[start : start + len(content)] = content
 
     def run(self, cycles, until_interrupt=True):
         for _ in range(cycles):
@@ -63,13 +65,20 @@ def board(**registers):
     return Device(transport, DEVICES["inflate"], "board:test"), transport
 
 
-@pytest.mark.parametrize(("register", "value", "message"), [
-    ("MAGIC", 0xFFFFFFFF, "no Rackgate device answers .*0xffffffff.*check the URL"),
-    ("DEVICE", int.from_bytes(b"LOCK", "little"), "this is device 'LOCK', the driver is for 'INFL'"),
-    ("VERSION", 2 << 16, "version 2, the driver version 1: update the host package"),
-    ("VERSION", 0, "version 0, the driver version 1: rebuild the gateware"),
-    ("MAP_HASH", 1, "register map .0x00000001. is not the driver's.*build gateware and host package from the same"),
-])
+@pytest.mark.parametrize(
+    ("register", "value", "message"),
+    [
+        ("MAGIC", 0xFFFFFFFF, "no Rackgate device answers .*0xffffffff.*check the URL"),
+        ("DEVICE", int.from_bytes(b"LOCK", "little"), "this is device 'LOCK', the driver is for 'INFL'"),
+        ("VERSION", 2 << 16, "version 2, the driver version 1: update the host package"),
+        ("VERSION", 0, "version 0, the driver version 1: rebuild the gateware"),
+        (
+            "MAP_HASH",
+            1,
+            "register map .0x00000001. is not the driver's.*build gateware and host package from the same",
+        ),
+    ],
+)
 def test_a_wrong_device_is_refused(register, value, message):
     with pytest.raises(DeviceMismatch, match=message) as caught:
         board(**{register: value})
@@ -118,15 +127,18 @@ def test_fields_are_written_alone():
     assert transport.values[0x40] == 2
 
 
-@pytest.mark.parametrize(("use", "message"), [
-    (lambda regs: regs.RING_SIZ, "device inflate has no register RING_SIZ: did you mean RING_SIZE"),
-    (lambda regs: regs.zzz, "has no register zzz: there are MAGIC, "),
-    (lambda regs: regs.CONTROL.ENABEL, "register CONTROL has no field ENABEL: did you mean ENABLE"),
-    (lambda regs: setattr(regs.MAGIC, "value", 1), "register MAGIC is read-only .const."),
-    (lambda regs: setattr(regs.VERSION, "MINOR", 1), "register VERSION is read-only"),
-    (lambda regs: setattr(regs, "CONTROL", 1), r"write regs.CONTROL.value = 1"),
-    (lambda regs: setattr(regs, "CONTRL", 1), "did you mean CONTROL"),
-])
+@pytest.mark.parametrize(
+    ("use", "message"),
+    [
+        (lambda regs: regs.RING_SIZ, "device inflate has no register RING_SIZ: did you mean RING_SIZE"),
+        (lambda regs: regs.zzz, "has no register zzz: there are MAGIC, "),
+        (lambda regs: regs.CONTROL.ENABEL, "register CONTROL has no field ENABEL: did you mean ENABLE"),
+        (lambda regs: setattr(regs.MAGIC, "value", 1), "register MAGIC is read-only .const."),
+        (lambda regs: setattr(regs.VERSION, "MINOR", 1), "register VERSION is read-only"),
+        (lambda regs: setattr(regs, "CONTROL", 1), r"write regs.CONTROL.value = 1"),
+        (lambda regs: setattr(regs, "CONTRL", 1), "did you mean CONTROL"),
+    ],
+)
 def test_wrong_register_use(use, message):
     device, transport = board()
     with pytest.raises(RegisterError, match=message):

@@ -15,7 +15,12 @@ from rackgate_host import inflate
 from rackgate_host.inflate import InflateError
 from rackgate_host.inflate.driver import InflateDriver
 
-ANY = settings(max_examples=150, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.function_scoped_fixture])
+ANY = settings(
+    max_examples=150,
+    deadline=None,
+    derandomize=True,
+    suppress_health_check=[HealthCheck.function_scoped_fixture],
+)
 FEWER = settings(ANY, max_examples=50)
 WBITS = {-15: -15, 15: 15, 31: 31, 47: 15, 32 + 9: 31, 0: 15, 16: 31, 32: 31}  # to inflate: how to deflate
 
@@ -29,9 +34,16 @@ TEXT = b"".join(b"%d: the quick brown fox jumps over %d lazy dogs\n" % (n, n * n
 @st.composite
 def contents(draw):
     """Bytes with something to match in them."""
-    parts = draw(st.lists(st.one_of(st.binary(max_size=40), st.integers(0, 5000).map(lambda n: TEXT[n:n + n % 300]),
-                                    st.tuples(st.binary(min_size=1, max_size=3), st.integers(1, 400)).map(lambda p: p[0] * p[1])),
-                          max_size=12))
+    parts = draw(
+        st.lists(
+            st.one_of(
+                st.binary(max_size=40),
+                st.integers(0, 5000).map(lambda n: TEXT[n : n + n % 300]),
+                st.tuples(st.binary(min_size=1, max_size=3), st.integers(1, 400)).map(lambda p: p[0] * p[1]),
+            ),
+            max_size=12,
+        )
+    )
     return b"".join(parts)
 
 
@@ -40,7 +52,9 @@ def compressed(draw, content, wbits):
     """``content`` as some encoder would write it, with flushes in between."""
     encoder = zlib.compressobj(draw(st.integers(0, 9)), zlib.DEFLATED, wbits, strategy=draw(st.integers(0, 4)))
     cut = draw(st.integers(0, len(content)))
-    output = encoder.compress(content[:cut]) + encoder.flush(draw(st.sampled_from([zlib.Z_NO_FLUSH, zlib.Z_SYNC_FLUSH, zlib.Z_FULL_FLUSH])))
+    output = encoder.compress(content[:cut]) + encoder.flush(
+        draw(st.sampled_from([zlib.Z_NO_FLUSH, zlib.Z_SYNC_FLUSH, zlib.Z_FULL_FLUSH]))
+    )
     return output + encoder.compress(content[cut:]) + encoder.flush()
 
 
@@ -110,7 +124,9 @@ def test_decompressobj_in_pieces(shared, data, wbits):
     """Each call of a stream in pieces gives the same bytes as zlib's."""
     stream = data.draw(compressed(data.draw(contents()), WBITS[wbits])) + data.draw(st.binary(max_size=5))
     cuts = sorted(data.draw(st.lists(st.integers(0, len(stream)), max_size=8)))
-    assert in_pieces(inflate, stream, wbits, cuts, (), device=shared) == in_pieces(zlib, stream, wbits, cuts, ())
+    assert in_pieces(inflate, stream, wbits, cuts, (), device=shared) == in_pieces(
+        zlib, stream, wbits, cuts, ()
+    )
 
 
 def drained(module, stream, wbits, sizes, limits, **options):
@@ -166,12 +182,22 @@ def test_each_limited_call_gives_what_zlib_gives(shared, data, limit):
 
 
 @ANY
-@given(st.data(), st.sampled_from([-15, 15]), st.binary(max_size=300), st.sampled_from(["right", "wrong", "none", "empty"]))
+@given(
+    st.data(),
+    st.sampled_from([-15, 15]),
+    st.binary(max_size=300),
+    st.sampled_from(["right", "wrong", "none", "empty"]),
+)
 def test_dictionaries(shared, data, wbits, dictionary, given):
     content = dictionary[:100] + data.draw(contents()) + dictionary
     encoder = zlib.compressobj(9, zlib.DEFLATED, wbits, zdict=dictionary)
     stream = encoder.compress(content) + encoder.flush()
-    options = {"right": {"zdict": dictionary}, "wrong": {"zdict": dictionary + b"x"}, "none": {}, "empty": {"zdict": b""}}[given]
+    options = {
+        "right": {"zdict": dictionary},
+        "wrong": {"zdict": dictionary + b"x"},
+        "none": {},
+        "empty": {"zdict": b""},
+    }[given]
     cuts = sorted(data.draw(st.lists(st.integers(0, len(stream)), max_size=3)))
     ours = in_pieces(inflate, stream, wbits, cuts, (), device=shared, **options)
     assert ours == in_pieces(zlib, stream, wbits, cuts, (), **options)
@@ -188,9 +214,9 @@ def test_a_long_dictionary(shared):
 
 @pytest.mark.parametrize("wbits", [*range(-17, 50), 100, -100])
 def test_every_wbits(shared, wbits):
-    streams = [zlib.compress(TEXT[:100], wbits=w) for w in (15, 9, 31, -15)]
-    for stream in streams:
-        assert outcome(lambda: inflate.decompress(stream, wbits, device=shared)) == outcome(lambda: zlib.decompress(stream, wbits))
+    for stream in [zlib.compress(TEXT[:100], wbits=w) for w in (15, 9, 31, -15)]:
+        expected = outcome(lambda stream=stream: zlib.decompress(stream, wbits))
+        assert outcome(lambda stream=stream: inflate.decompress(stream, wbits, device=shared)) == expected
     try:
         zlib.decompressobj(wbits)
     except ValueError as error:
@@ -200,15 +226,18 @@ def test_every_wbits(shared, wbits):
         inflate.decompressobj(wbits, device=shared)
 
 
-@pytest.mark.parametrize("call", [
-    lambda m, o: m.decompress("text", **o),
-    lambda m, o: m.decompress(b"", bufsize=-1, **o),
-    lambda m, o: m.decompressobj(zdict="text", **o),
-    lambda m, o: m.decompressobj(**o).decompress("text"),
-    lambda m, o: m.decompressobj(**o).decompress(b"", -1),
-    lambda m, o: m.decompressobj(**o).flush(0),
-    lambda m, o: m.decompress(memoryview(bytes(20))[::2], **o),
-])
+@pytest.mark.parametrize(
+    "call",
+    [
+        lambda m, o: m.decompress("text", **o),
+        lambda m, o: m.decompress(b"", bufsize=-1, **o),
+        lambda m, o: m.decompressobj(zdict="text", **o),
+        lambda m, o: m.decompressobj(**o).decompress("text"),
+        lambda m, o: m.decompressobj(**o).decompress(b"", -1),
+        lambda m, o: m.decompressobj(**o).flush(0),
+        lambda m, o: m.decompress(memoryview(bytes(20))[::2], **o),
+    ],
+)
 def test_wrong_arguments(shared, call):
     with pytest.raises(Exception) as theirs:
         call(zlib, {})
@@ -222,7 +251,9 @@ def test_wrong_devices():
         inflate.decompress(b"x", device=3)
 
 
-@pytest.mark.parametrize("kind", [bytes, bytearray, memoryview, lambda data: memoryview(data).cast("B", (2, len(data) // 2))])
+@pytest.mark.parametrize(
+    "kind", [bytes, bytearray, memoryview, lambda data: memoryview(data).cast("B", (2, len(data) // 2))]
+)
 def test_bytes_like_input(shared, kind):
     stream = zlib.compress(TEXT)
     stream += bytes(len(stream) % 2)
@@ -276,11 +307,18 @@ def test_errors_repeat(shared):
 def test_what_an_error_knows(shared):
     stream = bytearray(zlib.compress(b"hello" * 50))
     stream[-1] ^= 1
-    with pytest.raises(InflateError, match=r"^Error -3 while decompressing data: incorrect data check \(ADLER_MISMATCH at byte \d+\)$") as caught:
+    with pytest.raises(
+        InflateError,
+        match=r"^Error -3 while decompressing data: incorrect data check \(ADLER_MISMATCH at byte \d+\)$",
+    ) as caught:
         inflate.decompress(stream, device=shared)
     error = caught.value
     assert isinstance(error, zlib.error) and inflate.error is InflateError and error.exit_code == 1
-    assert (error.status, error.error, error.position) == (Status.ANALYTICS_ERROR, ErrorCode.ADLER_MISMATCH, 8 * (len(stream) - 4))
+    assert (error.status, error.error, error.position) == (
+        Status.ANALYTICS_ERROR,
+        ErrorCode.ADLER_MISMATCH,
+        8 * (len(stream) - 4),
+    )
     with pytest.raises(InflateError, match=r"BAD_BLOCK_TYPE at byte 2\)") as caught:
         inflate.decompress(b"\x78\x9c\x07", device=shared)
     assert caught.value.position == 16
@@ -294,7 +332,7 @@ def test_a_position_counts_all_pieces(shared):
     decoder = inflate.decompressobj(device=shared)
     with pytest.raises(InflateError) as caught:
         for at in range(0, len(bad), 7):
-            decoder.decompress(bad[at:at + 7])
+            decoder.decompress(bad[at : at + 7])
     assert caught.value.position == 8 * (len(stream) - 4)
     assert decoder.status == Status.ANALYTICS_ERROR
 
@@ -346,10 +384,14 @@ def test_every_world(device, seed):
         assert inflate.decompress(stream, wbits, device=device) == content
         limits = [rng.randrange(1, 2000) for _ in range(30)]
         cuts = sorted(rng.sample(range(len(stream)), 5))
-        assert in_pieces(inflate, stream, wbits, cuts, (), device=device) == in_pieces(zlib, stream, wbits, cuts, ())
+        assert in_pieces(inflate, stream, wbits, cuts, (), device=device) == in_pieces(
+            zlib, stream, wbits, cuts, ()
+        )
         assert drained(inflate, stream, wbits, [700] * 20, limits, device=device)[:2] == (content, True)
     for bad in (stream[:100], stream[:50] + b"\xff" * 20 + stream[70:], b"", b"\x1f"):
-        assert outcome(lambda bad=bad: inflate.decompress(bad, 31, device=device)) == outcome(lambda bad=bad: zlib.decompress(bad, 31))
+        assert outcome(lambda bad=bad: inflate.decompress(bad, 31, device=device)) == outcome(
+            lambda bad=bad: zlib.decompress(bad, 31)
+        )
     encoder = zlib.compressobj(zdict=TEXT)
     stream = encoder.compress(TEXT[::-1] + TEXT) + encoder.flush()
     assert inflate.decompressobj(zdict=TEXT, device=device).decompress(stream) == TEXT[::-1] + TEXT

@@ -11,7 +11,9 @@ from rackgate_host import BadBuffer, OutOfDeviceMemory
 from rackgate_host.memory import Allocator
 
 SIZES = st.integers(1, 300)
-STEPS = st.lists(st.tuples(st.booleans(), SIZES, st.sampled_from([1, 8, 64, 256]), st.integers(0, 50)), max_size=80)
+STEPS = st.lists(
+    st.tuples(st.booleans(), SIZES, st.sampled_from([1, 8, 64, 256]), st.integers(0, 50)), max_size=80
+)
 
 
 @settings(max_examples=200, deadline=None)
@@ -57,22 +59,33 @@ def test_the_same_calls_give_the_same_addresses():
 def test_out_of_memory_says_what_is_left():
     allocator = Allocator(0, 1024)
     allocator.allocate(256)
-    with pytest.raises(OutOfDeviceMemory, match="1000 bytes .* 768 of 1024 are left, the largest piece has 768") as caught:
+    with pytest.raises(
+        OutOfDeviceMemory, match="1000 bytes .* 768 of 1024 are left, the largest piece has 768"
+    ) as caught:
         allocator.allocate(1000)
     assert isinstance(caught.value, MemoryError)
 
 
-@pytest.mark.parametrize(("arguments", "message"), [
-    ((-1, 10), "base must not be negative"), ((0, 0), "size must be at least 1"),
-])
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ((-1, 10), "base must not be negative"),
+        ((0, 0), "size must be at least 1"),
+    ],
+)
 def test_wrong_ranges(arguments, message):
     with pytest.raises(ValueError, match=message):
         Allocator(*arguments)
 
 
-@pytest.mark.parametrize(("size", "alignment", "message"), [
-    (0, 64, "size must be at least 1, not 0"), (1, 3, "alignment must be a power of two, not 3"), (1, 0, "power of two, not 0"),
-])
+@pytest.mark.parametrize(
+    ("size", "alignment", "message"),
+    [
+        (0, 64, "size must be at least 1, not 0"),
+        (1, 3, "alignment must be a power of two, not 3"),
+        (1, 0, "power of two, not 0"),
+    ],
+)
 def test_wrong_allocations(size, alignment, message):
     with pytest.raises(ValueError, match=message):
         Allocator(0, 1024).allocate(size, alignment)
@@ -120,7 +133,12 @@ def test_use_after_free(model):
     buffer = model.allocate(64)
     view = buffer[10:]
     buffer.free()
-    for use in (lambda: buffer.device_address, lambda: view.device_address, buffer.sync_to_device, view.sync_from_device):
+    for use in (
+        lambda: buffer.device_address,
+        lambda: view.device_address,
+        buffer.sync_to_device,
+        view.sync_from_device,
+    ):
         with pytest.raises(BadBuffer, match="used after it was freed"):
             use()
     with pytest.raises(BadBuffer, match="freed already"):
@@ -156,10 +174,13 @@ def test_only_contiguous_buffers_are_synchronised(model):
         buffer[:, 1].sync_to_device()
 
 
-@pytest.mark.parametrize(("shape", "dtype", "error", "message"), [
-    (-1, "u1", ValueError, "shape must not be negative"),
-    (4, object, TypeError, "dtype must be plain data"),
-])
+@pytest.mark.parametrize(
+    ("shape", "dtype", "error", "message"),
+    [
+        (-1, "u1", ValueError, "shape must not be negative"),
+        (4, object, TypeError, "dtype must be plain data"),
+    ],
+)
 def test_wrong_buffers(model, shape, dtype, error, message):
     with pytest.raises(error, match=message):
         model.allocate(shape, dtype)

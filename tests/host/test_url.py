@@ -18,10 +18,13 @@ def test_wrong_form(text):
         DeviceURL.parse(text)
 
 
-@pytest.mark.parametrize(("text", "message"), [
-    ("sim:inflate?contexts", "name=value"),
-    ("sim:inflate?seed=1&seed=2", "option seed stands twice"),
-])
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("sim:inflate?contexts", "name=value"),
+        ("sim:inflate?seed=1&seed=2", "option seed stands twice"),
+    ],
+)
 def test_wrong_options(text, message):
     with pytest.raises(rackgate_host.UsageError, match=message):
         DeviceURL.parse(text)
@@ -32,7 +35,9 @@ def test_wrong_type():
         DeviceURL.parse(3)
 
 
-@pytest.mark.parametrize(("text", "value"), [("12", 12), ("0x20", 32), ("4K", 4096), ("2m", 2 << 20), (" 1G ", 1 << 30), (7, 7)])
+@pytest.mark.parametrize(
+    ("text", "value"), [("12", 12), ("0x20", 32), ("4K", 4096), ("2m", 2 << 20), (" 1G ", 1 << 30), (7, 7)]
+)
 def test_number(text, value):
     assert number("memory", text) == value
 
@@ -45,25 +50,34 @@ def test_no_number(text):
 
 def test_other_kinds():
     assert fraction("stall", "0.25") == 0.25
-    assert [flag("reorder", text) for text in ("1", "yes", "", True, "0", "off", False)] == [True] * 4 + [False] * 3
+    assert [flag("reorder", text) for text in ("1", "yes", "", True, "0", "off", False)] == [True] * 4 + [
+        False
+    ] * 3
     with pytest.raises(rackgate_host.UsageError, match="option stall must be a number, not 'often'"):
         fraction("stall", "often")
     with pytest.raises(rackgate_host.UsageError, match="option reorder must be 0 or 1, not 'maybe'"):
         flag("reorder", "maybe")
 
 
-@pytest.mark.parametrize(("url", "code", "message"), [
-    ("uart:/dev/ttyUSB0", 3, "come with the boards"),
-    ("udp:192.0.2.1:1234", 3, "come with the boards.*use sim:inflate"),
-    ("tcp:inflate", 2, "unknown scheme 'tcp'.*there are model:, sim:, uart:, udp:"),
-    ("model:deflate", 2, "unknown device 'deflate'.*there are inflate"),
-    ("model:inflate?windows=4096", 2, "unknown option 'windows' of model:inflate: there are contexts, window"),
-    ("model:inflate?latency=40", 2, "unknown option 'latency' of model:inflate"),
-    ("model:inflate?contexts=two", 2, "option contexts must be an integer"),
-    ("model:inflate?contexts=9", 2, "contexts must be 1 to 8, not 9"),
-    ("model:inflate?window=100", 2, "window must be 4096 or 32768, not 100"),
-    ("model:inflate?memory=1000", 2, "option memory must be at least 64K"),
-])
+@pytest.mark.parametrize(
+    ("url", "code", "message"),
+    [
+        ("uart:/dev/ttyUSB0", 3, "come with the boards"),
+        ("udp:192.0.2.1:1234", 3, "come with the boards.*use sim:inflate"),
+        ("tcp:inflate", 2, "unknown scheme 'tcp'.*there are model:, sim:, uart:, udp:"),
+        ("model:deflate", 2, "unknown device 'deflate'.*there are inflate"),
+        (
+            "model:inflate?windows=4096",
+            2,
+            "unknown option 'windows' of model:inflate: there are contexts, window",
+        ),
+        ("model:inflate?latency=40", 2, "unknown option 'latency' of model:inflate"),
+        ("model:inflate?contexts=two", 2, "option contexts must be an integer"),
+        ("model:inflate?contexts=9", 2, "contexts must be 1 to 8, not 9"),
+        ("model:inflate?window=100", 2, "window must be 4096 or 32768, not 100"),
+        ("model:inflate?memory=1000", 2, "option memory must be at least 64K"),
+    ],
+)
 def test_what_cannot_be_opened(url, code, message):
     with pytest.raises(rackgate_host.RackgateError, match=message) as caught:
         rackgate_host.open(url)

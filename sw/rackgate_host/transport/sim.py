@@ -22,6 +22,8 @@ A keyword ``progress`` of :func:`rackgate_host.open` is called with a line of te
 """
 
 from collections.abc import Callable
+from contextlib import AbstractContextManager
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -150,6 +152,12 @@ class SimTransport:
     def state(self) -> str:
         """How the device's ports stand."""
         return self.simulation.state()
+
+    def waves_on_failure(self, path: Path) -> AbstractContextManager[Any]:
+        """A context in which an exception leaves waves of the cycles before it at ``path``; needs variant=debug."""
+        from rackgate_sim.native import TimeTravel
+
+        return TimeTravel(self.simulation, path)
 
     def close(self) -> None:
         """Free the simulation, ending its waves."""
