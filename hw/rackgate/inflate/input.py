@@ -3,7 +3,7 @@
 
 import operator
 
-from amaranth.hdl import Assert, Module, Mux, Signal
+from amaranth.hdl import Array, Assert, Cat, Module, Mux, Signal
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.memory import Memory
 from amaranth.lib.wiring import In, Out
@@ -28,23 +28,24 @@ class SourceWord(data.Struct):
 class InputBuffer(wiring.Component):
     """Shows the next 32 bits of the source and moves on by any number of them in every cycle.
 
-    Words go into a ring (LUT RAM), from there in halves into a 64-bit shift register whose low half is the
-    window. It is refilled from registers alone, so the loop from ``window`` through the user to ``consume``
-    and back has nothing but one shifter in it.
+    Words go into a ring (LUT RAM), from there in halves into two registers that hold them in place, from there
+    to the window, which is always full: ``level`` says how much of it may be taken without emptying those registers.
+    So the loop from ``window`` through the user to ``consume`` and back has one shifter in it, and the high bits of
+    ``consume``, which most users leave alone, come first there.
 
-    Throughput: 32 bits a cycle while at least 32 bits are in the shift register at each taking (so aligned 32-bit
-    steps go on for ever); any mix of up to 16 bits a cycle for ever; any 32 bits in every other cycle.
-    Latency from a restart, with the words there: 3 cycles. ``i.ready`` does not depend on ``i.valid``.
+    Throughput: 16 bits a cycle for ever, as are 32 if all steps are 32 and began at a multiple of it; any 32 bits
+    in every other cycle. In the last 96 bits ``level`` may be zero for a cycle now and then. Latency from a
+    restart, with the words there: 5 cycles. ``i.ready`` does not depend on ``i.valid``.
 
     ``end`` must be stable from the cycle of a restart to the next restart or flush. While ``flush`` is high,
     arriving words are taken and dropped, so a reader that still has words under way can be emptied into it.
-    Words are asked for up to 8 ahead of the shift register. Reset does what ``flush`` does; the ring keeps
+    Words are asked for up to 8 ahead of those in use. Reset does what ``flush`` does; the ring keeps
     what it holds, which is never read before it has been written again.
 
     Parameters
     ----------
     depth:
-        Words in the ring, a power of two from 16. All but 8 of them stay behind the shift register for restarts.
+        Words in the ring, a power of two from 16. All but 8 of them stay behind for restarts.
 
     Members
     -------
@@ -58,7 +59,8 @@ class InputBuffer(wiring.Component):
     flush:
         Forgets all words; the next one is word 0.
     window, level:
-        The next bits, first bit in bit 0, of which ``level`` (0 to 32) are valid; the others are zero.
+        The next bits, first bit in bit 0, of which ``level`` (0 to 32) may be taken. If ``exhausted``, the
+        others are zero.
     exhausted:
         There will be no more than ``level`` bits.
     error:
@@ -81,6 +83,7 @@ class InputBuffer(wiring.Component):
         self.depth = operator.index(depth)
         if self.depth < 16 or self.depth & (self.depth - 1):
             raise ValueError(f"depth must be a power of two of at least 16, not {depth}")
+        self._written = Signal(27, name="written")  # words that have arrived
         super().__init__({
             "i": In(stream.Signature(SourceWord)),
             "restart": In(1),
@@ -97,95 +100,135 @@ class InputBuffer(wiring.Component):
 
     def elaborate(self, platform):
         m = Module()
-        written = Signal(27)  # words that have arrived
-        half = Signal(27)  # index of the next half word to load
-        drop = Signal(5)  # bits of the next half that precede the restart position
-        staged = Signal(data.StructLayout({"bits": 32, "count": 6, "valid": 1}))
-        bits = Signal(64)
-        count = Signal(7)
-        take = Signal()
-        shift = Signal(6)
+        staged = Signal(_Half)  # the next half word
+        halves = Signal(data.ArrayLayout(32, 2))  # those with even and with odd index
+        loaded = Signal(2)
+        slot = Signal()  # where ``staged`` goes
+        place = Signal()
+        window = Signal(WINDOW)
+        primed = Signal()  # the window is filled
+        offset = Signal(6)  # in ``halves``: the bit that follows the window
+        count = Signal(7)  # valid bits in the window and in ``halves``
+        full = Signal()
+        step = Signal(6)
+        following = Signal(6)
 
+        after = Signal(WINDOW)  # the bits that follow the window
         m.d.comb += [
-            take.eq(staged.valid & (count <= WINDOW)),
-            # Before the first take the window is empty and nothing is consumed, so OR is enough.
-            shift.eq(self.consume | Mux(take, drop, 0)),
-            self.window.eq(bits[:WINDOW]),
-            self.level.eq(Mux(count > WINDOW, WINDOW, count)),
+            place.eq(staged.valid & ~loaded.bit_select(slot, 1)),
+            # Users consume nothing before the window is full, so OR is enough.
+            step.eq(self.consume | Mux(~primed & loaded.all(), WINDOW, 0)),
+            following.eq(offset + step),
+            after.eq(_shift(Cat(halves[0], halves[1], halves[0])[:95], offset)),
+            self.window.eq(window),
         ]
         m.d.sync += [
-            bits.eq((bits | Mux(take, staged.bits << count, 0)) >> shift),
-            count.eq(count + Mux(take, staged.count, 0) - shift),
+            window.eq(_shift(Cat(window, after), step)),
+            primed.eq(primed | loaded.all()),
+            offset.eq(following),
+            count.eq(count + Mux(place, staged.count, 0) - self.consume),
             self.position.eq(self.position + self.consume),
         ]
-        with m.If(take):
-            m.d.sync += drop.eq(0)
+        with m.If(following[5] != offset[5]):
+            m.d.sync += loaded.bit_select(offset[5], 1).eq(0)
+        with m.If(place):
+            m.d.sync += [halves[slot].eq(staged.bits), loaded.bit_select(slot, 1).eq(1), slot.eq(~slot)]
 
-        self._fetch(m, written, half, staged, take, count)
+        # Up to the end, ``count`` less what the window holds. After it, zeros keep coming and do not count.
+        shown = primed & (~staged.is_padding | loaded.all())
+        m.d.comb += [
+            full.eq(count[6] | (staged.is_padding & count[5])),
+            self.level.eq(Mux(shown, Mux(full, WINDOW, count[:5]), 0)),
+            self.exhausted.eq(shown & staged.is_padding & (count <= WINDOW)),
+        ]
+        self._fetch(m, staged, place)
 
         with m.If(self.restart | self.flush):
             target = Signal(32)
             m.d.comb += target.eq(Mux(self.restart, self.restart_position, 0))
-            m.d.sync += [bits.eq(0), count.eq(0), staged.valid.eq(0), self.position.eq(target),
-                         half.eq(target[5:]), drop.eq(target[:5])]
-        m.d.sync += Assert(self.consume <= self.level, "more bits consumed than the window holds")
-        with m.If(self.restart):
-            m.d.sync += [
-                Assert(self.restart_position <= self.end, "restart behind the end of the source"),
-                Assert(self.flush | (self.restart_position[6:] + (self.depth - 1) >= written),
-                       "restart at a word that has left the ring"),
-            ]
+            m.d.sync += [loaded.eq(0), primed.eq(0), offset.eq(target), slot.eq(target[5]), self.position.eq(target),
+                         count.eq(-target[:5])]
+        self._check(m)
         return m
 
-    def _fetch(self, m, written, half, staged, take, count):
+    def _fetch(self, m, staged, place):
         """The ring, and the loading of ``staged`` from it."""
         m.submodules.ring = ring = Memory(shape=data.StructLayout({"halves": data.ArrayLayout(32, 2), "error": 1}),
                                           depth=self.depth, init=[])
         write, read = ring.write_port(), ring.read_port(domain="comb")
         jump = self.restart | self.flush
-
+        half = Signal(27)  # index of the next half word to load
         room = Signal()  # registered; a word may arrive in the cycle it is worked out, hence 7 rather than 8
         ahead = Signal(28)
         m.d.comb += [
-            ahead.eq(written - half[1:]),
+            ahead.eq(self._written - half[1:]),
             self.i.ready.eq(room | self.flush),
-            write.addr.eq(written),
+            write.addr.eq(self._written),
             write.data.halves.eq(self.i.payload.data),
             write.data.error.eq(self.i.payload.error),
             write.en.eq(self.i.valid & room),
         ]
         m.d.sync += room.eq(~jump & (ahead.as_signed() < 7))
         with m.If(self.flush):
-            m.d.sync += written.eq(0)
+            m.d.sync += self._written.eq(0)
         with m.Elif(write.en):
-            m.d.sync += written.eq(written + 1)
+            m.d.sync += self._written.eq(self._written + 1)
 
-        halves = Signal(27)  # half words that hold valid bits
-        failed, drained, error = Signal(), Signal(), Signal()
-        at_end, partial, load = Signal(), Signal(), Signal()
+        failed, error = Signal(), Signal()
+        ended, at_end, is_last, load = Signal(), Signal(), Signal(), Signal()
+        last = self.end[:5]
         m.d.comb += [
             read.addr.eq(half[1:]),
-            at_end.eq((half == halves) | failed),
-            partial.eq(half == self.end[5:]),
-            load.eq((half[1:] < written) & ~at_end & (~staged.valid | take)),
-            self.exhausted.eq(drained & (count <= WINDOW)),
+            is_last.eq(half == self.end[5:]),
+            at_end.eq(failed | ended | (is_last & (last == 0))),
+            load.eq((half[1:] < self._written) & ~at_end & (~staged.valid | place)),
             self.error.eq(error | (failed & self.exhausted)),
         ]
-        m.d.sync += [
-            halves.eq((self.end + 31)[5:]),
-            drained.eq(~jump & at_end & ~staged.valid),
-            error.eq(self.error & ~self.flush),
-        ]
+        m.d.sync += error.eq(self.error & ~self.flush)
         with m.If(load):
-            mask = ~(~0 << self.end[:5]).as_unsigned()
             m.d.sync += [
                 failed.eq(read.data.error),
+                ended.eq(is_last),
                 staged.valid.eq(~read.data.error),
-                half.eq(half + ~read.data.error),
-                staged.bits.eq(read.data.halves[half[0]] & Mux(partial, mask[:32], ~0)),
-                staged.count.eq(Mux(partial, self.end[:5], 32)),
+                half.eq(half + 1),
+                staged.bits.eq(read.data.halves[half[0]] & Mux(is_last, _ones(last), ~0)),
+                staged.count.eq(Mux(is_last, last, 32)),
             ]
-        with m.Elif(take):
+        with m.Elif(at_end & (~staged.valid | place)):
+            m.d.sync += [staged.bits.eq(0), staged.count.eq(0), staged.valid.eq(1), staged.is_padding.eq(1)]
+        with m.Elif(place):
             m.d.sync += staged.valid.eq(0)
         with m.If(jump):
-            m.d.sync += failed.eq(0)
+            m.d.sync += [failed.eq(0), ended.eq(0), staged.valid.eq(0), staged.is_padding.eq(0),
+                         half.eq(Mux(self.restart, self.restart_position[5:], 0))]
+
+    def _check(self, m):
+        m.d.sync += Assert(self.consume <= self.level, "more bits consumed than the window holds")
+        with m.If(self.restart):
+            m.d.sync += [
+                Assert(self.restart_position <= self.end, "restart behind the end of the source"),
+                Assert(self.flush | (self.restart_position[6:] + (self.depth - 1) >= self._written),
+                       "restart at a word that has left the ring"),
+            ]
+
+
+class _Half(data.Struct):
+    """32 bits of the source, of which ``count`` are before its end, or none of it: ``is_padding``."""
+
+    bits: 32
+    count: 6
+    valid: 1
+    is_padding: 1
+
+
+def _shift(bits, amount):
+    """The 32 bits of ``bits`` from ``amount`` on, with its high bits applied first."""
+    for low in (4, 2, 0):
+        width = WINDOW + (1 << low) - 1
+        bits = Array(bits[part << low:][:width] for part in range(4))[amount[low:low + 2]]
+    return bits
+
+
+def _ones(count):
+    """As many ones as ``count`` (0 to 31) says."""
+    return Cat(count > place for place in range(31))

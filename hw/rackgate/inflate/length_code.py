@@ -138,31 +138,35 @@ class LengthCode(wiring.Component):
             length[0].eq(~above[0] | (above[1] & ~above[2]) | (above[3] & ~above[4]) | above[5]),
             self.bits.eq(length),
         ]
-        matches = {}
+        matches, sums = {}, []
         for symbol, extra in _REPEATS.items():
             own = in_order[symbol]
-            same = [(self.window[bit] == codes[symbol][_LONGEST - 1 - bit]) | (own <= bit) for bit in range(_LONGEST)]
+            # One past its 7-bit patterns. Two comparisons are faster than matching under a mask.
+            above_all = Signal(_LONGEST + 1, name=f"end_{symbol}")
+            m.d.sync += above_all.eq(codes[symbol] + Array([0, *(1 << _LONGEST - n for n in _LENGTHS)])[own])
             matches[symbol] = Signal(name=f"is_{symbol}")
-            m.d.comb += matches[symbol].eq((own != 0) & Cat(same).all())
-            with m.If(matches[symbol]):
-                m.d.comb += self.bits.eq(own + extra)
+            m.d.comb += matches[symbol].eq((code >= codes[symbol]) & (code < above_all))
+            sums.append(Mux(matches[symbol], (own + extra)[:4], 0))
+        is_run = Cat(matches.values()).any()
+        m.d.comb += self.bits.eq(Mux(is_run, sums[0] | sums[1] | sums[2], length))
 
-        taken = Signal(data.StructLayout({"address": 7, "extra": 7, "16": 1, "17": 1, "18": 1}))
+        taken = Signal(data.StructLayout({"address": 7, "run": 8, "previous": 1, "zero": 1}))
+        extra = Array(self.window[max(own, 1):][:7] for own in range(8))[length]
+        masked = Cat(extra[:2] & is_run.replicate(2), extra[2] & (matches[17] | matches[18]),
+                     extra[3:] & matches[18].replicate(4))
         with m.If(self.take):
             m.d.sync += [
                 taken.address.eq(_address(length, ranks)),
-                taken.extra.eq(Array(self.window[max(own, 1):][:7] for own in range(8))[length]),
-                *(taken[str(symbol)].eq(match) for symbol, match in matches.items()),
+                taken.run.eq(masked + Cat(Const(1, 1), is_run, Const(0, 1), matches[18])),
+                taken.previous.eq(matches[16]),
+                taken.zero.eq(matches[17] | matches[18]),
             ]
-        is_run = taken["16"] | taken["17"] | taken["18"]
-        extra = Cat(taken.extra[:2] & is_run.replicate(2), taken.extra[2] & (taken["17"] | taken["18"]),
-                    taken.extra[3:] & taken["18"].replicate(4))
         m.d.comb += [
             read.addr.eq(taken.address),
             self.symbol.literal.eq(read.data),
-            self.symbol.run.eq(extra + Cat(Const(1, 1), is_run, Const(0, 1), taken["18"])),
-            self.symbol.previous.eq(taken["16"]),
-            self.symbol.zero.eq(taken["17"] | taken["18"]),
+            self.symbol.run.eq(taken.run),
+            self.symbol.previous.eq(taken.previous),
+            self.symbol.zero.eq(taken.zero),
         ]
 
 

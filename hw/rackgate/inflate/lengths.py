@@ -6,7 +6,7 @@ from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
 from rackgate.inflate.abi import ErrorCode
-from rackgate.inflate.length_code import MAX_BITS, LengthCode
+from rackgate.inflate.length_code import LengthCode
 from rackgate.inflate.runs import CodeLength, RunExpander
 
 __all__ = ["CodeLengthReader"]
@@ -18,7 +18,7 @@ class CodeLengthReader(wiring.Component):
     The lengths come in symbol order, literals first, those that are zero not at all; nothing can hold
     them up. The first comes at least 27 cycles after ``start``. A symbol of the code-length code takes a cycle,
     a repeated length other than zero a cycle for each repetition, and what comes before them 27 cycles. Within
-    the last 13 bits of the source a symbol takes two cycles. ``consume`` depends combinationally on ``window``,
+    the last 15 bits of the source a symbol takes two cycles. ``consume`` depends combinationally on ``window``,
     ``level`` and ``exhausted``. Reset ends what is under way.
 
     Members
@@ -51,11 +51,14 @@ class CodeLengthReader(wiring.Component):
         m.submodules.code = code = LengthCode()
         m.submodules.runs = runs = RunExpander()
         hlit, hdist, hclen = self.window[:5], self.window[5:10], self.window[10:14]
-        remaining, group = Signal(range(20)), Signal(range(4))
+        left, group = Signal(6), Signal(range(4))  # bits of the code-length code's lengths; fives of them read
         pending = Signal()  # a symbol is in ``code.symbol``
+        wanted, may = Signal(4), Signal()
+        take, short = self._take(m, wanted, may)
         m.d.comb += [
             code.window.eq(self.window), runs.symbol.eq(code.symbol), runs.valid.eq(pending), runs.strict.eq(self.strict),
             runs.literals.eq(257 + hlit), runs.total.eq(258 + hlit + hdist), self.o.eq(runs.o),
+            *(code.lengths[3 * k:3 * k + 3].eq(Mux(left > 3 * k, self.window[3 * k:], 0)) for k in range(5)),
         ]
 
         def end(**outcome):
@@ -64,35 +67,28 @@ class CodeLengthReader(wiring.Component):
 
         with m.FSM():
             with m.State("IDLE"):
-                m.d.sync += [self.error.eq(ErrorCode.NONE), self.dry.eq(0), group.eq(0)]
+                m.d.sync += [self.error.eq(ErrorCode.NONE), self.dry.eq(0), pending.eq(0), group.eq(0)]
                 with m.If(self.start):
                     m.next = "COUNTS"
             with m.State("COUNTS"):
-                m.d.comb += runs.start.eq(1)
-                m.d.sync += remaining.eq(4 + hclen)
-                with m.If(self.level >= 14):
-                    m.d.comb += self.consume.eq(14)
+                m.d.comb += [may.eq(1), wanted.eq(14), runs.start.eq(1)]
+                m.d.sync += left.eq(12 + (hclen << 1) + hclen)
+                with m.If(take):
                     m.next = "CODE"
                     with m.If(hlit > 286 - 257):
                         end(error=ErrorCode.TOO_MANY_LITERAL_CODES)
                     with m.Elif(hdist > 30 - 1):
                         end(error=ErrorCode.TOO_MANY_DISTANCE_CODES)
-                with m.Elif(self.exhausted):
+                with m.Elif(short):
                     end(dry=1)
             with m.State("CODE"):
-                present = [remaining > place for place in range(5)]
-                wanted = Signal(4)
-                m.d.comb += [
-                    wanted.eq(Mux(present[4], 15, 3 * remaining[:3])),
-                    *(code.lengths[3 * k:3 * k + 3].eq(Mux(own, self.window[3 * k:], 0))
-                      for k, own in enumerate(present)),
-                ]
-                with m.If(self.level >= wanted):
-                    m.d.comb += [self.consume.eq(wanted), code.load.eq(1), code.build.eq(group == 3)]
-                    m.d.sync += [remaining.eq(Mux(present[4], remaining - 5, 0)), group.eq(group + 1)]
+                m.d.comb += [may.eq(1), wanted.eq(Mux(left > 15, 15, left)), code.load.eq(take)]
+                with m.If(take):
+                    m.d.sync += [left.eq(left - wanted), group.eq(group + 1)]
                     with m.If(group == 3):
+                        m.d.comb += code.build.eq(1)
                         m.next = "BUILD"
-                with m.Elif(self.exhausted):
+                with m.Elif(short):
                     end(dry=1)
             with m.State("BUILD"):
                 with m.If(code.built):
@@ -100,8 +96,12 @@ class CodeLengthReader(wiring.Component):
                     with m.If(code.error.any()):
                         end(error=code.error)
             with m.State("SYMBOLS"):
-                self._take(m, code, pending, ~pending | (runs.over & runs.more), end)
-                with m.If(pending & runs.fault.any()):
+                m.d.comb += [may.eq(~pending | (runs.over & runs.more)), wanted.eq(code.bits), code.take.eq(take)]
+                with m.If(may):
+                    m.d.sync += pending.eq(take)
+                with m.If(short):
+                    end(dry=1)
+                with m.Elif(pending & runs.fault.any()):
                     m.d.sync += pending.eq(0)
                     end(error=runs.fault)
                 with m.Elif(pending & runs.over & ~runs.more):
@@ -112,19 +112,16 @@ class CodeLengthReader(wiring.Component):
                 m.next = "IDLE"
         return m
 
-    def _take(self, m, code, pending, may, end):
-        """Take a symbol if there ``may`` be one.
+    def _take(self, m, wanted, may):
+        """Consumes ``wanted`` bits if they are there: (are taken, will never be there).
 
-        Comparing its bits with ``level`` is too slow for the loop over the window. So it is done only when the
-        source may end within the symbol, in a cycle of its own.
+        A comparison with ``level`` is too slow for the loop over the window. So it is done only when the
+        source may end within those bits, in a cycle of its own.
         """
-        compared, fits = Signal(), Signal()
-        m.d.sync += [fits.eq(code.bits <= self.level), compared.eq(0)]
-        with m.If(may):
-            with m.If((self.level >= MAX_BITS) | (compared & fits)):
-                m.d.comb += [code.take.eq(1), self.consume.eq(code.bits)]
-                m.d.sync += pending.eq(1)
-            with m.Else():
-                m.d.sync += [pending.eq(0), compared.eq(self.exhausted)]
-                with m.If(compared):
-                    end(dry=1)
+        take, compared, fits = Signal(), Signal(), Signal()
+        m.d.comb += [
+            take.eq(may & (self.level[4:].any() | (compared & fits))),
+            self.consume.eq(Mux(take, wanted, 0)),
+        ]
+        m.d.sync += [compared.eq(may & self.exhausted & ~take), fits.eq(wanted <= self.level)]
+        return take, may & compared & ~fits

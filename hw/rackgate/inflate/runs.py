@@ -59,13 +59,13 @@ class RunExpander(wiring.Component):
         border, left = Signal(9), Signal(9)  # literal/length codes; lengths not yet read
         index, distance, begun = Signal(9), Signal(), Signal()
         previous, after_zero = Signal(4), Signal()
-        repeated = Signal(3)
+        turn = Signal(3, init=1)  # of a copied length
         length, is_copy = Signal(4), Signal()
         following = Signal(10)
         m.d.comb += [
             length.eq(Mux(self.symbol.previous, previous, Mux(self.symbol.zero, 0, self.symbol.literal))),
             is_copy.eq(self.symbol.previous & ~after_zero),
-            self.over.eq(~is_copy | (repeated == (run - 1)[:3])),
+            self.over.eq(~is_copy | (turn == run[:3])),
             self.more.eq(run < left),
             self.o.valid.eq(self.valid & length.any()),
             self.o.distance.eq(distance),
@@ -78,14 +78,14 @@ class RunExpander(wiring.Component):
             with m.If(~distance & (following >= border)):
                 m.d.sync += [distance.eq(1), index.eq(following - border)]
             with m.If(self.over):
-                m.d.sync += [repeated.eq(0), left.eq(left - run)]
+                m.d.sync += [turn.eq(1), left.eq(left - run)]
             with m.Else():
-                m.d.sync += repeated.eq(repeated + 1)
+                m.d.sync += turn.eq(turn + 1)
         with m.If(self.start):
             m.d.sync += [border.eq(self.literals), left.eq(self.total), index.eq(0), distance.eq(0), begun.eq(0),
-                         repeated.eq(0)]
+                         turn.eq(1)]
 
-        with m.If(repeated == 0):
+        with m.If(turn == 1):
             with m.If(self.symbol.previous & ~begun):
                 m.d.comb += self.fault.eq(ErrorCode.FIRST_LITERAL_LENGTH_REPEATS)
             with m.Elif(self.strict & self.symbol.previous & distance & (index == 0)):
