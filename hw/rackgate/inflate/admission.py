@@ -75,7 +75,8 @@ class Admission(wiring.Component):
         })
         # State is made here, not in elaborate, so that proofs can speak of it.
         self._state = Signal(data.StructLayout({
-            "position": ceil_log2(self.window), "have": have_shape(self.window), "room": 32, "limit": 32, "skip": 10, "quiet": 1,
+            "position": ceil_log2(self.window), "have": have_shape(self.window), "room": 32, "limit": 32,
+            "skip": 10, "is_skipping": 1, "quiet": 1,
         }))
         self._context = Signal(3)
         # The step, what the checks found about it, and the state from before it.
@@ -105,7 +106,7 @@ class Admission(wiring.Component):
         m.d.comb += [
             is_here.eq(intake.valid & (entry.context == self._context)),
             is_bytes.eq((entry.kind == Kind.TOKEN) | (entry.kind == Kind.RAW)),
-            has_skip.eq(is_bytes & (state.skip != 0) & (entry.total != 0)),
+            has_skip.eq(is_bytes & state.is_skipping & ~entry.is_empty),
             is_dropped.eq(self._is_faulted & ~is_after_mark),
             move.eq(is_here & ~(is_bytes & is_dropped) & ~has_skip & (~self._has_step | leave)),
             intake.take.eq(move | (is_here & is_bytes & is_dropped)),
@@ -144,7 +145,8 @@ class Admission(wiring.Component):
                 with m.If(~state.quiet):
                     m.d.sync += state.room.eq(state.room - entry.total)
         with m.If(intake.trim):
-            m.d.sync += state.skip.eq(state.skip - intake.trimmed)
+            # That nothing is left to skip is noticed a cycle late; a cycle that trims nothing does no harm.
+            m.d.sync += [state.skip.eq(state.skip - intake.trimmed), state.is_skipping.eq(state.skip != 0)]
         with m.If(store.swap):
             m.d.sync += [self._context.eq(entry.context), state.eq(store.o)]
             m.d.sync += Assert(~self._in_run, "the context changes within a run")
@@ -187,7 +189,7 @@ class Admission(wiring.Component):
         with m.If(entry.flags.new_job):
             m.d.sync += [state.room.eq(room), state.limit.eq(room)]
         with m.If(_clears(entry.flags)):
-            m.d.sync += [state.position.eq(0), state.have.eq(0), state.skip.eq(0)]
+            m.d.sync += [state.position.eq(0), state.have.eq(0), state.skip.eq(0), state.is_skipping.eq(0)]
 
     def _advance(self, m, position, have, total):
         """``total`` bytes follow on ``position`` and can be referred to; more than a window of them do not count."""
@@ -244,6 +246,7 @@ class Admission(wiring.Component):
             check.is_over.eq(0),
             self._state.room.eq(0),
             self._state.skip.eq(check.given + room),
+            self._state.is_skipping.eq(1),
             self._is_faulted.eq(1),
             self._is_overflow.eq(1),
         ]

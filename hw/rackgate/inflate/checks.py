@@ -61,21 +61,16 @@ class OutputChecks(wiring.Component):
         m.submodules.store = store = ContextStore(Summary.as_shape(), contexts=self.contexts)
         word, has_word, done = Signal(OutputWord), Signal(), Signal()
         context, total = Signal(3), Signal(64)
-        feed, restart, base = Signal(), Signal(), Signal(Summary)
-        is_final = Signal()
+        feed, can_feed, restart, base, is_final = Signal(), Signal(), Signal(), Signal(Summary), Signal()
         m.d.comb += [
-            is_final.eq(~crc32.busy & ~adler32.busy),
-            self.i.ready.eq(~has_word),
+            self.i.ready.eq(~has_word | done),
             store.old.eq(context),
             store.new.eq(word.context),
             store.i.crc32.eq(crc32.value),
             store.i.adler32.eq(adler32.value),
             store.i.total.eq(total),
         ]
-        self._connect(m, crc32, feed, restart, word, base.crc32)
-        self._connect(m, adler32, feed & crc32.i.ready, restart, word, base.adler32)
-        with m.If(done):
-            m.d.comb += self.i.ready.eq(1)
+        self._feed(m, crc32, adler32, word, feed, can_feed, restart, base, is_final)
         with m.If(self.i.ready):
             m.d.sync += [has_word.eq(self.i.valid), word.eq(self.i.payload)]
         with m.If(self.o.ready):
@@ -90,15 +85,15 @@ class OutputChecks(wiring.Component):
                         base.adler32.eq(1),
                         restart.eq(1),
                         feed.eq(Start(word.data[:9]).reset_check),
-                        done.eq(~feed | crc32.i.ready),
+                        done.eq(~feed | can_feed),
                     ]
-                    with m.If(feed & done):
+                    with m.If(feed & can_feed):
                         m.d.sync += total.eq(0)
                 with m.Elif(has_word & (word.count != 0) & (word.first != 0)):
                     m.d.sync += [word.data.eq(word.data >> 8), word.first.eq(word.first - 1)]
                 with m.Elif(has_word):
-                    m.d.comb += [feed.eq(word.count != 0), done.eq(crc32.i.ready & ~word.end)]
-                    with m.If(crc32.i.ready):
+                    m.d.comb += [feed.eq(word.count != 0), done.eq(can_feed & ~word.end)]
+                    with m.If(can_feed):
                         m.d.sync += total.eq(total + word.count)
                         with m.If(word.end):
                             m.next = "END"
@@ -114,21 +109,29 @@ class OutputChecks(wiring.Component):
             with m.State("SWITCH"):
                 with m.If(is_final):
                     m.d.comb += [base.eq(store.o), restart.eq(1), feed.eq(1), store.swap.eq(1)]
-                    m.d.sync += [
-                        context.eq(word.context),
-                        total.eq(store.o.total),
-                        Assert(crc32.i.ready, "an idle CRC does not take a word"),
-                    ]
+                    m.d.sync += [context.eq(word.context), total.eq(store.o.total)]
                     m.next = "FLOW"
         return m
 
-    def _connect(self, m, checksum, valid, restart, word, value):
-        payload = Signal(CheckWord)
+    def _feed(self, m, crc32, adler32, word, feed, can_feed, restart, base, is_final):
+        """A register before the two checksums, which take a word in the same cycle."""
+        has_fed, crc, adler = Signal(), crc32.i.payload, adler32.i.payload
         m.d.comb += [
-            payload.data.eq(word.data),
-            payload.count.eq(Mux(restart, 0, word.count)),
-            payload.restart.eq(restart),
-            payload.value.eq(value),
-            checksum.i.payload.eq(payload),
-            checksum.i.valid.eq(valid),
+            can_feed.eq(~has_fed | crc32.i.ready),
+            crc32.i.valid.eq(has_fed),
+            adler32.i.valid.eq(has_fed & crc32.i.ready),
+            is_final.eq(~has_fed & ~crc32.busy & ~adler32.busy),
+            adler.data.eq(crc.data),
+            adler.count.eq(crc.count),
+            adler.restart.eq(crc.restart),
         ]
+        with m.If(can_feed):
+            m.d.sync += [
+                has_fed.eq(feed),
+                crc.data.eq(word.data),
+                crc.count.eq(Mux(restart, 0, word.count)),
+                crc.restart.eq(restart),
+                crc.value.eq(base.crc32),
+                adler.value.eq(base.adler32),
+            ]
+        m.d.sync += Assert(adler32.i.ready, "Adler-32 stalls")

@@ -15,7 +15,8 @@ class Pending(data.Struct):
     """An entry under consideration.
 
     ``length`` is zero without a match, ``literals`` without literals, ``total`` is their sum. ``given`` bytes
-    were taken off the front. ``is_far``: no match can have this distance.
+    were taken off the front. ``is_empty``: ``total`` is zero (known a cycle late after trimming). ``is_far``: no
+    match can have this distance.
     """
 
     kind: Kind
@@ -27,6 +28,7 @@ class Pending(data.Struct):
     is_far: 1
     literals: 3
     total: 10
+    is_empty: 1
     given: 10
     bytes: data.ArrayLayout(8, 4)
     mark: Mark
@@ -86,6 +88,7 @@ class Intake(wiring.Component):
                 entry.length.eq(length),
                 entry.literals.eq(literals),
                 entry.total.eq(length + literals),
+                entry.is_empty.eq((length == 0) & (literals == 0)),
                 entry.given.eq(0),
                 entry.flags.eq(i.length),
                 entry.is_far.eq(i.distance > self.window),
@@ -112,5 +115,6 @@ class Intake(wiring.Component):
             ]
         m.d.sync += [
             entry.total.eq(entry.total - self.trimmed),
+            entry.is_empty.eq(entry.total == 0),
             entry.given.eq(entry.given + self.trimmed),
         ]
