@@ -119,7 +119,7 @@ class FrontBench:
         self.copier, self.symbols = Copier(), {}
         self.reports, self.summaries = [], []
         self.engine = Engine(1)
-        self.cycles = 0
+        self.cycles = self.grants = 0
         self.log = []  # START flags, RAW byte counts and MARKs of the last job
 
     def run(self, driver):
@@ -158,6 +158,7 @@ class FrontBench:
         offset = self.random.randrange(8) if source else 0
         stream = bytes(self.random.randrange(256) for _ in range(offset)) + source
         self.log.clear()
+        self.grants = 0
         begin, self.end = 8 * offset + start_bit, 8 * len(stream)
         self.value = int.from_bytes(stream, "little")
         stream += bytes(self.random.randrange(256) for _ in range(-len(stream) % 8))
@@ -272,6 +273,8 @@ class FrontBench:
             await self._until(ctx, front.want)
             await self._pause(ctx)
             ctx.set(front.grant, 1)
+            self.grants += 1
+            assert self.grants == 1, "a job takes the pipe twice"
             waiting = None
             while ctx.get(front.want):
                 ready = self.random.random() >= self.gap

@@ -62,6 +62,20 @@ def test_a_stream_cut_anywhere_goes_on_with_the_rest():
     run(driver, seed=2)
 
 
+@pytest.mark.parametrize("wbits, framing", [(15, Format.ZLIB), (31, Format.GZIP)])
+def test_a_trailer_begins_at_a_byte(wbits, framing):
+    source = deflated(b"abc", wbits, zlib.Z_FIXED)
+
+    async def driver(bench):
+        for cut in range(len(source) - 9, len(source)):
+            first, start = await bench.job(source[:cut], framing, Flag(0))
+            last, rest = await bench.job(source[first.consumed:], framing, LAST | RESUME, start_bit=first.consumed_bit)
+            assert last.status == Status.SUCCESS and start + rest == b"abc"
+        await bench.job(source[:-5] + bytes(5), framing)
+
+    run(driver, seed=6)
+
+
 def test_a_stream_into_small_destinations():
     source = gzip_frame(mixed(), inflate(mixed())[1]) * 2
     content, whole = inflate(source, Format.GZIP, LAST | MULTI)
