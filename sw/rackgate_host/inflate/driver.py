@@ -176,6 +176,11 @@ class InflateDriver:
         """Have the device restarted before the next job: a wait for one was given up."""
         self._suspect = True
 
+    def recover(self) -> None:
+        """Restart the device if :meth:`distrust` was called."""
+        if self._suspect:
+            self.reset()
+
     def submit(self, *jobs: Job) -> list[Handle]:
         """Put ``jobs`` into the ring and ring the doorbell once for all that fit.
 
@@ -183,8 +188,7 @@ class InflateDriver:
         contexts overlap.
         """
         handles = []
-        if self._suspect:
-            self.reset()
+        self.recover()
         for job in jobs:
             if len(self._outstanding) == self.ring_size:
                 self._doorbell()

@@ -106,6 +106,8 @@ class GzipReader(io.RawIOBase):
         if not len(self._pending):
             self._pending = memoryview(self._file.read(_CHUNK))
             if not len(self._pending):
+                if stream.taken < 2:  # gzip looks at the first two bytes before all else
+                    raise InvalidInput(-3, "incorrect header check", error=ErrorCode.GZIP_MAGIC, position=0)
                 raise EOFError("Compressed file ended before the end-of-stream marker was reached")
         try:
             output, rest = stream.advance(self._pending, limit)

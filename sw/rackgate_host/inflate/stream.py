@@ -81,6 +81,7 @@ class Stream:
 
     def evict(self) -> None:
         """Forget what the context knew; called by the driver."""
+        self._lost = self.pinned
         self._context = None
         self._begun = False
         self.position = 0
@@ -100,7 +101,7 @@ class Stream:
         return twin
 
     @property
-    def _end(self) -> int:
+    def taken(self) -> int:
         """Bytes of input so far."""
         return self._dropped + len(self._input)
 
@@ -116,13 +117,13 @@ class Stream:
             The data is wrong. The stream is then of no more use.
         """
         with self.driver.lock:
-            before, produced = self._end, self.produced
+            before, produced = self.taken, self.produced
             self.feed(data)
             output: list[bytes] = []
             size = 0
             full = False
             try:
-                while not self.ended and self.position >> 3 < self._end:
+                while not self.ended and self.position >> 3 < self.taken:
                     room = DESTINATION_ROOM if limit is None else min(DESTINATION_ROOM, limit - size)
                     completion, content = self.end(self.begin(room, last))
                     output.append(content)
@@ -134,16 +135,15 @@ class Stream:
                 self.release()
                 raise
             except BaseException:
-                # Nobody knows what the device is doing: it starts anew, and this call has never been.
+                # This call has never been: the stream does its input again when it goes on.
                 self.release()
-                self.driver.distrust()
+                self.evict()
                 if not self.pinned:
-                    self.evict()
                     del self._input[before:]
                     self.produced = produced
                 raise
             kept = max(before, self.position >> 3)
-            rest = self._end - kept if full or self.ended else 0
+            rest = self.taken - kept if full or self.ended else 0
             del self._input[len(self._input) - rest:]
             self._forget()
             return b"".join(output), rest
@@ -180,6 +180,10 @@ class Stream:
     def begin(self, room: int, last: bool) -> Handle:
         """Submit the next piece of input, with ``room`` (at most :data:`DESTINATION_ROOM`) for new output."""
         driver = self.driver
+        driver.recover()
+        if self._lost:
+            raise DeviceFault(f"{driver.device.url}: a stream of more than {RETAINED} input bytes lost its context when "
+                              "the device was restarted, and its input is not kept")
         if self._context is None:
             self._context = driver.hold(self)
         driver.touch(self._context)
@@ -203,7 +207,7 @@ class Stream:
 
     def end(self, handle: Handle) -> tuple[Completion, bytes]:
         """Wait for the job of :meth:`begin`: its result, and the new output."""
-        completion = self.completion = handle.wait(self.timeout)
+        completion = self.completion = self._result(handle)
         destination, again = handle.job.destination, self.produced - self._redone
         self._begun = True
         self.busy_cycles += completion.finished - completion.started
@@ -218,6 +222,15 @@ class Stream:
         self.produced += len(content)
         return completion, content
 
+    def _result(self, handle: Handle) -> Completion:
+        try:
+            return handle.wait(self.timeout)
+        except BaseException:
+            # Nobody knows what the device is doing with the buffers.
+            self.driver.distrust()
+            raise
+
+    _lost = False  # whether the stream cannot go on
     _more = False  # whether there is input behind the last piece
     _wanted = 0  # bytes that the next piece must have
 
@@ -231,7 +244,7 @@ class Stream:
         # Only what fits the window can be referred to.
         source = self._filled(memoryview(self.dictionary)[-self.driver.window:])
         handle, = self.driver.submit(Job(source, opcode=Opcode.LOAD, flags=Flag(0), context=self._context))
-        completion = handle.wait(self.timeout)
+        completion = self._result(handle)
         if completion.status != Status.SUCCESS:
             raise DeviceFault(f"{self.driver.device.url}: loading a dictionary ended with "
                               f"{Status(completion.status).name}")
