@@ -119,6 +119,8 @@ class BurstMaker(wiring.Component):
         # State is made here, not in elaborate, so that a proof can state invariants about it.
         self._next = Array(Signal(self.parameters.addr_width - 3, name=f"next_{k}") for k in range(self.parameters.contexts))
         self._open = Signal(self._request)  # the burst that gathers; none when its length is 0
+        self._is_closing = Signal()
+        self._closing = Signal(self._request)  # what the burst is that closes now
         self._bursts = Array(Signal(range(self.parameters.outstanding + 1), name=f"bursts_{k}") for k in range(self.parameters.contexts))
         self._total = Signal(range(self.parameters.outstanding + 1))
 
@@ -127,14 +129,13 @@ class BurstMaker(wiring.Component):
         m.submodules.words = words = Queue(data.StructLayout({"data": 64, "strobe": 8}), depth=self.parameters.fifo_depth)
         m.submodules.requests = requests = Queue(self._request, depth=4)
         m.submodules.lengths = lengths = Queue(9, depth=4)
-        take, close = Signal(), Signal()
-        self._gather(m, words, requests, lengths, take, close)
+        self._gather(m, words, requests, lengths)
         self._send(m, words, requests, lengths)
-        self._count(m, requests, close)
+        self._count(m)
         return m
 
-    def _gather(self, m, words, requests, lengths, take, close):
-        word, is_open = self.i.payload, Signal()
+    def _gather(self, m, words, requests, lengths):
+        word, take, close, is_open = self.i.payload, Signal(), self._is_closing, Signal()
         has_bytes, is_ours, must_part, can_close, ends = Signal(), Signal(), Signal(), Signal(), Signal()
         place, grown = self._next[word.context], Signal(self._request)
         m.d.comb += [
@@ -170,10 +171,11 @@ class BurstMaker(wiring.Component):
         with m.If(close):
             m.d.sync += self._open.length.eq(0)
         m.d.comb += [
+            self._closing.eq(Mux(must_part, self._open, grown)),
             requests.i.valid.eq(close),
-            requests.i.payload.eq(Mux(must_part, self._open, grown)),
+            requests.i.payload.eq(self._closing),
             lengths.i.valid.eq(close),
-            lengths.i.payload.eq(requests.i.payload.length),
+            lengths.i.payload.eq(self._closing.length),
         ]
 
     def _send(self, m, words, requests, lengths):
@@ -197,14 +199,14 @@ class BurstMaker(wiring.Component):
             m.d.comb += lengths.o.ready.eq(self.w.payload.last)
             m.d.sync += beat.eq(Mux(self.w.payload.last, 1, beat + 1))
 
-    def _count(self, m, requests, close):
+    def _count(self, m):
         answer = self.b.payload
         is_error = (answer.resp == Response.SLVERR) | (answer.resp == Response.DECERR)
         m.d.comb += self.b.ready.eq(1)
-        m.d.sync += self._total.eq(self._total + close - self.b.valid)
+        m.d.sync += self._total.eq(self._total + self._is_closing - self.b.valid)
         for k, bursts in enumerate(self._bursts):
             is_answered = self.b.valid & (answer.id == self.parameters.id + k)
-            m.d.sync += bursts.eq(bursts + (close & (requests.i.payload.context == k)) - is_answered)
+            m.d.sync += bursts.eq(bursts + (self._is_closing & (self._closing.context == k)) - is_answered)
             m.d.comb += [
                 self.is_pending[k].eq(bursts != 0),
                 self.errors[k].eq(is_answered & is_error),

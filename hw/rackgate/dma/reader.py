@@ -101,6 +101,9 @@ class Reader(wiring.Component):
         self._length = Signal(range(self.burst + 1))  # of the next burst
         self._room = Signal(range(self.fifo_depth + 1), init=self.fifo_depth)  # FIFO places not spoken for
         self._bursts = Signal(range(self.outstanding + 1))  # not yet answered
+        self._waiting = Signal(range(self.fifo_depth + 1))  # words in the FIFO
+        self._is_cut = Signal()  # ``_length`` counts, and the burst is not yet requested
+        self._is_last = Signal()  # the word that comes in is the command's last
         self._is_cancelled = Signal()
 
     def elaborate(self, platform):
@@ -120,20 +123,23 @@ class Reader(wiring.Component):
                 self._cut(m)
                 m.next = "WAIT"
             with m.State("WAIT"):
-                m.d.comb += grant.eq((self._room >= self._length) & (self._bursts != self.outstanding)
-                                     & ~self._is_cancelled)
+                m.d.comb += [
+                    self._is_cut.eq(1),
+                    grant.eq((self._room >= self._length) & (self._bursts != self.outstanding) & ~self._is_cancelled),
+                ]
                 with m.If(grant):
                     self._request(m)
                     m.next = "SEND"
                 with m.Elif(self._is_cancelled):
                     m.next = "FINISH"
             with m.State("SEND"):
+                m.d.comb += self.ar.valid.eq(1)
                 with m.If(self.ar.ready):
-                    m.d.sync += self.ar.valid.eq(0)
                     m.next = "FINISH"
                     with m.If((self._unsent != 0) & ~self._is_cancelled):
                         m.next = "CUT"
             with m.State("FINISH"):
+                m.d.sync += Assert(self._is_cancelled | (self._unsent == 0), "a command ends with words not requested")
                 # All room is back: every word requested has come and has been taken out.
                 with m.If(self._room == self.fifo_depth):
                     m.next = "IDLE"
@@ -161,7 +167,6 @@ class Reader(wiring.Component):
 
     def _request(self, m):
         m.d.sync += [
-            self.ar.valid.eq(1),
             self.ar.payload.addr.eq(self._word << 3),
             self.ar.payload.id.eq(self.id),
             self.ar.payload.len.eq(self._length - 1),
@@ -179,16 +184,19 @@ class Reader(wiring.Component):
             is_burst_end.eq(self.r.valid & answer.last),
             queue.i.valid.eq(self.r.valid),
             queue.i.payload.data.eq(answer.data),
-            queue.i.payload.last.eq(answer.last & (self._bursts == 1) & (self._unsent == 0)),
+            self._is_last.eq(answer.last & (self._bursts == 1) & (self._unsent == 0)),
+            queue.i.payload.last.eq(self._is_last),
             queue.i.payload.error.eq((answer.resp == Response.SLVERR) | (answer.resp == Response.DECERR)),
             self.o.payload.eq(queue.o.payload),
             self.o.valid.eq(queue.o.valid & ~self._is_cancelled),
             queue.o.ready.eq(self.o.ready | self._is_cancelled),
             is_taken.eq(queue.o.valid & queue.o.ready),
+            self._waiting.eq(queue.level),
         ]
         m.d.sync += [
             self._bursts.eq(self._bursts + grant - is_burst_end),
             self._room.eq(self._room + is_taken - Mux(grant, self._length, 0)),
+            Assert(self._room + self._waiting <= self.fifo_depth, "more room than the FIFO has"),
             Assert(~self.r.valid | queue.i.ready, "a word came for which the FIFO has no room"),
             Assert(~self.r.valid | (self._bursts != 0), "a word came that nobody asked for"),
         ]
