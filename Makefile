@@ -82,7 +82,7 @@ $(VENV)/.ready-test: pyproject.toml requirements.lock sw/rackgate_host/setup_too
 	@touch $(VENV)/.ready-sim $@
 
 sim: $(VENV)/.ready-sim ## Inflate real files on the simulated engine and compare with zlib
-	$(VENV)/bin/rackgate inflate $(if $(FILES),$(FILES),--demo) --stats --seed $(SEED) $(if $(WAVES),--waves)
+	$(VENV)/bin/rackgate inflate $(FILES) --seed $(SEED) $(if $(WAVES),--waves)
 
 test: $(VENV)/.ready-test ## Everything that must hold: lint, types, arrows, unit, formal, cosim, host, build
 	$(VENV)/bin/pytest $(TESTS) -n $(JOBS) -m "not soak"
