@@ -241,6 +241,11 @@ class _Options:
         """The file for waves."""
         return build_root() / "waves" / "inflate.fst"
 
+    def check_waves(self) -> None:
+        """Refuse what the device's world cannot do, before anything is built or read."""
+        if (self.waves or self.waves_on_fail) and DeviceURL.parse(self.device).scheme != "sim":
+            raise UsageError(f"waves come from sim: devices only, not from {self.device}")
+
     def open(self, bar: _Bar) -> Device:
         """The device, with the options that its world takes."""
         url = DeviceURL.parse(self.device)
@@ -254,8 +259,6 @@ class _Options:
                 extra["waves"] = str(self.trace)
             elif self.waves_on_fail:
                 extra["variant"] = "debug"
-        elif self.waves or self.waves_on_fail:
-            raise UsageError(f"waves come from sim: devices only, not from {self.device}")
         return open_device(self.device, **extra)
 
 
@@ -403,6 +406,7 @@ def _inflate(
     rackgate inflate x.gz --device "sim:inflate?contexts=1&latency=200" --stats
     """
     options = _Options(output, format, check, timeout, device, seed, waves, waves_on_fail, as_json)
+    options.check_waves()
     console = Console(stderr=as_json)
     inputs = list(_inputs(files, format)) if files else [_Input(*sample) for sample in samples()]
     if output is not None:
