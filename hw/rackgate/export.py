@@ -25,9 +25,7 @@ _MEMORY_CONTENTS = re.compile(r"^ *cell \$meminit")
 _ZERO_DATA = re.compile(r"^ *connect \\DATA \d+'0+$")
 _ATTRIBUTE = re.compile(r"^ *attribute ")
 
-#: Simulation wants few, simple assignments; coverage wants the branches as they were written.
-_PASSES_COMPACT = ("proc -norom", "opt_expr", "opt_clean", "opt_merge", "opt_clean", "memory_collect")
-_PASSES_STRUCTURED = ("proc -nomux -norom", "opt_clean", "memory_collect")
+_PASSES = ("proc -norom", "opt_expr", "opt_clean", "opt_merge", "opt_clean", "memory_collect")
 
 
 def source_name(path: str) -> str:
@@ -103,8 +101,7 @@ def to_verilog(component: wiring.Component, *, name: str, src_attributes: bool =
     name:
         Name of the top module, a Verilog identifier.
     src_attributes:
-        Keep the branches as written, each with a ``src`` attribute that names the Python line: for
-        coverage. Without it the text is compact, which simulates about four times as fast.
+        Write attributes, among them ``src`` with the Python line of each signal.
 
     Raises
     ------
@@ -121,7 +118,6 @@ def to_verilog(component: wiring.Component, *, name: str, src_attributes: bool =
     # The locked Yosys of PyPI before any on PATH: the same text, and caches that hit, on every machine.
     os.environ.setdefault("AMARANTH_USE_YOSYS", "builtin,system")
     yosys = find_yosys(lambda version: version >= (0, 40))
-    passes = _PASSES_STRUCTURED if src_attributes else _PASSES_COMPACT
     write = "write_verilog -sv" + ("" if src_attributes else " -noattr")
-    script = "\n".join([f"read_rtlil <<rtlil\n{text}\nrtlil", *passes, write])
+    script = "\n".join([f"read_rtlil <<rtlil\n{text}\nrtlil", *_PASSES, write])
     return yosys.run(["-q", "-"], script, ignore_warnings=True)

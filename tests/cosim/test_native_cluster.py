@@ -1,5 +1,5 @@
-# SPDX-License-Identifier: Apache-2.0
 # amaranth: UnusedElaboratable=no
+# SPDX-License-Identifier: Apache-2.0
 """Several devices on one time line, and time travel."""
 
 import os
@@ -45,8 +45,11 @@ def ring(library, count, threads=1, latency=20, seed=1, **link):
     """Forwarders in a ring, with packets going round."""
     simulations = [Simulation(library, seed=seed + k) for k in range(count)]
     cluster = Cluster(simulations, threads=threads)
-    links = [cluster.connect(one, "net_tx", simulations[(k + 1) % count], "net_rx", latency=latency, seed=seed * 100 + k, **link)
-             for k, one in enumerate(simulations)]
+    links = [
+        cluster.connect(one, "net_tx", simulations[(k + 1) % count], "net_rx", latency=latency, seed=100 * seed + k,
+                        **link)
+        for k, one in enumerate(simulations)
+    ]
     for k, one in enumerate(simulations):
         one.poke("step", 1)
         one.stream("net_tx").stall(0.1)
@@ -67,17 +70,20 @@ def test_latency_is_exact(forwarder):
     assert one.cycle == two.cycle == cluster.cycle == 200
 
 
+FAULTS = {"loss": 0.001, "duplicate": 0.01, "reorder": 0.1, "corrupt": 0.05}
+
+
 @pytest.mark.parametrize("latency", [1, 20, 333])
 def test_threads_do_not_change_the_log(forwarder, seed, latency):
     hashes = set()
     for threads in (1, 2, 3):
-        cluster, *_ = ring(forwarder, 5, threads, latency=latency, seed=seed, loss=0.001, duplicate=0.01, reorder=0.1, corrupt=0.05)
+        cluster, *_ = ring(forwarder, 5, threads, latency=latency, seed=seed, **FAULTS)
         cluster.run(3000)
         cluster.threads = 2
         cluster.run(500)
         hashes.add(cluster.log_hash())
     assert len(hashes) == 1
-    other, *_ = ring(forwarder, 5, latency=latency, seed=seed + 1, loss=0.001, duplicate=0.01, reorder=0.1, corrupt=0.05)
+    other, *_ = ring(forwarder, 5, latency=latency, seed=seed + 1, **FAULTS)
     other.run(3500)
     assert other.log_hash() not in hashes
 
@@ -169,7 +175,8 @@ def test_run_ends_early_at_an_event(forwarder):
 def test_idle_cluster_costs_little(forwarder):
     cluster = Cluster([Simulation(forwarder) for _ in range(8)])
     for k in range(8):
-        cluster.connect(cluster.simulations[k], "net_tx", cluster.simulations[(k + 1) % 8], "net_rx", latency=100)
+        sender, receiver = cluster.simulations[k], cluster.simulations[(k + 1) % 8]
+        cluster.connect(sender, "net_tx", receiver, "net_rx", latency=100)
     cluster.run(1_000_000)
     assert sum(one.evaluations for one in cluster.simulations) < 8 * 200
 
@@ -210,7 +217,8 @@ def test_connections_are_checked(forwarder, copier):
 
 def is_fst(path):
     """An FST file begins with a header block: type 0 and the length 329."""
-    return path.read_bytes()[:9] == bytes(8 * [0]) + b"\x00" or path.read_bytes()[:9] == b"\x00" + (329).to_bytes(8, "big")
+    head = path.read_bytes()[:9]
+    return head == b"\x00" + (329).to_bytes(8, "big")
 
 
 def times(path):
@@ -270,7 +278,7 @@ def test_a_cluster_travels_together(debug_forwarder, tmp_path):
         cluster.run(1900)
         simulations[1].wait(Event.IRQ, 150, "an interrupt that never comes")
     assert [path.name for path in history.waves] == ["a-0.fst", "a-1.fst", "a-2.fst"]
-    assert "waves of cycles 1600 to" in caught.value.__notes__[0] or "waves of cycles 1200 to" in caught.value.__notes__[0]
+    assert caught.value.__notes__[0].startswith(("waves of cycles 1600 to 20", "waves of cycles 1200 to 20"))
     assert all(times(path)[1] >= 2 * 2040 for path in history.waves)
     assert all(one.scheduler is cluster for one in simulations) and cluster.history is None
 

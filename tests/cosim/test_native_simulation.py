@@ -1,5 +1,5 @@
-# SPDX-License-Identifier: Apache-2.0
 # amaranth: UnusedElaboratable=no
+# SPDX-License-Identifier: Apache-2.0
 """The native simulation of one device: registers, memory, streams, events, limits, waves."""
 
 import random
@@ -316,6 +316,9 @@ def test_waiting_ends_and_says_what_for(copier):
         simulation.read_register(CopierRegister.SOURCE, limit=1)
     with pytest.raises(SimulationError, match="the access before it has not ended"):
         simulation.read_register(CopierRegister.SOURCE)
+    simulation.run(10)
+    simulation.write_register(CopierRegister.DESTINATION, 77)
+    assert simulation.read_register(CopierRegister.DESTINATION) == 77, "the late answer must not be taken for this one"
     with pytest.raises(ValueError, match="cycles must not be negative, not -1"):
         simulation.run(-1)
 

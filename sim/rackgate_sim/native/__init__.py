@@ -7,6 +7,7 @@ drives one device.
 
 from .build import Library, build
 from .cluster import Cluster, LinkInfo, LinkStatistics
+from .coverage import Coverage, Tally
 from .errors import (
     AssertionFailure,
     ProtocolError,
@@ -23,6 +24,7 @@ from .timetravel import TimeTravel
 __all__ = [
     "AssertionFailure",
     "Cluster",
+    "Coverage",
     "Event",
     "InputStream",
     "Library",
@@ -37,6 +39,7 @@ __all__ = [
     "Simulation",
     "SimulationError",
     "SimulationTimeout",
+    "Tally",
     "TimeTravel",
     "ToolError",
     "build",

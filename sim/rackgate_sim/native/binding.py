@@ -30,6 +30,7 @@ _FUNCTIONS = {
     "state": (c_char_p, _H, c_uint32),
     "busy": (c_int, _H, c_uint32),
     "access": (None, _H, c_uint32, c_int, c_uint64, c_uint32),
+    "transfer": (c_uint64, _H, c_uint32, c_int, c_uint64, c_uint32, c_uint64),
     "value": (c_uint32, _H, c_uint32),
     "response": (c_uint32, _H, c_uint32),
     "push": (None, _H, c_uint32, c_char_p, c_uint64, c_int),

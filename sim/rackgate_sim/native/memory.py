@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
-
 from .ports import PortInfo
 
 if TYPE_CHECKING:

@@ -19,6 +19,8 @@ __all__ = ["DEFAULT_LIMIT", "FAILURE", "Event", "Scheduler", "Simulation"]
 #: Cycles that a register access may take, unless told otherwise.
 DEFAULT_LIMIT = 10_000
 _RESET_CYCLES = 8
+# Status of a register access beyond the bus's own responses (``rg_transfer`` in the harness).
+_BUSY, _LATE, _BROKEN = 4, 5, 6
 _RESPONSES = {1: "EXOKAY", 2: "SLVERR", 3: "DECERR"}
 _LOCATION = re.compile(r"(?P<text>.*) \[(?P<file>[^\[\]]+):(?P<line>\d+)\]\s*$", re.DOTALL)
 
@@ -218,18 +220,30 @@ class Simulation:
 
     def _access(self, port: str, write: bool, address: int, value: int, limit: int) -> int:
         index = self._index(self._registers, port, "register port")
+        status, result = divmod(self._transfer(index, write, address, value, limit), 1 << 32)
+        if not status:
+            return result
         what = f"{'write of' if write else 'read of'} register {address:#x} at port {port}"
-        if self._call("busy", index):
+        if status == _BUSY:
             raise SimulationError(f"{what}: the access before it has not ended", cycle=self.cycle)
-        self._call("access", index, write, address, value)
-        events = self._advance(limit, Event.REGISTER)
-        if events & Event.LIMIT:
+        if status == _LATE:
             raise self.timeout(what, limit)
-        if response := self._call("response", index):
-            raise RegisterError(
-                f"cycle {self.cycle}: {what}: the device answered {_RESPONSES[response]}", cycle=self.cycle
-            )
-        return self._call("value", index)
+        if status == _BROKEN:
+            self.check()
+        raise RegisterError(
+            f"cycle {self.cycle}: {what}: the device answered {_RESPONSES[status]}", cycle=self.cycle
+        )
+
+    def _transfer(self, index: int, write: bool, address: int, value: int, limit: int) -> int:
+        """One access, by the harness alone or under the scheduler; the status stands above the 32 bits of data."""
+        if self.scheduler is None:
+            return self._call("transfer", index, write, address, value, limit)
+        if self._call("busy", index):
+            return _BUSY << 32
+        self._call("access", index, write, address, value)
+        if self._advance(limit, Event.REGISTER) & Event.LIMIT:
+            return _LATE << 32
+        return self._call("response", index) << 32 | self._call("value", index)
 
     @staticmethod
     def _index(table: dict[str, Any], name: str, what: str) -> Any:

@@ -58,8 +58,8 @@ def run_tool(command: list[str], *, cwd: Path, env: dict[str, str] | None = None
     except FileNotFoundError as error:
         raise ToolError(f"{command[0]} is missing: {hint or _APT}") from error
     if done.returncode:
-        for header, package in (("zlib.h", "zlib1g-dev"), ("-lz", "zlib1g-dev"), ("lz4", "liblz4-dev")):
-            if re.search(rf"(fatal error: \S*|cannot find ){re.escape(header)}", done.stdout):
+        for missing, package in (("zlib.h|-lz", "zlib1g-dev"), ("lz4.h|-llz4", "liblz4-dev")):
+            if re.search(rf"(fatal error|cannot find):? ({missing})\b", done.stdout):
                 raise ToolError(f"waves need {package}, which is missing: sudo apt-get install {package}")
         raise ToolError(f"{Path(command[0]).name} failed in {cwd}:\n{done.stdout[-3000:]}")
     return done.stdout

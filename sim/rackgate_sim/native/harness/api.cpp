@@ -56,6 +56,16 @@ int rg_busy(void* h, uint32_t p) { return port<RegisterPort>(h, p).busy; }
 void rg_access(void* h, uint32_t p, int write, uint64_t address, uint32_t value) {
     port<RegisterPort>(h, p).begin(write, address, value);
 }
+/// A whole access of a device that runs alone: value | status << 32. The status is the device's response, or 4 when the
+/// port is busy, 5 when the limit passed, 6 when something broke.
+uint64_t rg_transfer(void* h, uint32_t p, int write, uint64_t address, uint32_t value, uint64_t limit) {
+    RegisterPort& r = port<RegisterPort>(h, p);
+    if (r.busy) return uint64_t(4) << 32;
+    r.begin(write, address, value);
+    const uint32_t seen = device(h)->run(limit, REGISTER);
+    if (seen != REGISTER) return uint64_t(seen == LIMIT ? 5 : 6) << 32;
+    return uint64_t(r.response) << 32 | r.value;
+}
 uint32_t rg_value(void* h, uint32_t p) { return port<RegisterPort>(h, p).value; }
 uint32_t rg_response(void* h, uint32_t p) { return port<RegisterPort>(h, p).response; }
 

@@ -15,6 +15,7 @@ struct RegisterPort : Port {
     unsigned response = 0;
 
     void begin(bool is_write, uint64_t where, uint32_t what) {
+        device->events &= ~uint32_t(REGISTER);  // of an access that somebody gave up waiting for
         busy = fresh = true;
         write = is_write;
         address = where;
