@@ -15,7 +15,15 @@ from rackgate.inflate.abi import Completion, Descriptor, ErrorCode, Flag, Format
 from rackgate.inflate.entry import Kind, Mark, Start
 from rackgate.inflate.front import Front
 from rackgate.inflate.input import InputBuffer
-from rackgate_sim.inflate.model import DISTANCE_BASE, DISTANCE_EXTRA, LENGTH_BASE, LENGTH_EXTRA, BusError, Engine, difference
+from rackgate_sim.inflate.model import (
+    DISTANCE_BASE,
+    DISTANCE_EXTRA,
+    LENGTH_BASE,
+    LENGTH_EXTRA,
+    BusError,
+    Engine,
+    difference,
+)
 
 CONTEXT = 5
 CYCLE_LIMIT = 200_000
@@ -147,8 +155,8 @@ class FrontBench:
         ]
         return m
 
-    async def job(self, source, framing=Format.RAW, flags=Flag.LAST, *, room=1 << 20, opcode=Opcode.INFLATE, start_bit=0,
-                  broken=None, compare=True):
+    async def job(self, source, framing=Format.RAW, flags=Flag.LAST, *, room=1 << 20, opcode=Opcode.INFLATE,
+                  start_bit=0, broken=None, compare=True):
         """Do a job: (completion, its output).
 
         ``broken`` is the index of a word that cannot be read. ``compare`` is for jobs that go on after an overflow:
@@ -175,8 +183,8 @@ class FrontBench:
         self.words = words
         got = await self._receive(ctx, front.o_result)
         position = got.position - 8 * offset
-        actual = Completion(got.produced, position >> 3, position & 7, got.crc32, got.adler32, got.members, got.total, 0, 0,
-                            got.dictionary, 0, got.status, got.error, got.flags)
+        actual = Completion(got.produced, position >> 3, position & 7, got.crc32, got.adler32, got.members, got.total,
+                            0, 0, got.dictionary, 0, got.status, got.error, got.flags)
         output = bytes(self.copier.destination)
         assert ctx.get(front.want) == 0
         assert not self.reports and not self.summaries, "a report was not taken"
@@ -186,7 +194,8 @@ class FrontBench:
 
     def _compare(self, actual, output, source, framing, flags, room, opcode, start_bit, broken):
         memory = JobMemory(source, broken)
-        expected = self.engine.run(Descriptor(0, len(source), 0, room, 0, opcode, framing, flags, start_bit=start_bit), memory)
+        descriptor = Descriptor(0, len(source), 0, room, 0, opcode, framing, flags, start_bit=start_bit)
+        expected = self.engine.run(descriptor, memory)
         if not broken:
             what = difference(expected, actual)
             assert not what, f"{what}\nexpected {expected}\n     got {actual}\nsource {source.hex()}"

@@ -6,8 +6,8 @@ import random
 import zlib
 
 import pytest
-
 from front_bench import FrontBench
+
 from rackgate.inflate.abi import ErrorCode, Flag, Format, Opcode, ResultFlag, Status
 from rackgate.inflate.entry import Mark
 from rackgate_sim.inflate.assembler import Assembler, Symbol, gzip_frame
