@@ -160,6 +160,45 @@ def test_reset_forgets_jobs_and_clears_registers():
     assert bench.output(0) == TEXT and bench["COMPLETED"] == 1
 
 
+def test_reset_leaves_nothing_to_resume():
+    bench = Bench()
+    data = zlib.compress(TEXT)
+    bench.put(bench.job(0, data[:20], format=Format.ZLIB, flags=0))
+    bench.model.run(10_000)
+    assert bench.result(0).status == Status.NEED_INPUT
+    bench["CONTROL"] = Control.RESET
+    bench.set_up()
+    bench.put(bench.job(0, data, format=Format.ZLIB, flags=Flag.LAST | Flag.RESUME))
+    bench.model.run(10_000)
+    assert bench.output(0) == TEXT
+
+
+def test_interrupt_causes_are_cleared_one_by_one():
+    bench = Bench()
+    bench.put(bench.job(0, zlib.compress(TEXT), format=Format.ZLIB, flags=Flag.LAST | Flag.INTERRUPT))
+    bench.put(_raw(completion=RESULTS + 32))
+    bench.model.run(10_000)
+    assert bench["IRQ_STATUS"] == 3
+    bench["IRQ_STATUS"] = 1
+    assert bench["IRQ_STATUS"] == 2 and bench.model.irq
+
+
+def test_ring_counts_wrap():
+    bench = Bench(ring_size=1)
+    bench.put(_raw(opcode=9))
+    for tail in (0x8000, 0x10000):
+        bench["RING_TAIL"] = tail
+        bench.model.run(1_000_000)
+        assert bench["RING_HEAD"] == tail % 0x10000 == bench["RING_TAIL"] and bench["COMPLETED"] == tail
+    assert not bench.model.busy
+
+
+def test_cycle_counter_is_read_low_word_first():
+    bench = Bench()
+    bench.model.run(5 << 32 | 77)
+    assert (bench["CYCLES_HI"], bench["CYCLES_LO"], bench["CYCLES_HI"]) == (0, 77, 5)
+
+
 def _raw(**fields: int) -> bytes:
     return Descriptor(**{"source": 0, "source_size": 0, "destination": 0, "destination_size": 0, "completion": RESULTS,
                          **fields}).pack()
@@ -214,7 +253,7 @@ def test_faults():
 def test_bus_errors(fields: dict[str, int], status: Status):
     bench = Bench()
     job = bench.job(0, zlib.compress(TEXT), format=Format.ZLIB)
-    bench.put(Descriptor(**{**vars(job), **fields}))
+    bench.put(Descriptor(**{**vars(job), "destination_size": 50, **fields}))
     bench.model.run(10_000)
     assert bench.result(0).status == status and bench["IRQ_STATUS"] == 0 and bench["BYTES_OUT"] == 0
     bench.put(Descriptor(**{**vars(job), "flags": Flag.LAST | Flag.RESUME}))

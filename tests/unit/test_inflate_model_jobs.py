@@ -121,7 +121,7 @@ def test_resume_with_a_few_bytes_more_each_time(format, step):
     data, jobs = FRAMED[format], Jobs(format)
     start, size, text = 0, 0, b""
     stop, part = jobs.run(b"")
-    while stop.status == Status.NEED_INPUT:
+    while stop.status == Status.NEED_INPUT and size < 2 * len(data):
         size += step
         stop, part = jobs.resume(data[start:size], replace(stop, consumed=0), 0)
         text += part
@@ -139,21 +139,28 @@ def test_start_bit(bit):
     assert inflate(framed, Format.ZLIB, start_bit=bit)[1] == TEXT
 
 
+def test_start_bit_of_an_empty_source_says_nothing():
+    completion, _ = Jobs().run(b"", start_bit=5)
+    assert completion.status == Status.NEED_INPUT and _position(completion) == 0
+
+
 def test_nothing_to_resume_starts_anew():
     jobs = Jobs()
     assert jobs.run(DATA, Flag.LAST | Flag.RESUME)[1] == TEXT
     assert jobs.run(DATA, Flag.LAST | Flag.RESUME)[1] == TEXT
-    assert jobs.run(b"\6", Flag.LAST)[0].error == ErrorCode.BAD_BLOCK_TYPE
+    assert jobs.run(Assembler().fixed([1, Symbol(287)]).data(), Flag.LAST)[0].error == ErrorCode.BAD_LITERAL_CODE
     assert jobs.run(DATA, Flag.LAST | Flag.RESUME)[1] == TEXT
 
 
 def test_job_without_resume_forgets_the_last_one():
     jobs = Jobs()
-    jobs.run(DATA[:20])
-    assert jobs.run(DATA, Flag.LAST)[1] == TEXT
-    jobs.run(DATA[:20])
-    jobs.engine.forget(0)
-    assert jobs.run(DATA, Flag.LAST | Flag.RESUME)[1] == TEXT
+    for number in range(2):
+        stop, begin = jobs.run(DATA[:5])
+        assert stop.flags == ResultFlag.BLOCK and begin
+        if number:
+            jobs.engine.forget(0)
+        end, text = jobs.run(DATA, Flag.LAST | Flag.RESUME * number)
+        assert text == TEXT and end.total == len(TEXT)
 
 
 def test_contexts_do_not_disturb_each_other():
@@ -186,7 +193,7 @@ def test_overflow_at_every_size(format):
 def test_overflow_time_and_again(room):
     jobs, data, start, text = Jobs(), DATA, 0, b""
     stop, part = jobs.run(data, Flag.LAST, room)
-    while stop.status == Status.OUTPUT_OVERFLOW:
+    while stop.status == Status.OUTPUT_OVERFLOW and len(text) < 2 * len(TEXT):
         assert stop.produced == room
         text += part
         start += stop.consumed
@@ -293,6 +300,19 @@ def test_dictionary_of_a_raw_stream():
     assert jobs.run(data, Flag.LAST)[0].error == ErrorCode.DISTANCE_BEFORE_START
 
 
+def test_load_forgets_the_stream_before():
+    jobs = Jobs()
+    jobs.run(DATA, Flag.LAST)
+    matches = Assembler().fixed([(6, 3)], True).data()
+    jobs.run(Assembler().fixed([1, (9, 1)]).data(), Flag.LAST, 3)  # stops within a match
+    load, _ = jobs.run(b"abc", opcode=Opcode.LOAD)
+    assert (load.members, load.total) == (0, 0)
+    end, text = jobs.run(matches, Flag.LAST | Flag.RESUME)
+    assert (text, end.members, end.total) == (b"abcabc", 1, 6)
+    load, _ = jobs.run(b"abc", opcode=Opcode.LOAD)
+    assert load.members == 0
+
+
 def test_dictionary_ends_where_the_window_does():
     dictionary = bytes(i // 256 for i in range(40_000))
     farthest = Assembler().fixed([(3, 32768)], True).data()
@@ -352,8 +372,13 @@ def test_resume_at_every_byte_of_members():
 
 def test_member_cannot_refer_to_the_one_before():
     bad = gzip_frame(Assembler().fixed([(3, 1)], True).data(), b"eee")
-    completion, _ = inflate(MEMBERS[0] + bad, Format.GZIP, Flag.LAST | Flag.MULTI)
+    data = MEMBERS[0] + bad
+    completion, _ = inflate(data, Format.GZIP, Flag.LAST | Flag.MULTI)
     assert completion.error == ErrorCode.DISTANCE_BEFORE_START
+    jobs = Jobs(Format.GZIP)
+    stop, _ = jobs.run(data[:len(MEMBERS[0]) + 11], Flag.MULTI)
+    assert stop.flags == ResultFlag.BLOCK
+    assert jobs.resume(data, stop, Flag.LAST | Flag.MULTI)[0].error == ErrorCode.DISTANCE_BEFORE_START
 
 
 def test_multi_is_for_gzip_only():
@@ -378,6 +403,7 @@ def test_difference_names_the_field(name):
 
 
 def test_difference_in_position():
+    assert ENTRY_BITS == (15 + 5) + (15 + 13) + 2 * 15  # length, distance, two literals
     for status in (Status.SUCCESS, Status.NEED_INPUT):
         want = _result(status=status)
         assert "consumed" in difference(want, replace(want, consumed=want.consumed - 1))
@@ -422,7 +448,7 @@ def test_split_random_streams(seed):
         multi = Flag.MULTI if case.multi else 0
         flags = multi | (Flag.LAST if size == len(case.data) else 0)
         stop, part = jobs.run(case.data[:size], flags, rng.randrange(9000))
-        while True:
+        for _ in range(10_000):
             text += part
             start += stop.consumed
             if stop.status not in (Status.NEED_INPUT, Status.OUTPUT_OVERFLOW):

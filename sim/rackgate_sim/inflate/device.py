@@ -72,7 +72,8 @@ class InflateModel:
     touching its context. A descriptor that cannot be read, or whose completion address is no multiple of 64, is
     dropped; that, and a completion record that cannot be written, sets FAULT and FAULT_ADDR, and is not
     counted in COMPLETED. Writing Control.RESET puts all registers to their values after reset, whatever else
-    is written with it. Offsets without a register read as zero and ignore writes.
+    is written with it. Offsets without a register read as zero and ignore writes; there are no
+    bus errors on the register side.
 
     Parameters
     ----------

@@ -18,7 +18,8 @@ lies before it:
 - between gzip members: the end of the last member. Zero padding counts as consumed only when another
   member follows it.
 
-After the end the position is rounded up to whole bytes, as zlib counts.
+After the end the position is rounded up to whole bytes, as zlib counts. ``start_bit`` says nothing when the
+source is empty.
 
 Several things wrong at a time
 ------------------------------
@@ -370,7 +371,7 @@ class Engine:
             context = self._contexts[descriptor.context] = _Context(
                 _State.BLOCK if descriptor.format == Format.RAW else _State.HEADER)
         out = bytearray(context.history)
-        job = _Job(descriptor, _Source(source, descriptor.start_bit), out, len(out))
+        job = _Job(descriptor, _Source(source, descriptor.start_bit if source else 0), out, len(out))
         stop, inside = self._decode(context, job)
         produced = bytes(out[job.begin:])
         try:

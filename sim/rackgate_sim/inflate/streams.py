@@ -253,6 +253,8 @@ def _wrong_codes() -> tuple[Corner, ...]:
         _wrong("incomplete code-length code", Assembler().dynamic((), literals=_LITERALS, distances=_DISTANCES,
                                                                   code_lengths=[3] * 4 + [0] * 12 + [3] * 3),
                code.CODE_LENGTHS_INCOMPLETE),
+        _wrong("run one too long", _header([*_LITERAL_SYMBOLS, (1, 0), (1, 0), (17, 0)], hdist=3)
+               .bits(_END_CODE.value, _END_CODE.count), code.DISTANCE_LENGTHS_OVERRUN),
         _wrong("too many of both codes", Assembler().dynamic_header([1] * 257, [1], hlit=31, hdist=31),
                code.TOO_MANY_LITERAL_CODES),
         _wrong("no end of block before oversubscribed", Assembler().dynamic((), literals=both, distances=[1, 1, 1]),
