@@ -272,3 +272,22 @@ def test_an_index_outside_is_no_address():
     buffer = device.allocate(16)
     with pytest.raises(BadBuffer):
         _ = np.add(buffer, 1).view(type(buffer)).device_address
+
+
+def test_what_completes_while_an_interrupt_is_acknowledged_is_seen():
+    """The write that clears the first cause clears that of the job waited for too: no interrupt is left to wake up."""
+    device, transport = board()
+    flag = device.allocate(1)
+    transport.irq = True
+    transport.values[0x5C] = 1
+    plain = transport.write_register
+
+    def write_register(offset, value):
+        plain(offset, value)
+        if offset == 0x5C:
+            transport.write_memory(flag.device_address, b"\1")
+            transport.irq = False
+
+    transport.write_register = write_register
+    device.wait_nonzero(flag.device_address, acknowledge="IRQ_STATUS", cycles=100)
+    assert device.cycles == 0

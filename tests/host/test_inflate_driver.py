@@ -311,6 +311,18 @@ def test_a_stream_that_is_dropped_gives_its_context_back(model):
     assert sum(driver._holder(k) is not None for k in range(2)) == 0
 
 
+def test_the_least_recently_used_stream_makes_room(model):
+    stream = zlib.compress(b"abc" * 100)
+    decoders = [inflate.decompressobj(device=model) for _ in range(3)]
+    for k in (0, 1, 0, 2):  # 2 needs a context: 1 was used before 0
+        decoders[k].decompress(stream[:5] if k != 0 else b"")
+        if k == 0 and decoders[0]._stream is None:
+            decoders[0].decompress(stream[:5])
+        elif k == 0:
+            decoders[0].decompress(stream[5:6])
+    assert [decoder._stream._context is not None for decoder in decoders] == [True, False, True]
+
+
 def test_threads(model, seed):
     rng = random.Random(seed)
     contents = [text(rng, 4000) for _ in range(6)]

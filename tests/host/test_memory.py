@@ -127,6 +127,9 @@ def test_results_of_arithmetic_are_no_buffers(model):
         _ = buffer.copy().device_address
     with pytest.raises(BadBuffer, match="copy in host memory"):
         buffer.copy().sync_to_device()
+    beyond = np.lib.stride_tricks.as_strided(buffer, (17,), subok=True)
+    with pytest.raises(BadBuffer):
+        beyond.sync_to_device()
 
 
 def test_use_after_free(model):
