@@ -13,6 +13,7 @@ import struct
 import zlib
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from rackgate_sim.inflate.model import (
     CODE_LENGTH_ORDER,
@@ -225,7 +226,7 @@ class Assembler:
         return self.tokens(tokens, FIXED_LITERALS, FIXED_DISTANCES, end)
 
     def dynamic(self, tokens: Iterable[Token] = (), final: bool = False, *, literals: Sequence[int] | None = None,
-                distances: Sequence[int] | None = None, end: bool = True, **header: object) -> "Assembler":
+                distances: Sequence[int] | None = None, end: bool = True, **header: Any) -> "Assembler":
         """Append a block with its own codes; ``header`` goes to :meth:`dynamic_header`.
 
         Code lengths that are not given are made to suit the tokens.
@@ -234,7 +235,7 @@ class Assembler:
         suited = lengths_for(tokens) if literals is None or distances is None else ((), ())
         literals = suited[0] if literals is None else literals
         distances = suited[1] if distances is None else distances
-        self.dynamic_header(literals, distances, final, **header)  # type: ignore[arg-type]
+        self.dynamic_header(literals, distances, final, **header)
         return self.tokens(tokens, literals, distances, end)
 
     def dynamic_header(self, literals: Sequence[int], distances: Sequence[int], final: bool = False, *,
