@@ -1,0 +1,44 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The manual builds without a warning; what README and manual say of commands and targets exists."""
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from rackgate_host import checks, cli
+
+TOP = Path(__file__).parents[2]
+PAGES = [TOP / "README.md", *sorted((TOP / "docs").glob("*.md"))]
+
+pytestmark = pytest.mark.build
+
+
+def test_the_manual_builds(tmp_path):
+    command = [sys.executable, "-m", "mkdocs", "build", "--strict", "--site-dir", str(tmp_path)]
+    environment = {"PYTHONPATH": str(TOP / "hw"), "PATH": ""}
+    done = subprocess.run(command, cwd=TOP, env=environment, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stderr
+    text = (tmp_path / "inflate.html").read_text()
+    assert "RING_TAIL" in text and "DISTANCE_TOO_LARGE" in text
+    assert "<!-- table" not in text
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_pages_name_what_exists(page):
+    text = page.read_text()
+    targets = set(re.findall(r"^([a-z]+):", (TOP / "Makefile").read_text(), re.MULTILINE))
+    commands = {command.name for command in cli.app.registered_commands}
+    assert set(re.findall(r"(?:`|^\$ )make ([a-z]+)", text, re.MULTILINE)) <= targets
+    assert set(re.findall(r"(?:`|^\$ )rackgate ([a-z]+)", text, re.MULTILINE)) <= commands
+    for target in re.findall(r"\]\(([^)#:]+)\)", text):
+        assert (page.parent / target).exists(), f"{page.name} links to {target}"
+
+
+def test_one_line_of_packages():
+    """README, manual, Makefile, doctor and CI name the same packages."""
+    packages = checks.APT_LINE.removeprefix("sudo apt-get install -y ")
+    for path in ("README.md", "docs/index.md", "Makefile", ".ci/run"):
+        assert packages in (TOP / path).read_text(), path
