@@ -73,7 +73,8 @@ class Admission(wiring.Component):
             "o_result": Out(stream.Signature(ContextResult)),
             "fault": Out(self.contexts),
         })
-        # State is made here, not in elaborate, so that proofs can speak of it.
+        # State is made here, not in elaborate, so that a proof can state invariants about it.
+        self._intake = Intake(window=self.window)
         self._state = Signal(data.StructLayout({
             "position": ceil_log2(self.window), "have": have_shape(self.window), "room": 32, "limit": 32,
             "skip": 10, "is_skipping": 1, "quiet": 1,
@@ -95,7 +96,7 @@ class Admission(wiring.Component):
 
     def elaborate(self, platform):
         m = Module()
-        m.submodules.intake = intake = Intake(window=self.window)
+        m.submodules.intake = intake = self._intake
         m.submodules.store = store = ContextStore(self._state.shape(), contexts=self.contexts)
         wiring.connect(m, wiring.flipped(self.i), intake.i)
         entry, state, check = intake.entry, self._state, self._check

@@ -61,18 +61,22 @@ class History(wiring.Component):
             "o": Out(stream.Signature(Row, always_ready=True)),
         })
         rows = self.window // BANKS
+        # State is made here, not in elaborate, so that a proof can state invariants about it.
         self._banks = [Memory(shape=8, depth=self.contexts * rows, init=[]) for _ in range(BANKS)]
+        self._r_ports = [bank.read_port() for bank in self._banks]
         self._recents = [Memory(shape=8, depth=self.contexts * _RECENT_ROWS, init=[]) for _ in range(BANKS)]
-        self._row_bits = (rows - 1).bit_length()
+        self._chunk_1, self._valid_1 = Signal(chunk_layout(self.window)), Signal()
+        self._chunk_2, self._valid_2 = Signal(chunk_layout(self.window)), Signal()
+        self._plan_2 = Signal(data.ArrayLayout(data.StructLayout({
+            "select": 3, "is_new": 1, "is_literal": 1, "literal": 8, "source_row": 2, "row": 2,
+        }), BANKS))
+        self._fetched_2 = Signal(data.ArrayLayout(8, BANKS))
+        self._row_3, self._new_3 = Signal(range(rows)), Signal(BANKS)
 
     def elaborate(self, platform):
         m = Module()
-        chunk_1, valid_1 = Signal.like(self.i.payload), Signal()
-        chunk_2, valid_2 = Signal.like(self.i.payload), Signal()
-        plan_2 = Signal(data.ArrayLayout(data.StructLayout({
-            "select": 3, "is_new": 1, "is_literal": 1, "literal": 8, "source_row": 2, "row": 2,
-        }), BANKS))
-        fetched_2 = Signal(data.ArrayLayout(8, BANKS))
+        chunk_1, valid_1, chunk_2, valid_2 = self._chunk_1, self._valid_1, self._chunk_2, self._valid_2
+        plan_2, fetched_2, row_3, new_3 = self._plan_2, self._fetched_2, self._row_3, self._new_3
         m.d.sync += [
             valid_1.eq(self.i.valid),
             chunk_1.eq(self.i.payload),
@@ -80,7 +84,6 @@ class History(wiring.Component):
             chunk_2.eq(chunk_1),
             self.o.valid.eq(valid_2),
         ]
-        row_3, new_3 = Signal(self._row_bits), Signal(BANKS)
         for bank in range(BANKS):
             self._plan(m, chunk_1, plan_2[bank], bank)
             self._bank(m, bank, fetched_2[bank], row_3, new_3[bank])
@@ -137,12 +140,12 @@ class History(wiring.Component):
     def _bank(self, m, bank, fetched, row_3, is_new):
         """A bank's block RAM: read in stage 0, its output registered in stage 1, written in stage 3."""
         m.submodules[f"bank_{bank}"] = memory = self._banks[bank]
-        r_port, w_port = memory.read_port(), memory.write_port()
+        r_port, w_port = self._r_ports[bank], memory.write_port()
         i = self.i.payload
         out = self.o.payload
         m.d.comb += [
             r_port.addr.eq(Cat(_row_of(i.source, bank), i.context)),
-            w_port.addr.eq(Cat((row_3 + (bank < out.low))[:self._row_bits], out.context)),
+            w_port.addr.eq(Cat((row_3 + (bank < out.low))[:len(row_3)], out.context)),
             w_port.data.eq(out.data[bank]),
             w_port.en.eq(is_new),
         ]

@@ -49,17 +49,19 @@ class RowAssembler(wiring.Component):
             "o": Out(stream.Signature(OutputWord)),
             "go": Out(1),
         })
+        # State is made here, not in elaborate, so that a proof can state invariants about it.
+        self._queue = Queue(OutputWord, depth=_DEPTH)
+        # Where the word of each context begins: after a start or end not at its byte 0.
+        self._firsts = Signal(data.ArrayLayout(3, self.contexts))
 
     def elaborate(self, platform):
         m = Module()
-        m.submodules.queue = queue = Queue(OutputWord, depth=_DEPTH)
+        m.submodules.queue = queue = self._queue
         wiring.connect(m, queue.o, wiring.flipped(self.o))
         m.d.sync += self.go.eq(queue.level <= _DEPTH - _IN_FLIGHT)
 
         row, word = self.i.payload, queue.i.payload
-        # Where the word begins: after a start or end not at its byte 0.
-        firsts = Signal(data.ArrayLayout(3, self.contexts))
-        first = firsts[row.context]
+        first = self._firsts[row.context]
         is_bytes = row.operation == Operation.BYTES
         is_start = row.operation == Operation.START
         is_end = row.operation == Operation.END
@@ -75,9 +77,9 @@ class RowAssembler(wiring.Component):
         self._hold(m, row, word, is_start)
         with m.If(self.i.valid):
             with m.If(is_start | is_end):
-                m.d.sync += firsts[row.context].eq(row.low)
+                m.d.sync += self._firsts[row.context].eq(row.low)
             with m.Elif(is_complete):
-                m.d.sync += firsts[row.context].eq(0)
+                m.d.sync += self._firsts[row.context].eq(0)
             m.d.sync += Assert(row.quiet | is_start | (row.low >= first), "a word ends before it begins")
         with m.If(queue.i.valid):
             m.d.sync += Assert(queue.i.ready, "no room for an output word")
