@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from rackgate_host import checks, cli
+from rackgate_host import checks, cli, inflate
 
 TOP = Path(__file__).parents[2]
 PAGES = [TOP / "README.md", *sorted((TOP / "docs").glob("*.md"))]
@@ -35,6 +35,28 @@ def test_pages_name_what_exists(page):
     assert set(re.findall(r"(?:`|^\$ )rackgate ([a-z]+)", text, re.MULTILINE)) <= commands
     for target in re.findall(r"\]\(([^)#:]+)\)", text):
         assert (page.parent / target).exists(), f"{page.name} links to {target}"
+
+
+def examples(page):
+    return re.findall(r"^```python\n(.*?)^```$", (TOP / page).read_text(), re.MULTILINE | re.DOTALL)
+
+
+@pytest.mark.parametrize("page", ["README.md", "docs/index.md", "docs/device.md"])
+def test_examples_run(page, monkeypatch):
+    """On the golden model, which takes no options of a simulated memory."""
+    monkeypatch.setenv("RACKGATE_DEVICE", "model:inflate")
+    inflate.set_default_device(None)
+    assert examples(page)
+    for text in examples(page):
+        exec(text.replace("sim:inflate?contexts=1&latency=40", "model:inflate?contexts=1"), {})
+    inflate.set_default_device(None)
+
+
+@pytest.mark.cosim
+def test_native_examples_run():
+    assert examples("docs/cosim.md")
+    for text in examples("docs/cosim.md"):
+        exec(text, {})
 
 
 def test_one_line_of_packages():
