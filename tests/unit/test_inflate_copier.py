@@ -5,6 +5,7 @@
 import random
 
 import pytest
+from amaranth.hdl import ResetInserter, Signal
 from copier_model import MARK_FIELDS, CopierModel, group, mark, raw, start, token
 from rackgate.inflate.abi import ErrorCode
 from rackgate.inflate.admission import Admission
@@ -69,6 +70,7 @@ class Bench:
 
 
 def _word(word):
+    assert word.first + word.count <= 8
     data = word.data.to_bytes(8, "little")
     flags = word.data if word.start else None
     return word.context, word.first, data[word.first:word.first + word.count], flags, bool(word.end)
@@ -272,6 +274,35 @@ def test_after_reset_a_context_has_no_room_and_no_history():
     bench.add(token(0, None, b"a"), mark(0, Mark.ABORT))
     assert [result[2:4] for result in bench.model.results] == [(False, ErrorCode.DISTANCE_BEFORE_START), (True, 0)]
     bench.run()
+
+
+def test_a_refused_match_is_no_history():
+    bench = Bench()
+    bench.add(start(0, room=LOTS, history=1), raw(0, b"abcd"), token(0, (20, 5)), mark(0, Mark.ABORT))
+    bench.add(start(0, room=LOTS), token(0, (3, 4)), mark(0, Mark.DRY))
+    bench.add(start(0, room=LOTS), token(0, (3, 8)), mark(0, Mark.ABORT))
+    assert [result[3] for result in bench.model.results] == [ErrorCode.DISTANCE_BEFORE_START, 0, ErrorCode.DISTANCE_BEFORE_START]
+    bench.run()
+
+
+def test_reset_forgets_contexts_whose_state_is_in_memory():
+    copier, reset = Copier(contexts=2, window=WINDOW), Signal()
+    results = []
+
+    async def entries(ctx):
+        ctx.set(copier.o.ready, 1)
+        await send(ctx, copier.i, [start(1, room=LOTS, history=1), raw(1, b"abcd"), mark(1, Mark.DRY), start(0, history=1)])
+        await ctx.tick().repeat(8)
+        ctx.set(reset, 1)
+        await ctx.tick()
+        ctx.set(reset, 0)
+        await send(ctx, copier.i, [token(1, (3, 1)), mark(1, Mark.ABORT), token(1, None, b"a"), mark(1, Mark.ABORT)])
+
+    async def take_results(ctx):
+        results.extend(await receive(ctx, copier.o_result, 3))
+
+    simulate(ResetInserter(reset)(copier), entries, take_results)
+    assert [(item.result.overflow, item.result.error) for item in results] == [(0, 0), (0, ErrorCode.DISTANCE_BEFORE_START), (1, 0)]
 
 
 @pytest.mark.parametrize(("entries", "cycles"), [
