@@ -5,7 +5,7 @@ By induction, so for all time: ReadArbiter. Bounded, for some cycles after reset
 """
 
 import pytest
-from amaranth.asserts import AnyConst, AnySeq
+from amaranth.asserts import AnyConst
 from amaranth.hdl import Assert, Assume, Cover, Signal
 from runner import ProofFailed, drive, prove, specification, stall
 
@@ -32,7 +32,8 @@ def read_arbiter(n, fault=None):
         port = dut.i_ar[k]
         m.d.comb += is_granted[k].eq(port.valid & port.ready)
         with m.If(is_granted[k]):
-            m.d.sync += [address.eq(port.payload.addr), id.eq(port.payload.id | (n - 1 - k if fault == "port" else k) << 2)]
+            number = n - 1 - k if fault == "port" else k
+            m.d.sync += [address.eq(port.payload.addr), id.eq(port.payload.id | number << 2)]
     with m.If(was_granted):
         m.d.comb += Assert(dut.o_ar.valid & (dut.o_ar.payload.addr == address) & (dut.o_ar.payload.id == id))
 

@@ -79,7 +79,8 @@ def reader(fault=None):
         m.d.sync += received.eq(0)
     with m.Elif(dut.r.valid):
         m.d.sync += received.eq(received + 1)
-        m.d.comb += Assert(dut._is_last == (received + (2 if fault == "last" else 1) == end - first), "last is misplaced")
+        left = end - first - received
+        m.d.comb += Assert(dut._is_last == (left == (2 if fault == "last" else 1)), "last is misplaced")
     m.d.sync += [was_busy.eq(dut.busy), is_cancelled.eq(~is_accepted & (is_cancelled | dut.cancel))]
     with m.If(was_busy & ~dut.busy):
         m.d.comb += Assert((count == 0) & ~dut.ar.valid & (dut._waiting == 0), "done while words are under way")
@@ -247,11 +248,12 @@ def aligner(fault=None):
     with m.If(is_word):
         m.d.sync += at.eq(Mux(word.begin, 0, at + Mux(word.strobe[-1], 2, 0)))
         m.d.sync += is_written.eq(Mux(word.begin, 0, is_written | hit))
+    expected = ~byte if fault == "data" else byte
     with m.If(hit):
         m.d.comb += [
             Assert(is_given, "a byte comes out that was not given"),
             Assert(~is_written, "a byte comes out twice"),
-            Assert(word.data.word_select(tracked[0], 8) == (~byte if fault == "data" else byte), "a wrong byte comes out"),
+            Assert(word.data.word_select(tracked[0], 8) == expected, "a wrong byte comes out"),
         ]
     with m.If(is_word & word.flush & (in_flight == 1)):
         m.d.comb += Assert(~is_given | is_written | hit, "a byte is not out with the flush")

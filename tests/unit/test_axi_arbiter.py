@@ -77,7 +77,8 @@ def test_read(n, stall):
     benches = [bench for k in range(n) for bench in initiator(k)]
     outputs = {"ar": dut.o_ar} | {f"r{k}": dut.o_r[k] for k in range(n)}
     simulate(watched(dut, outputs), *benches, models=[model.reader(dut.o_ar, dut.i_r)])
-    assert sorted(model.reads) == sorted((k << 4 | id, address, beats) for k in range(n) for id, address, beats in plans[k])
+    expected = [(k << 4 | id, address, beats) for k in range(n) for id, address, beats in plans[k]]
+    assert sorted(model.reads) == sorted(expected)
 
 
 @pytest.mark.parametrize("n", [1, 2, 3, 4])

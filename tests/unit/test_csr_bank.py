@@ -91,8 +91,9 @@ def run(testbench, *, values=None):
 
 def test_constants():
     async def testbench(ctx, dut, host):
-        for name, expected in {"MAGIC": MAGIC, "DEVICE": device_code("TEST"), "VERSION": 3 << 16 | 7,
-                               "MAP_HASH": MAP["MAP_HASH"].reset, "BUILD_LO": 0xABCD, "BUILD_HI": 0, "SIZE": 100}.items():
+        values = {"MAGIC": MAGIC, "DEVICE": device_code("TEST"), "VERSION": 3 << 16 | 7,
+                  "MAP_HASH": MAP["MAP_HASH"].reset, "BUILD_LO": 0xABCD, "BUILD_HI": 0, "SIZE": 100}
+        for name, expected in values.items():
             assert await host.read(MAP[name].offset) == (Response.OKAY, expected)
             assert await host.write(MAP[name].offset, 5) == Response.SLVERR
             assert await host.read(MAP[name].offset) == (Response.OKAY, expected)
@@ -129,7 +130,8 @@ def test_read_write():
         value, rng = 0x1234, random.Random(5)
         for _ in range(30):
             word, strobe = rng.getrandbits(32), rng.getrandbits(4)
-            assert await host.write(0x24, word, strobe=strobe, stall=rng.randrange(3), skew=rng.randrange(-2, 3)) == Response.OKAY
+            response = await host.write(0x24, word, strobe=strobe, stall=rng.randrange(3), skew=rng.randrange(-2, 3))
+            assert response == Response.OKAY
             mask = sum(0xFF << 8 * k for k in range(4) if strobe >> k & 1)
             value = word & mask | value & ~mask
             assert ctx.get(dut.setting) == value

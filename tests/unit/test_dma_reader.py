@@ -47,8 +47,8 @@ def run(commands, *, seed=1, stall=0.3, bad=(), **parameters):
     return results, model
 
 
-COMMANDS = [(0x1000, 8), (0x1003, 1), (0x1007, 2), (0x1001, 0), (0x1FF8, 16), (0x1FF9, 300), (0x2345, 1000), (0x3000, 4096),
-            (0x10F8, 8), (0x1080, 128), (0x1079, 129)]
+COMMANDS = [(0x1000, 8), (0x1003, 1), (0x1007, 2), (0x1001, 0), (0x1FF8, 16), (0x1FF9, 300), (0x2345, 1000),
+            (0x3000, 4096), (0x10F8, 8), (0x1080, 128), (0x1079, 129)]
 
 
 @pytest.mark.parametrize("parameters", [
@@ -71,7 +71,8 @@ def test_words(parameters):
 @pytest.mark.parametrize("seed", range(4))
 def test_random(seed):
     rng = random.Random(seed)
-    commands = [(BASE + rng.randrange(0x4000), rng.choice([0, rng.randrange(20), rng.randrange(600)])) for _ in range(20)]
+    commands = [(BASE + rng.randrange(0x4000), rng.choice([0, rng.randrange(20), rng.randrange(600)]))
+                for _ in range(20)]
     results, model = run(commands, seed=seed, stall=rng.choice([0, 0.2, 0.6]))
     assert [[word for word, _, _ in words] for words in results] == [covering(model.memory, *c) for c in commands]
 

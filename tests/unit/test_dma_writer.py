@@ -56,7 +56,8 @@ def test_random(seed, contexts):
     rng = random.Random(100 * contexts + seed)
     print(f"seed {100 * contexts + seed}")
     stall = rng.choice([0, 0.1, 0.5])
-    parameters = rng.choice([{}, {"burst": 4, "fifo_depth": 5, "outstanding": 2}, {"burst": 1, "fifo_depth": 1, "id": 3}])
+    parameters = rng.choice([{}, {"burst": 4, "fifo_depth": 5, "outstanding": 2},
+                             {"burst": 1, "fifo_depth": 1, "id": 3}])
     # A segment of a context has its own region, so the order between contexts does not show in memory.
     queues, begins, expected, given = [], [], bytearray(b"\xEE" * SIZE), []
     for context in range(contexts):

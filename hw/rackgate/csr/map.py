@@ -116,9 +116,11 @@ class RegisterMap(Mapping[str, Register]):
         own = {"DEVICE": code, "VERSION": version}
         for register in self.registers:
             if register.offset < 0x20:
-                raise ValueError(f"register {register.name}: offsets below 0x20 are the identity's, not {register.offset:#x}")
-        identity = [Register(r.name, r.offset, r.access, r.doc, own.get(r.name, r.reset), r.fields) for r in IDENTITY_REGISTERS]
-        identity[3] = Register("MAP_HASH", 0x0C, Access.CONST, identity[3].doc, zlib.crc32(self._text(self.registers).encode()))
+                raise ValueError(f"register {register.name}: offsets below 0x20 are the identity's, "
+                                 f"not {register.offset:#x}")
+        own["MAP_HASH"] = zlib.crc32(self._text(self.registers).encode())
+        identity = [Register(r.name, r.offset, r.access, r.doc, own.get(r.name, r.reset), r.fields)
+                    for r in IDENTITY_REGISTERS]
         by_name = {r.name: r for r in (*identity, *self.registers)}
         if len(by_name) != len(identity) + len(self.registers):
             raise ValueError(f"map of {self.device}: two registers have the same name")

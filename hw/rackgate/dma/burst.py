@@ -106,27 +106,29 @@ class BurstMaker(wiring.Component):
 
     def __init__(self, parameters: BurstParameters):
         self.parameters = parameters
-        bus = parameters.bus
-        self._request = data.StructLayout({"word": self.parameters.addr_width - 3, "length": 9, "context": CONTEXT_BITS})
+        bus, contexts = parameters.bus, parameters.contexts
+        address, count = parameters.addr_width - 3, range(parameters.outstanding + 1)
+        self._request = data.StructLayout({"word": address, "length": 9, "context": CONTEXT_BITS})
         super().__init__({
             "i": In(stream.Signature(aligned_layout(8))),
-            "is_pending": Out(self.parameters.contexts),
-            "errors": Out(self.parameters.contexts),
+            "is_pending": Out(contexts),
+            "errors": Out(contexts),
             "aw": bus.members["aw"],
             "w": bus.members["w"],
             "b": bus.members["b"],
         })
         # State is made here, not in elaborate, so that a proof can state invariants about it.
-        self._next = Array(Signal(self.parameters.addr_width - 3, name=f"next_{k}") for k in range(self.parameters.contexts))
+        self._next = Array(Signal(address, name=f"next_{k}") for k in range(contexts))
         self._open = Signal(self._request)  # the burst that gathers; none when its length is 0
         self._is_closing = Signal()
         self._closing = Signal(self._request)  # what the burst is that closes now
-        self._bursts = Array(Signal(range(self.parameters.outstanding + 1), name=f"bursts_{k}") for k in range(self.parameters.contexts))
-        self._total = Signal(range(self.parameters.outstanding + 1))
+        self._bursts = Array(Signal(count, name=f"bursts_{k}") for k in range(contexts))
+        self._total = Signal(count)
 
     def elaborate(self, platform):
         m = Module()
-        m.submodules.words = words = Queue(data.StructLayout({"data": 64, "strobe": 8}), depth=self.parameters.fifo_depth)
+        word = data.StructLayout({"data": 64, "strobe": 8})
+        m.submodules.words = words = Queue(word, depth=self.parameters.fifo_depth)
         m.submodules.requests = requests = Queue(self._request, depth=4)
         m.submodules.lengths = lengths = Queue(9, depth=4)
         self._gather(m, words, requests, lengths)

@@ -5,7 +5,6 @@ from amaranth.hdl import Assert, Module, Signal
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
 
-from rackgate.axi.bus import AXI4Signature
 from rackgate.dma.burst import BurstMaker, BurstParameters
 from rackgate.stream.aligner import Aligner, pieces_layout
 from rackgate.stream.skid import SkidBuffer

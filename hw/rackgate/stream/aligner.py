@@ -34,7 +34,8 @@ def aligned_layout(width: int) -> data.StructLayout:
     that everything before it is out. ``end`` marks the last (or only) element made from an input. An
     element may be empty: no strobe, no flag but ``end``.
     """
-    return data.StructLayout({"data": 8 * width, "strobe": width, "context": CONTEXT_BITS, "begin": 1, "flush": 1, "end": 1})
+    return data.StructLayout({"data": 8 * width, "strobe": width, "context": CONTEXT_BITS, "begin": 1, "flush": 1,
+                              "end": 1})
 
 
 def _below(lane, width):
