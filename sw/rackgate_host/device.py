@@ -229,10 +229,10 @@ class Device:
                 self._pass(deadline, what or "event", interval, False, progress)
                 interval = min(2 * interval, 4096)
 
-    def wait_nonzero(self, address: int, *, acknowledge: str, timeout: float | None = None, cycles: int | None = None,
-                     what: str = "", on_interrupt: Callable[[int], None] | None = None,
+    def wait_nonzero(self, address: int | Sequence[int], *, acknowledge: str, timeout: float | None = None,
+                     cycles: int | None = None, what: str = "", on_interrupt: Callable[[int], None] | None = None,
                      progress: Callable[["Device"], None] | None = None) -> None:
-        """Let device time pass until the byte of device memory at ``address`` is not zero.
+        """Let device time pass until the byte of device memory at ``address`` (or one of several) is not zero.
 
         Looks after each interrupt: reads the W1C register ``acknowledge``, writes the causes back and gives them to
         ``on_interrupt``. In a transcript the whole is one transaction, because how many interrupts of other
@@ -240,24 +240,25 @@ class Device:
         """
         self._usable()
         deadline = _Deadline(self, timeout, cycles)
+        places = [address] if isinstance(address, int) else list(address)
         register = self.regs[acknowledge]
         if register.register.access is not Access.W1C:
             raise UsageError(f"acknowledge must name a W1C register, not {acknowledge}")
         with self.unrecorded():
-            while not self._peek(address):
+            while not any(map(self._peek, places)):
                 if self.transport.irq:
                     causes = register.value
                     register.value = causes
                     if on_interrupt:
                         on_interrupt(causes)
                     # What completed while the causes were read and cleared raises no interrupt any more.
-                    if self._peek(address):
+                    if any(map(self._peek, places)):
                         break
                 # Time must pass even with an interrupt that cannot be cleared.
                 stuck = self.transport.irq
-                self._pass(deadline, what or f"byte at {address:#x}", 16 if stuck else _SLICE, not stuck, progress)
+                self._pass(deadline, what or f"byte at {hex(places[0])}", 16 if stuck else _SLICE, not stuck, progress)
         if self._recorder:
-            self._recorder.wait(address, register.register.offset)
+            self._recorder.wait(places[0] if len(places) == 1 else places, register.register.offset)
 
     def wait_register(self, name: str, mask: int, value: int, *, timeout: float | None = None,
                       cycles: int | None = None) -> None:

@@ -10,7 +10,8 @@ A transcript is a file of JSON lines. The first says what was recorded; each fur
 ``rw``      register write: offset ``a``, value ``v``
 ``mw``      memory made visible to the device: address ``a``, size ``n``, hash ``h``, bytes ``d``
 ``mr``      memory made visible to the host: the same, without ``d``; ``x`` lists byte ranges left out of ``h``
-``wait``    until the byte at address ``a`` is not zero; the W1C register at offset ``r`` acknowledges interrupts
+``wait``    until the byte at address ``a`` (or at one of the list ``a``) is not zero; the W1C register at offset
+            ``r`` acknowledges interrupts
 ``until``   until the bits ``m`` of the register at offset ``a`` are ``v``
 ``irq``     until the interrupt is high
 ``push``    packet into stream ``s``: size ``n``, hash ``h``, bytes ``d``
@@ -123,7 +124,7 @@ class Recorder:
         left_out = {"x": [list(part) for part in volatile]} if volatile else {}
         self._note("mr", a=address, n=len(content), h=_hash(_masked(content, volatile)), **left_out)
 
-    def wait(self, address: int, acknowledge: int) -> None:
+    def wait(self, address: int | list[int], acknowledge: int) -> None:
         """The byte at ``address`` was waited for."""
         self._note("wait", a=address, r=acknowledge)
 

@@ -363,6 +363,21 @@ def test_batches_keep_all_contexts_busy(device, seed):
     assert all(driver._holder(k) is None for k in range(driver.contexts)) and driver.in_flight == 0
 
 
+def test_waiting_for_any(model, seed):
+    driver = InflateDriver(model)
+    long, short = (source(model, zlib.compress(bytes(n))) for n in (50_000, 10))
+    room = model.allocate(50_000)
+    handles = driver.submit(Job(long, room, Format.ZLIB), Job(short, room, Format.ZLIB))
+    assert driver.wait_any(handles) is handles[1]
+    assert not handles[0].done()
+    assert driver.wait_any(handles[:1]) is handles[0]
+    assert driver.wait_any(handles) is handles[0]
+    with pytest.raises(ValueError, match="handles must not be empty"):
+        driver.wait_any([])
+    with pytest.raises(ValueError, match="at_a_time must be at least 1, not 0"):
+        next(inflate_all(driver, [], at_a_time=0))
+
+
 def test_a_batch_that_is_left_early(model):
     inputs = [(zlib.compress(bytes(100 + k)), Format.ZLIB) for k in range(5)]
     driver = InflateDriver.of(model)

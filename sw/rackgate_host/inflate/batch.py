@@ -1,7 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """Many whole streams at a time, so that all of a device's contexts have work."""
 
-from collections import deque
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 
@@ -46,18 +45,22 @@ class _Running:
                        self.finished - (self.started or 0))
 
 
-def inflate_all(driver: InflateDriver, inputs: Iterable[tuple[bytes, Format]],
-                timeout: float | None = None) -> Iterator[tuple[int, Outcome]]:
+def inflate_all(driver: InflateDriver, inputs: Iterable[tuple[bytes, Format]], timeout: float | None = None,
+                at_a_time: int | None = None) -> Iterator[tuple[int, Outcome]]:
     """Decompress ``inputs`` (data and its format) and yield (number, outcome) as each is done, in any order.
 
-    As many are under way as the device has contexts. A gzip input may have several members. Data that is wrong is an
-    outcome; a device that fails raises. ``timeout`` is in seconds for each job.
+    ``at_a_time`` inputs are under way together; by default, and at most, as many as the device has contexts. A gzip
+    input may have several members. Data that is wrong is an outcome; a device that fails raises. ``timeout`` is in
+    seconds for each wait.
     """
+    if at_a_time is not None and at_a_time < 1:
+        raise ValueError(f"at_a_time must be at least 1, not {at_a_time}")
+    most = min(at_a_time or driver.contexts, driver.contexts)
     waiting = enumerate(inputs)
-    running: deque[_Running] = deque()
+    running: list[_Running] = []
     try:
         while True:
-            while len(running) < driver.contexts and (item := next(waiting, None)) is not None:
+            while len(running) < most and (item := next(waiting, None)) is not None:
                 index, (data, format) = item
                 stream = Stream(driver, format, timeout=timeout, members=True)
                 stream.feed(data)
@@ -67,7 +70,9 @@ def inflate_all(driver: InflateDriver, inputs: Iterable[tuple[bytes, Format]],
                 running.append(_Running(index, stream, stream.begin(DESTINATION_ROOM, True)))
             if not running:
                 return
-            job = running.popleft()
+            done = driver.wait_any([job.handle for job in running], timeout)
+            job = next(job for job in running if job.handle is done)
+            running.remove(job)
             completion, content = job.stream.end(job.handle)
             job.parts.append(content)
             job.started = completion.started if job.started is None else job.started

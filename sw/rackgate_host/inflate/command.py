@@ -234,7 +234,7 @@ class _Options:
     seed: int
     waves: bool
     waves_on_fail: bool
-    quiet: bool
+    side_by_side: bool
 
     @property
     def trace(self) -> Path:
@@ -277,7 +277,8 @@ def _run(device: Device, inputs: Sequence[_Input], options: _Options, bar: _Bar)
             reports[index] = Report(item.name, None, len(item.data), 0, 0, 0, None, reason, None)
         else:
             known.append((index, item, item.format))
-    for number, outcome in inflate_all(driver, ((item.data, format) for _, item, format in known), options.timeout):
+    for number, outcome in inflate_all(driver, ((item.data, format) for _, item, format in known), options.timeout,
+                                       None if options.side_by_side else 1):
         index, item, format = known[number]
         bar.advance(len(item.data))
         equal = _agrees(outcome, item.data, format) if options.check else None
@@ -318,6 +319,7 @@ def _summary(device: Device, reports: Sequence[Report], cycles: int, seconds: fl
         "parameters": device.parameters,
         "build": device.build,
         "seed": options.seed,
+        "side_by_side": options.side_by_side,
         "files": [report.as_json() for report in reports],
         "total": {
             "files": len(reports),
@@ -358,8 +360,8 @@ def _show(console: Console, summary: dict[str, Any]) -> None:
     total = summary["total"]
     if len(summary["files"]) > 1:
         table.add_section()
-        table.add_row("all, side by side", f"{total['bytes_in']:,}", f"{total['bytes_out']:,}", f"{total['cycles']:,}",
-                      rate(total), "")
+        table.add_row("all, side by side" if summary["side_by_side"] else "all", f"{total['bytes_in']:,}",
+                      f"{total['bytes_out']:,}", f"{total['cycles']:,}", rate(total), "")
     console.print(table)
 
 
@@ -375,6 +377,8 @@ _Stats = Annotated[bool, typer.Option("--stats", help="Show the device's registe
 _Device = Annotated[str, typer.Option(
     "--device", metavar="URL", envvar="RACKGATE_DEVICE", show_envvar=False,
     help="The device: sim:inflate, model:inflate, with options as in sim:inflate?contexts=1&latency=40.")]
+_SideBySide = Annotated[bool, typer.Option(
+    "--side-by-side", help="Do as many inputs at a time as the device has contexts, not one after the other.")]
 _WavesOnFail = Annotated[bool, typer.Option("--waves-on-fail", help="Write waves of the last cycles before a failure.")]
 _Timeout = Annotated[float | None, typer.Option(
     "--timeout", metavar="SECONDS", min=0.001, help="Longest wait for one job, in seconds of this machine.")]
@@ -385,6 +389,7 @@ def _inflate(
     output: _Output = None,
     format: _Format = FormatName.AUTO,
     check: _Check = True,
+    side_by_side: _SideBySide = False,
     stats: _Stats = False,
     as_json: JsonOption = False,
     device: _Device = "sim:inflate",
@@ -405,7 +410,8 @@ def _inflate(
 
     rackgate inflate x.gz --device "sim:inflate?contexts=1&latency=200" --stats
     """
-    options = _Options(output, format, check, timeout, device, seed, waves, waves_on_fail, as_json)
+    options = _Options(output, format, check, timeout, device, seed, waves, waves_on_fail,
+                       side_by_side)
     options.check_waves()
     console = Console(stderr=as_json)
     inputs = list(_inputs(files, format)) if files else [_Input(*sample) for sample in samples()]

@@ -5,7 +5,7 @@ import threading
 import weakref
 import zlib
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -234,19 +234,36 @@ class InflateDriver:
         DeviceFault
             The device could not read or write, or the record makes no sense.
         """
-        if handle.lost:
-            raise DeviceFault(f"{self.device.url}: job {handle.tag} was lost when the device was restarted")
         if handle.completion is None:
-            job, record = handle.job, self._records[handle._slot]
-            if timeout is None and cycles is None:
-                cycles = 2_000_000 + 200 * (_range(job.source)[1] + _range(job.destination)[1])
-            self.device.wait_nonzero(
-                record.device_address + _STATUS_OFFSET, acknowledge="IRQ_STATUS", timeout=timeout, cycles=cycles,
-                what=f"completion of job {handle.tag} in context {handle.context}", on_interrupt=self._on_interrupt,
-                progress=self.progress)
+            self._wait([handle], timeout, cycles)
             self._finish(handle)
         assert handle.completion is not None
         return handle.completion
+
+    def wait_any(self, handles: Sequence[Handle], timeout: float | None = None, cycles: int | None = None) -> Handle:
+        """Wait until one of ``handles`` is done and return it, the first in order if several are.
+
+        Limits and errors as in :meth:`wait`.
+        """
+        if not handles:
+            raise ValueError("handles must not be empty")
+        if not any(handle.completion for handle in handles):
+            self._wait(handles, timeout, cycles)
+        return next(handle for handle in handles if self.poll(handle))
+
+    def _wait(self, handles: Sequence[Handle], timeout: float | None, cycles: int | None) -> None:
+        """Let time pass until one of the jobs, which are all under way, has a completion record."""
+        for handle in handles:
+            if handle.lost:
+                raise DeviceFault(f"{self.device.url}: job {handle.tag} was lost when the device was restarted")
+        if timeout is None and cycles is None:
+            cycles = 2_000_000 + 200 * sum(_range(part)[1] for handle in handles
+                                           for part in (handle.job.source, handle.job.destination))
+        jobs = " or ".join(f"job {handle.tag} in context {handle.context}" for handle in handles)
+        self.device.wait_nonzero(
+            [self._records[handle._slot].device_address + _STATUS_OFFSET for handle in handles],
+            acknowledge="IRQ_STATUS", timeout=timeout, cycles=cycles, what=f"completion of {jobs}",
+            on_interrupt=self._on_interrupt, progress=self.progress)
 
     def poll(self, handle: Handle) -> bool:
         """Whether the job is done. Lets no device time pass; a transcript does not show it before the job is done."""

@@ -182,8 +182,8 @@ class Stream:
         driver = self.driver
         driver.recover()
         if self._lost:
-            raise DeviceFault(f"{driver.device.url}: a stream of more than {RETAINED} input bytes lost its context when "
-                              "the device was restarted, and its input is not kept")
+            raise DeviceFault(f"{driver.device.url}: a stream of more than {RETAINED} input bytes lost its context "
+                              "when the device was restarted, and its input is not kept")
         if self._context is None:
             self._context = driver.hold(self)
         driver.touch(self._context)
