@@ -72,6 +72,9 @@ def sentence(error: BaseException) -> str:
         case ModuleNotFoundError() if error.name:
             return f"the Python package {error.name.partition('.')[0]} is not installed: run `make test`, or " \
                    "pip install 'rackgate[cosim]'; `rackgate doctor` lists what is missing"
+    first, _, rest = str(error).partition("\n")
+    if rest and isinstance(error, TimeoutError):  # what follows is the device's state
+        return f"{first} (rackgate --debug shows the device's state)"
     text = " ".join(str(error).split())
     if isinstance(getattr(error, "exit_code", None), int) or isinstance(error, (AssertionError, TimeoutError)):
         return text or type(error).__name__

@@ -203,6 +203,7 @@ def test_a_time_out(rackgate, files, monkeypatch):
     monkeypatch.setattr("rackgate_sim.inflate.device.InflateModel._can_fetch", lambda self: False)
     code, _, err = rackgate(files / "text.gz", "--timeout", "0.05")
     assert code == 4 and "no completion of job 0 in context 0 after" in err
+    assert "shows the device's state" in err and "RING_HEAD" not in err and err.count("\n") == 1
 
 
 def test_a_wrong_device_is_told(rackgate, files, monkeypatch):
@@ -258,3 +259,21 @@ def test_on_the_gateware(rackgate, files):
     assert result["total"]["bytes_per_cycle"] > 0.5
     again = json.loads(rackgate(files, files / "text.zz", "--json", device="sim:inflate")[1])
     assert [row["cycles"] for row in again["files"]] == [row["cycles"] for row in result["files"]]
+
+
+@pytest.mark.cosim
+@pytest.mark.xdist_group("native")
+def test_waves(rackgate, files, monkeypatch, tmp_path):
+    monkeypatch.setattr(command, "build_root", lambda: tmp_path / "build")
+    trace = tmp_path / "build" / "waves" / "inflate.fst"
+    code, out, _ = rackgate(files / "text.gz", "--waves", "--json", device="sim:inflate")
+    assert code == 0 and json.loads(out)["waves"] == str(trace) and trace.stat().st_size > 10_000
+    trace.unlink()
+    code, out, err = rackgate(files / "text.gz", "--waves-on-fail", device="sim:inflate")
+    assert (code, err) == (0, "") and not trace.exists()
+    monkeypatch.setattr(command, "_agrees", lambda *arguments: False)
+    code, out, err = rackgate(files / "text.gz", "--waves-on-fail", device="sim:inflate")
+    assert code == 1 and trace.stat().st_size > 10_000
+    first, last = err.splitlines()
+    assert first.startswith("rackgate: waves of cycles ") and first.endswith(str(trace))
+    assert last == f"rackgate: {files}/text.gz: differs from zlib"

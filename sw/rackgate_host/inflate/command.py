@@ -22,7 +22,7 @@ from rackgate.inflate.abi import Format
 from rackgate.paths import build_root
 
 from ..device import Device, open_device
-from ..errors import UsageError
+from ..errors import RackgateError, UsageError
 from ..output import JsonOption, SeedOption, WavesOption, print_json
 from ..url import DeviceURL
 from .batch import Outcome, inflate_all
@@ -262,7 +262,7 @@ class _Options:
         return open_device(self.device, **extra)
 
 
-class _Mismatch(Exception):
+class _Mismatch(RackgateError):
     """Ends the run at the first disagreement with zlib, so that waves of it are written."""
 
 
