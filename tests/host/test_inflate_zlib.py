@@ -375,6 +375,35 @@ def test_a_url_as_device():
     assert inflate.decompress(zlib.compress(TEXT), device="model:inflate") == TEXT
 
 
+@pytest.fixture(scope="module")
+def gateware():
+    with rackgate_host.open("sim:inflate?memory=64M&jitter=20&stall=0.1") as device:
+        yield InflateDriver(device, verify=True)
+
+
+@pytest.mark.cosim
+@pytest.mark.xdist_group("native")
+@settings(ANY, max_examples=120)
+@given(st.data(), st.sampled_from(PIECES), st.sampled_from(["whole", "flip", "cut", "pieces", "limits"]))
+def test_random_calls_on_the_gateware(gateware, data, wbits, kind):
+    stream = bytearray(data.draw(compressed(data.draw(contents()), WBITS[wbits])) + data.draw(st.binary(max_size=5)))
+    at = data.draw(st.integers(0, len(stream) - 1))
+    match kind:
+        case "flip":
+            stream[at] ^= 1 << data.draw(st.integers(0, 7))
+        case "cut":
+            del stream[at:]
+        case "pieces":
+            ours = in_pieces(inflate, stream, wbits, [at], (), device=gateware)
+            assert ours == in_pieces(zlib, stream, wbits, [at], ())
+        case "limits":
+            limits = data.draw(st.lists(st.integers(1, 400), max_size=10))
+            ours = drained(inflate, stream, wbits, [at + 1], limits, device=gateware)
+            assert ours == drained(zlib, stream, wbits, [at + 1], limits)
+    expected = outcome(lambda: zlib.decompress(stream, wbits))
+    assert outcome(lambda: inflate.decompress(stream, wbits, device=gateware)) == expected
+
+
 def test_every_world(device, seed):
     """The few calls that matter most, on the gateware too."""
     rng = random.Random(seed)
