@@ -47,7 +47,7 @@ def test_lint():
 
 
 def test_types():
-    run(sys.executable, "-m", "pyright")
+    run(sys.executable, "-m", "pyright", "--pythonpath", sys.executable)
 
 
 # import-linter has no `python -m`; this is what its command calls.

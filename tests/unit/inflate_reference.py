@@ -89,8 +89,13 @@ def code_tables(literals, distances):
     for length in LENGTHS:
         for rank, symbol in enumerate(s for s, own in enumerate(literals) if own == length):
             ram[bucket(length) + rank] = symbol
-    named = lambda values: {str(length): value for length, value in values.items()}
-    padded = lambda values: values + [0] * (32 - len(values))
+
+    def named(values):
+        return {str(length): value for length, value in values.items()}
+
+    def padded(values):
+        return values + [0] * (32 - len(values))
+
     return {
         "literal_limit": named(limit), "literal_split": named(split),
         "literal_base": named({length: (bucket(length) - first[length]) % 4096 for length in LENGTHS}),

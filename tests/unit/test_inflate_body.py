@@ -8,6 +8,7 @@ import zlib
 import pytest
 from amaranth.sim import Simulator
 from inflate_reference import Bits, code_tables, read_block_header, run_entries
+
 from rackgate.inflate.abi import ErrorCode
 from rackgate.inflate.body import BodyDecoder
 from rackgate.inflate.chain import Chain

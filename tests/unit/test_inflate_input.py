@@ -35,8 +35,8 @@ class Bench:
             give = self.sent < len(self.words) and self.random.random() >= self.gap
             if give:
                 word = self.words[self.sent]
-                ctx.set(dut.i.payload, {"data": 0x5555 if word is None else word, "last": self.sent == len(self.words) - 1,
-                                        "error": word is None})
+                last = self.sent == len(self.words) - 1
+                ctx.set(dut.i.payload, {"data": 0x5555 if word is None else word, "last": last, "error": word is None})
             ctx.set(dut.i.valid, give)
             while True:
                 ready = (await ctx.tick().sample(dut.i.ready))[-1]

@@ -178,13 +178,15 @@ class Descriptor:
 
     def pack(self) -> bytes:
         """The 64 bytes as they stand in the ring."""
-        return _DESCRIPTOR.pack(self.opcode, self.format, self.flags, self.context, self.tag, self.source, self.destination,
-                                self.source_size, self.destination_size, self.completion, self.start_bit, 0, 0, 0)
+        return _DESCRIPTOR.pack(self.opcode, self.format, self.flags, self.context, self.tag, self.source,
+                                self.destination, self.source_size, self.destination_size, self.completion,
+                                self.start_bit, 0, 0, 0)
 
     @classmethod
     def unpack(cls, raw: bytes) -> "Descriptor":
         """The descriptor in 64 bytes of a ring; reserved bytes are not looked at."""
-        opcode, fmt, flags, context, tag, source, destination, ssize, dsize, completion, start, *_ = _DESCRIPTOR.unpack(raw)
+        (opcode, fmt, flags, context, tag, source, destination, ssize, dsize, completion,
+         start, *_) = _DESCRIPTOR.unpack(raw)
         return cls(source, ssize, destination, dsize, completion, opcode, fmt, flags, context, tag, start)
 
 
@@ -217,12 +219,14 @@ class Completion:
 
     def pack(self) -> bytes:
         """The 64 bytes as the device writes them; the status comes last."""
-        return _COMPLETION.pack(self.produced, self.consumed, self.consumed_bit, self.crc32, self.adler32, self.members, self.total,
-                                self.started, self.finished, self.dictionary, 0, self.tag, self.status, self.error, self.flags)
+        return _COMPLETION.pack(self.produced, self.consumed, self.consumed_bit, self.crc32, self.adler32,
+                                self.members, self.total, self.started, self.finished, self.dictionary, 0, self.tag,
+                                self.status, self.error, self.flags)
 
     @classmethod
     def unpack(cls, raw: bytes) -> "Completion":
         """The record in 64 bytes of memory."""
         (produced, consumed, bit, crc, adler, members, total, started, finished, dictionary, _,
          tag, status, error, flags) = _COMPLETION.unpack(raw)
-        return cls(produced, consumed, bit, crc, adler, members, total, started, finished, dictionary, tag, status, error, flags)
+        return cls(produced, consumed, bit, crc, adler, members, total, started, finished, dictionary, tag, status,
+                   error, flags)

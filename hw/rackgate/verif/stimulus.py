@@ -172,7 +172,7 @@ class AXI4Memory:
                     done.setdefault(request.id, deque()).append({"id": request.id, "resp": response})
         return run
 
-    def _write(self, request, beats) -> Response:
+    def _write(self, request, beats):
         response = Response.OKAY
         for index, beat in enumerate(beats):
             if beat.last != (index == request.len):
