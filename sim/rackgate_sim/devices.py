@@ -1,8 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
 """Devices by name: how to build the gateware of one, and its register-level model."""
 
+import inspect
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
+
+from rackgate.provenance import build_hash
 
 if TYPE_CHECKING:
     from amaranth.lib.wiring import Component
@@ -13,7 +16,10 @@ __all__ = ["NAMES", "component", "model"]
 def _inflate_component(**parameters: int) -> "Component":
     from rackgate.inflate.top import Inflate
 
-    return Inflate(**parameters)
+    given = inspect.signature(Inflate).bind(**parameters)
+    given.apply_defaults()
+    given.arguments.pop("build")
+    return Inflate(**given.arguments, build=build_hash(Inflate.__module__, given.arguments))
 
 
 def _inflate_model(memory: Any, **parameters: int) -> Any:
@@ -36,7 +42,7 @@ def _known(name: str) -> str:
 
 
 def component(name: str, **parameters: int) -> "Component":
-    """The gateware of device ``name``, built with ``parameters``."""
+    """The gateware of device ``name``, built with ``parameters``. Its BUILD registers hold the hash of its sources."""
     return _COMPONENTS[_known(name)](**parameters)
 
 

@@ -99,6 +99,7 @@ def test_identity_in_every_world(device):
     assert device.version == REGISTERS.version
     assert device.parameters == {"contexts": 2, "window": 32768, "lanes": 16}
     assert len(device.build) == 16
+    assert (int(device.build, 16) != 0) == (device.url == "sim:inflate")
 
 
 def test_registers_by_name(device):

@@ -1,0 +1,80 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What a device was built from, as the number in its BUILD registers. Plain Python."""
+
+import ast
+import functools
+import hashlib
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+__all__ = ["Source", "build_hash", "sources"]
+
+_PACKAGE = Path(__file__).parent
+
+
+def _file(module: str) -> Path | None:
+    """Source of a module of this package; ``None`` for another one, and for names that are no module."""
+    first, *rest = module.split(".")
+    if first != _PACKAGE.name:
+        return None
+    place = _PACKAGE.joinpath(*rest)
+    return next((path for path in (place.with_suffix(".py"), place / "__init__.py") if path.is_file()), None)
+
+
+@dataclass(frozen=True)
+class Source:
+    """What one file says: the hash of its code, and the names that it may import."""
+
+    digest: str
+    imports: tuple[str, ...]
+
+
+@functools.lru_cache(maxsize=None)
+def _read(text: bytes) -> Source:
+    """Code without its docstrings: what they say builds nothing."""
+    tree = ast.parse(text)
+    imports = tuple(_imports(tree))
+    for node in ast.walk(tree):
+        is_documented = isinstance(node, (ast.Module, ast.ClassDef, ast.FunctionDef))
+        if is_documented and ast.get_docstring(node, clean=False) is not None:
+            del node.body[0]
+    return Source(hashlib.sha256(ast.dump(tree).encode()).hexdigest(), imports)
+
+
+def _imports(tree: ast.Module) -> Iterator[str]:
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
+            yield node.module
+            yield from (f"{node.module}.{alias.name}" for alias in node.names)
+
+
+def sources(module: str) -> dict[str, Source]:
+    """Sources of ``module`` and of everything of this package that it imports, by file name within the package.
+
+    Raises ``ValueError`` when there is no such module. Imports are absolute, as everywhere in this package.
+    """
+    if _file(module) is None:
+        raise ValueError(f"module must be one of package {_PACKAGE.name}, not {module!r}")
+    found: dict[str, Source] = {}
+    waiting = [module]
+    while waiting:
+        path = _file(waiting.pop())
+        if path is not None and (name := path.relative_to(_PACKAGE).as_posix()) not in found:
+            found[name] = _read(path.read_bytes())
+            waiting += found[name].imports
+    return found
+
+
+def build_hash(module: str, parameters: Mapping[str, int]) -> int:
+    """64 bits that change with the code that ``module`` is made of, and with its parameters.
+
+    Comments, docstrings and layout do not count. The same sources give the same number on every machine with the same
+    version of Python.
+    """
+    total = hashlib.sha256(repr(sorted(parameters.items())).encode())
+    for name, source in sorted(sources(module).items()):
+        total.update(f"\n{name} {source.digest}".encode())
+    return int.from_bytes(total.digest()[:8], "little")

@@ -1,0 +1,41 @@
+# SPDX-License-Identifier: Apache-2.0
+import shutil
+from pathlib import Path
+
+import pytest
+
+from rackgate import provenance
+from rackgate.provenance import build_hash, sources
+
+
+@pytest.fixture
+def package(monkeypatch, tmp_path):
+    """A copy of the package to change."""
+    copy = tmp_path / "rackgate"
+    shutil.copytree(Path(provenance.__file__).parent, copy)
+    monkeypatch.setattr(provenance, "_PACKAGE", copy)
+    return copy
+
+
+def test_sources_are_what_is_imported():
+    found = sources("rackgate.inflate.top")
+    assert {"inflate/top.py", "inflate/abi.py", "csr/map.py", "axi/bus.py"} <= set(found)
+    assert not {"export.py", "paths.py", "provenance.py"} & set(found)
+    assert set(sources("rackgate.csr.map")) == {"csr/map.py"}
+
+
+@pytest.mark.parametrize("module", ["os.path", "rackgate.nothing", "rackgate.inflate.abi.Status"])
+def test_no_module(module):
+    with pytest.raises(ValueError, match="module must be one of package rackgate, not"):
+        sources(module)
+
+
+def test_what_changes_it(package):
+    before = build_hash("rackgate.inflate.abi", {"contexts": 2})
+    assert before == build_hash("rackgate.inflate.abi", {"contexts": 2}) and 0 < before < 1 << 64
+    assert before != build_hash("rackgate.inflate.abi", {"contexts": 1})
+    abi, csr = package / "inflate" / "abi.py", package / "csr" / "map.py"
+    abi.write_text(abi.read_text().replace('"""A job.', '"""Some job.') + "\n# a comment\n")
+    assert before == build_hash("rackgate.inflate.abi", {"contexts": 2})
+    csr.write_text(csr.read_text().replace('b"RGAT"', 'b"TAGR"'))  # what it imports counts
+    assert before != build_hash("rackgate.inflate.abi", {"contexts": 2})
