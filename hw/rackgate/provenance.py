@@ -30,7 +30,7 @@ class Source:
     imports: tuple[str, ...]
 
 
-@functools.lru_cache(maxsize=None)
+@functools.cache
 def _read(text: bytes) -> Source:
     """Code without its docstrings: what they say builds nothing."""
     tree = ast.parse(text)
