@@ -199,6 +199,7 @@ def _admission_invariants(m, dut, held, stepped, spec, started, in_run):
     entry, step, check, state = dut._intake.entry, dut._step, dut._check, dut._state
     is_start, is_mark = step.operation == Operation.START, step.operation == Operation.END
     is_bytes = step.operation == Operation.BYTES
+    is_beyond = stepped.distance > WINDOW
     after = Signal.like(spec)
     m.d.comb += after.eq(spec)
     with m.If(dut._has_step & is_start):
@@ -211,7 +212,7 @@ def _admission_invariants(m, dut, held, stepped, spec, started, in_run):
             Assert((step.position == spec.position) & (step.quiet == spec.quiet)),
             Assert((check.have == spec.have) & (check.room == spec.room)),
             Assert(check.is_over == (~spec.quiet & (step.total > spec.room))),
-            Assert(check.is_bad == ((step.length != 0) & ((stepped.distance > WINDOW) | (stepped.distance > spec.have)))),
+            Assert(check.is_bad == ((step.length != 0) & (is_beyond | (stepped.distance > spec.have)))),
             Assert((step.length == 0) | (step.source == (step.position - stepped.distance)[:6])),
             Assert((step.length == 0) | (step.near == (stepped.distance < RECENT))),
             Assert((step.length == 0) | (step.repeat == Mux(stepped.distance < 8, stepped.distance, 0))),
@@ -229,7 +230,8 @@ def _admission_invariants(m, dut, held, stepped, spec, started, in_run):
     runs_on = dut._in_run & ~(dut._has_step & is_mark)
     with m.If(dut._intake.valid):
         m.d.comb += [
-            Assert((entry.context == 0) & (entry.distance == held.distance) & (entry.is_far == (held.distance > WINDOW))),
+            Assert((entry.distance == held.distance) & (entry.is_far == (held.distance > WINDOW))),
+            Assert(entry.context == 0),
             Assert((entry.kind != Kind.START) | ((Cat(entry.bytes) == held.room) & ~runs_on)),
             Assert((entry.total == entry.length + entry.literals) & ((entry.length == 0) | (entry.distance != 0))),
             Assert((entry.kind != Kind.MARK) | (entry.mark != Mark.ABORT)),

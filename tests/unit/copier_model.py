@@ -13,8 +13,8 @@ MARK_FIELDS = ("mark", "overflow", "error", "bits", "produced")
 
 
 def _entry(kind, context, **fields):
-    blank = {"bits": 0, "has_match": 0, "length": 0, "distance": 0, "literals": 0, "bytes": [0, 0, 0, 0], "mark": Mark.END_OF_BLOCK,
-             "final": 0, "error": 0}
+    blank = {"bits": 0, "has_match": 0, "length": 0, "distance": 0, "literals": 0, "bytes": [0, 0, 0, 0],
+             "mark": Mark.END_OF_BLOCK, "final": 0, "error": 0}
     return blank | {"kind": kind, "context": context} | fields
 
 
@@ -121,7 +121,8 @@ class CopierModel:
         if not faulted:
             context.bits += entry["bits"]
             context.error = entry["error"] if entry["mark"] == Mark.ERROR else 0
-        self.results.append((entry["context"], entry["mark"], context.overflow, context.error, context.bits, context.produced))
+        self.results.append((entry["context"], entry["mark"], context.overflow, context.error, context.bits,
+                             context.produced))
         if faulted or entry["final"] or entry["mark"] != Mark.END_OF_BLOCK:
             self._put(entry["context"], context, end=True)
             context.first = (context.position + context.skip) % 8

@@ -7,6 +7,7 @@ import random
 import pytest
 from amaranth.hdl import ResetInserter, Signal
 from copier_model import MARK_FIELDS, CopierModel, group, mark, raw, start, token
+
 from rackgate.inflate.abi import ErrorCode
 from rackgate.inflate.admission import Admission
 from rackgate.inflate.copier import Copier
@@ -148,7 +149,8 @@ def test_random_runs_of_several_contexts(seed, idle):
             keep = have[context] is not None and rng.random() < 0.4
             have[context] = (have[context] or 0) if keep else 0
             is_load = not keep and rng.random() < 0.3
-            bench.add(start(context, room=0 if is_load else LOTS if not keep or rng.randrange(2) else None, history=not keep, check=rng.randrange(2), suppress=is_load))
+            room = 0 if is_load else LOTS if not keep or rng.randrange(2) else None
+            bench.add(start(context, room=room, history=not keep, check=rng.randrange(2), suppress=is_load))
             if is_load:
                 size = rng.randrange(1, 400)
                 bench.add(*(entry for entry, _ in group(rng, context, list(rng.randbytes(size)), stored=1)))
@@ -180,7 +182,8 @@ def _deliver_in_rooms(bench, symbols, rooms, *, context=0, before=None):
                 index += count
             else:
                 stopped = True
-        bench.add(mark(context, Mark.ABORT if stopped and bench.random.randrange(2) else Mark.END_OF_BLOCK, final=not stopped))
+        why = Mark.ABORT if stopped and bench.random.randrange(2) else Mark.END_OF_BLOCK
+        bench.add(mark(context, why, final=not stopped))
         if not stopped:
             return
         bench.add(start(context, room=next(rooms)))
@@ -233,7 +236,8 @@ def test_the_decoders_error_comes_through_and_the_copiers_own_comes_first():
     bench.add(start(0, room=LOTS, history=1), token(0, None, b"a"), mark(0, Mark.ERROR, error=11))
     bench.add(start(0, room=LOTS, history=1), token(0, (3, 1)), mark(0, Mark.ERROR, error=11))
     bench.add(start(0, room=2, history=1), token(0, None, b"a"), token(0, (3, 1)), mark(0, Mark.ERROR, error=11))
-    assert [result[2:4] for result in bench.model.results] == [(False, 11), (False, ErrorCode.DISTANCE_BEFORE_START), (True, 0)]
+    before_start = ErrorCode.DISTANCE_BEFORE_START
+    assert [result[2:4] for result in bench.model.results] == [(False, 11), (False, before_start), (True, 0)]
     bench.run()
 
 
@@ -281,7 +285,8 @@ def test_a_refused_match_is_no_history():
     bench.add(start(0, room=LOTS, history=1), raw(0, b"abcd"), token(0, (20, 5)), mark(0, Mark.ABORT))
     bench.add(start(0, room=LOTS), token(0, (3, 4)), mark(0, Mark.DRY))
     bench.add(start(0, room=LOTS), token(0, (3, 8)), mark(0, Mark.ABORT))
-    assert [result[3] for result in bench.model.results] == [ErrorCode.DISTANCE_BEFORE_START, 0, ErrorCode.DISTANCE_BEFORE_START]
+    before_start = ErrorCode.DISTANCE_BEFORE_START
+    assert [result[3] for result in bench.model.results] == [before_start, 0, before_start]
     bench.run()
 
 
@@ -291,7 +296,8 @@ def test_reset_forgets_contexts_whose_state_is_in_memory():
 
     async def entries(ctx):
         ctx.set(copier.o.ready, 1)
-        await send(ctx, copier.i, [start(1, room=LOTS, history=1), raw(1, b"abcd"), mark(1, Mark.DRY), start(0, history=1)])
+        before = [start(1, room=LOTS, history=1), raw(1, b"abcd"), mark(1, Mark.DRY), start(0, history=1)]
+        await send(ctx, copier.i, before)
         await ctx.tick().repeat(8)
         ctx.set(reset, 1)
         await ctx.tick()
@@ -302,7 +308,8 @@ def test_reset_forgets_contexts_whose_state_is_in_memory():
         results.extend(await receive(ctx, copier.o_result, 3))
 
     simulate(ResetInserter(reset)(copier), entries, take_results)
-    assert [(item.result.overflow, item.result.error) for item in results] == [(0, 0), (0, ErrorCode.DISTANCE_BEFORE_START), (1, 0)]
+    found = [(item.result.overflow, item.result.error) for item in results]
+    assert found == [(0, 0), (0, ErrorCode.DISTANCE_BEFORE_START), (1, 0)]
 
 
 @pytest.mark.parametrize(("entries", "cycles"), [

@@ -4,18 +4,20 @@
 
 import random
 import zlib
+from functools import partial
 
 import pytest
+
 from rackgate.inflate.checks import OutputChecks
 from rackgate.inflate.contexts import ContextStore
-from rackgate.inflate.entry import OutputWord, Summary
+from rackgate.inflate.entry import Summary
 from rackgate.inflate.output import OutputStage
 from rackgate.verif.stimulus import receive, send, simulate
 
 
 def _word(context, data=b"", first=0, *, end=0):
-    return {"data": int.from_bytes(bytes(first) + data, "little"), "first": first, "count": len(data), "context": context,
-            "start": 0, "end": end}
+    return {"data": int.from_bytes(bytes(first) + data, "little"), "first": first, "count": len(data),
+            "context": context, "start": 0, "end": end}
 
 
 def _start(context, *, new_job=1, check=1):
@@ -126,7 +128,7 @@ def test_total_beyond_32_bits():
     simulate(store, exchange)
 
 
-@pytest.mark.parametrize("block", [OutputStage, OutputChecks, lambda contexts: ContextStore(OutputWord.as_shape(), contexts=contexts)])
+@pytest.mark.parametrize("block", [OutputStage, OutputChecks, partial(ContextStore, Summary)])
 def test_parameters(block):
     with pytest.raises(ValueError, match="^contexts must be 1 to 8, not 0$"):
         block(contexts=0)

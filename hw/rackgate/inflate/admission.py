@@ -4,7 +4,6 @@
 from amaranth.hdl import Assert, Cat, Module, Mux, Signal
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
-from amaranth.utils import ceil_log2
 
 from rackgate.inflate.abi import ErrorCode
 from rackgate.inflate.contexts import ContextStore
@@ -16,7 +15,7 @@ from rackgate.inflate.steps import (
     Operation,
     check_contexts,
     check_window,
-    have_shape,
+    state_layout,
     step_layout,
 )
 
@@ -75,17 +74,14 @@ class Admission(wiring.Component):
         })
         # State is made here, not in elaborate, so that a proof can state invariants about it.
         self._intake = Intake(window=self.window)
-        self._state = Signal(data.StructLayout({
-            "position": ceil_log2(self.window), "have": have_shape(self.window), "room": 32, "limit": 32,
-            "skip": 10, "is_skipping": 1, "quiet": 1,
-        }))
+        self._state = Signal(state_layout(self.window))
         self._context = Signal(3)
         # The step, what the checks found about it, and the state from before it.
         self._has_step = Signal()
         self._step = Signal(step_layout(self.window))
         self._check = Signal(data.StructLayout({
-            "is_mark": 1, "is_end": 1, "is_bad": 1, "is_far": 1, "is_over": 1, "have": have_shape(self.window), "room": 32,
-            "given": 10, "bits": 7, "mark": Mark, "error": 8,
+            "is_mark": 1, "is_end": 1, "is_bad": 1, "is_far": 1, "is_over": 1, "have": len(self._state.have),
+            "room": 32, "given": 10, "bits": 7, "mark": Mark, "error": 8,
         }))
         # Of the run under way.
         self._in_run = Signal()
@@ -100,8 +96,12 @@ class Admission(wiring.Component):
         m.submodules.store = store = ContextStore(self._state.shape(), contexts=self.contexts)
         wiring.connect(m, wiring.flipped(self.i), intake.i)
         entry, state, check = intake.entry, self._state, self._check
-        is_here, is_bytes, has_skip, is_dropped = Signal(), Signal(), Signal(), Signal()
-        move, leave = Signal(), Signal()
+        is_here = Signal()
+        is_bytes = Signal()
+        has_skip = Signal()
+        is_dropped = Signal()
+        move = Signal()
+        leave = Signal()
         is_refused = check.is_bad | check.is_over
         is_after_mark = self._has_step & check.is_mark  # what is in the intake belongs to no run or the next
         m.d.comb += [

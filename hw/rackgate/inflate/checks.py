@@ -7,7 +7,6 @@ from amaranth.lib.wiring import In, Out
 
 from rackgate.checksum.adler32 import Adler32
 from rackgate.checksum.crc32 import CRC32
-from rackgate.checksum.word import CheckWord
 from rackgate.inflate.contexts import ContextStore
 from rackgate.inflate.entry import OutputWord, Start, Summary
 from rackgate.inflate.steps import check_contexts
@@ -59,9 +58,16 @@ class OutputChecks(wiring.Component):
         m.submodules.crc32 = crc32 = CRC32()
         m.submodules.adler32 = adler32 = Adler32()
         m.submodules.store = store = ContextStore(Summary.as_shape(), contexts=self.contexts)
-        word, has_word, done = Signal(OutputWord), Signal(), Signal()
-        context, total = Signal(3), Signal(64)
-        feed, can_feed, restart, base, is_final = Signal(), Signal(), Signal(), Signal(Summary), Signal()
+        word = Signal(OutputWord)
+        has_word = Signal()
+        done = Signal()
+        context = Signal(3)
+        total = Signal(64)
+        feed = Signal()
+        can_feed = Signal()
+        restart = Signal()
+        base = Signal(Summary)
+        is_final = Signal()
         m.d.comb += [
             self.i.ready.eq(~has_word | done),
             store.old.eq(context),
@@ -115,7 +121,8 @@ class OutputChecks(wiring.Component):
 
     def _feed(self, m, crc32, adler32, word, feed, can_feed, restart, base, is_final):
         """A register before the two checksums, which take a word in the same cycle."""
-        has_fed, crc, adler = Signal(), crc32.i.payload, adler32.i.payload
+        has_fed = Signal()
+        crc, adler = crc32.i.payload, adler32.i.payload
         m.d.comb += [
             can_feed.eq(~has_fed | crc32.i.ready),
             crc32.i.valid.eq(has_fed),

@@ -65,5 +65,5 @@ class Chunker(wiring.Component):
                 is_last.eq(total <= BANKS),
             ]
         with m.If(self.o.valid):
-            m.d.sync += Assert(step.total == step.length + step.literals, "a step's bytes are not its match and literals")
+            m.d.sync += Assert(step.total == step.length + step.literals, "a step is not its match and literals")
         return m

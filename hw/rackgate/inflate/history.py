@@ -65,13 +65,16 @@ class History(wiring.Component):
         self._banks = [Memory(shape=8, depth=self.contexts * rows, init=[]) for _ in range(BANKS)]
         self._r_ports = [bank.read_port() for bank in self._banks]
         self._recents = [Memory(shape=8, depth=self.contexts * _RECENT_ROWS, init=[]) for _ in range(BANKS)]
-        self._chunk_1, self._valid_1 = Signal(chunk_layout(self.window)), Signal()
-        self._chunk_2, self._valid_2 = Signal(chunk_layout(self.window)), Signal()
+        self._chunk_1 = Signal(chunk_layout(self.window))
+        self._valid_1 = Signal()
+        self._chunk_2 = Signal(chunk_layout(self.window))
+        self._valid_2 = Signal()
         self._plan_2 = Signal(data.ArrayLayout(data.StructLayout({
             "select": 3, "is_new": 1, "is_literal": 1, "literal": 8, "source_row": 2, "row": 2,
         }), BANKS))
         self._fetched_2 = Signal(data.ArrayLayout(8, BANKS))
-        self._row_3, self._new_3 = Signal(range(rows)), Signal(BANKS)
+        self._row_3 = Signal(range(rows))
+        self._new_3 = Signal(BANKS)
 
     def elaborate(self, platform):
         m = Module()

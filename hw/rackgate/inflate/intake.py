@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The copier's first register: an entry with all that can be known of it alone."""
 
-from amaranth.hdl import Assert, Cat, Module, Mux, Signal
+from amaranth.hdl import Assert, Cat, Module, Mux
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
 

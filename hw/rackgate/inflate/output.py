@@ -63,7 +63,8 @@ class OutputStage(wiring.Component):
 
         # A word is taken when both the queue and the register before the writer have room.
         word, piece = self.i.payload, self.o.payload
-        has_room, begin = Signal(), Signal()
+        has_room = Signal()
+        begin = Signal()
         m.d.comb += [
             has_room.eq(~self.o.valid | self.o.ready),
             self.i.ready.eq(has_room & queue.i.ready),

@@ -9,8 +9,8 @@ from amaranth.utils import bits_for, ceil_log2
 from rackgate.inflate.entry import Result, Start
 
 __all__ = [
-    "BANKS", "CONTEXTS_LIMIT", "RECENT", "WINDOWS", "ContextResult", "Operation", "Row", "check_contexts", "check_window",
-    "chunk_layout", "have_shape", "step_layout",
+    "BANKS", "CONTEXTS_LIMIT", "RECENT", "WINDOWS", "ContextResult", "Operation", "Row", "check_contexts",
+    "check_window", "chunk_layout", "state_layout", "step_layout",
 ]
 
 #: Byte-wide banks of the history, and so the most bytes a chunk may have.
@@ -70,9 +70,26 @@ def check_contexts(contexts: int) -> int:
     return contexts
 
 
-def have_shape(window: int) -> int:
-    """Bits of a count of bytes that may be referred to: it stops within one entry above ``window``."""
-    return bits_for(window + 512 + 8)
+def state_layout(window: int) -> data.StructLayout:
+    """What is known of a context between entries.
+
+    Fields
+    ------
+    position:
+        Place in the window where the next byte goes.
+    have:
+        Bytes that may be referred to; it stops within one entry above ``window``.
+    room, limit:
+        Bytes left in the destination, and at the job's start.
+    skip, is_skipping:
+        Bytes to come that an earlier job delivered; none if not ``is_skipping``.
+    quiet:
+        Bytes are a dictionary's.
+    """
+    return data.StructLayout({
+        "position": ceil_log2(window), "have": bits_for(window + 512 + 8), "room": 32, "limit": 32,
+        "skip": 10, "is_skipping": 1, "quiet": 1,
+    })
 
 
 def step_layout(window: int) -> data.StructLayout:
@@ -95,7 +112,8 @@ def step_layout(window: int) -> data.StructLayout:
     """
     place = ceil_log2(window)
     return data.StructLayout({
-        "operation": Operation, "context": 3, "quiet": 1, "flags": Start, "position": place, "source": place, "near": 1, "repeat": 3,
+        "operation": Operation, "context": 3, "quiet": 1, "flags": Start,
+        "position": place, "source": place, "near": 1, "repeat": 3,
         "length": 9, "literals": 3, "total": 10, "bytes": data.ArrayLayout(8, 4),
     })
 
@@ -107,6 +125,7 @@ def chunk_layout(window: int) -> data.StructLayout:
     """
     place = ceil_log2(window)
     return data.StructLayout({
-        "operation": Operation, "context": 3, "quiet": 1, "flags": Start, "position": place, "source": place, "near": 1, "repeat": 3,
+        "operation": Operation, "context": 3, "quiet": 1, "flags": Start,
+        "position": place, "source": place, "near": 1, "repeat": 3,
         "copied": 4, "count": 4, "bytes": data.ArrayLayout(8, 4),
     })
