@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """From code lengths to the tables of a block's codes."""
 
-from amaranth.hdl import Array, Assert, Module, Signal
+from amaranth.hdl import Assert, Const, Module, Signal
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
@@ -17,6 +17,7 @@ from rackgate.inflate.code import (
 )
 from rackgate.inflate.counts import LengthCounter
 from rackgate.inflate.fixed import fixed_symbol, fixed_tables
+from rackgate.inflate.logic import at_least, select
 from rackgate.inflate.ranked import RankedList
 from rackgate.inflate.runs import CodeLength
 from rackgate.inflate.sums import SUM_FIELDS, CodeSums
@@ -24,7 +25,7 @@ from rackgate.inflate.sums import SUM_FIELDS, CodeSums
 __all__ = ["TableBuilder"]
 
 _FIXED_SIZE = 288
-_BUCKETS = Array([0, *(bucket(length) for length in LENGTHS)])
+_BUCKETS = (0, *(bucket(length) for length in LENGTHS))
 
 
 class TableBuilder(wiring.Component):
@@ -34,8 +35,8 @@ class TableBuilder(wiring.Component):
     number of those before them. Length and distance symbols go into lists (:class:`RankedList`). What remains after
     the last one is a pass over the 15 lengths (:class:`CodeSums`).
 
-    Throughput: a symbol a cycle. ``done`` comes 19 cycles after ``finish``; for the fixed codes 2 cycles after ``start``,
-    and 290 cycles the first time after reset, when their symbols are written to the symbol RAM, where they
+    Throughput: a symbol a cycle. ``done`` comes 19 cycles after ``finish``; for the fixed codes 2 cycles after
+    ``start``, and 290 cycles the first time after reset, when their symbols are written to the symbol RAM, where they
     stay. Reset leaves the tables as they are.
 
     Members
@@ -77,7 +78,7 @@ class TableBuilder(wiring.Component):
             sums.load_fixed.eq(load_fixed),
             *(self.tables[name].eq(sums.tables[name]) for name in SUM_FIELDS),
             self.tables.length_extra.eq(lengths.o), self.tables.distance_symbol.eq(distances.o),
-            *(self.tables.distance_extra[rank].eq(_DISTANCE_EXTRA[distances.o[rank]]) for rank in range(32)),
+            *(self.tables.distance_extra[rank].eq(select(_DISTANCE_EXTRA, distances.o[rank])) for rank in range(32)),
         ]
         self._rank(m, counter, lengths, distances)
         self._check(m, counter.i, sums)
@@ -119,15 +120,15 @@ class TableBuilder(wiring.Component):
     def _rank(self, m, counter, lengths, distances):
         """Counts a symbol in the cycle after it came; in the next, writes it where it belongs."""
         item = counter.i
-        extra = Array(length_extra_bits((low - 257) % 32) for low in range(32))
+        extra = [length_extra_bits((low - 257) % 32) for low in range(32)]
         m.d.sync += [
             item.eq(self.i),
             self.o_symbol.enable.eq(item.valid & ~item.distance),
-            self.o_symbol.address.eq(_BUCKETS[item.length] + counter.rank),
+            self.o_symbol.address.eq(select(_BUCKETS, item.length) + counter.rank),
             self.o_symbol.symbol.eq(item.symbol),
-            lengths.insert.eq(item.valid & ~item.distance & (item.symbol > 256)),
+            lengths.insert.eq(item.valid & ~item.distance & at_least(item.symbol, 257)),
             lengths.place.eq(counter.place),
-            lengths.value.eq(extra[item.symbol[:5]]),
+            lengths.value.eq(select(extra, item.symbol[:5])),
             distances.insert.eq(item.valid & item.distance),
             distances.place.eq(counter.place),
             distances.value.eq(item.symbol),
@@ -137,7 +138,7 @@ class TableBuilder(wiring.Component):
         """The verdict on both codes, in zlib's order; a code of one bit may stand alone, and distances be missing."""
         any_literal, any_end, long_literal, long_distance = (Signal(name=name) for name in (
             "any_literal", "any_end", "long_literal", "long_distance"))
-        is_long = item.length > 1
+        is_long = at_least(item.length, 2)
         with m.If(self.start):
             m.d.sync += [flag.eq(0) for flag in (any_literal, any_end, long_literal, long_distance)]
         with m.Elif(item.valid & item.distance):
@@ -163,4 +164,4 @@ class TableBuilder(wiring.Component):
             m.d.sync += self.error.eq(ErrorCode.NONE)
 
 
-_DISTANCE_EXTRA = Array(distance_extra_bits(symbol) for symbol in range(32))
+_DISTANCE_EXTRA = tuple(Const(distance_extra_bits(symbol), 4) for symbol in range(32))

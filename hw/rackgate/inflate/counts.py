@@ -1,12 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
 """How many codes there are of each length, while the code lengths come in."""
 
-from amaranth.hdl import Array, Assert, Module, Mux, Signal
+from amaranth.hdl import Assert, Module, Mux, Signal
 from amaranth.lib import data, wiring
 from amaranth.lib.memory import Memory
 from amaranth.lib.wiring import In, Out
 
 from rackgate.inflate.code import LENGTHS
+from rackgate.inflate.logic import at_least, select
 from rackgate.inflate.runs import CodeLength
 
 __all__ = ["Counts", "LengthCounter"]
@@ -56,7 +57,7 @@ class LengthCounter(wiring.Component):
         item = self.i
         is_length = Signal()
         m.d.comb += [
-            is_length.eq(~item.distance & (item.symbol > 256)),
+            is_length.eq(~item.distance & at_least(item.symbol, 257)),
             read.addr.eq(Mux(item.valid, item.length, self.length)),
             write.addr.eq(Mux(clearing, cleared, item.length)),
             write.en.eq(clearing | item.valid),
@@ -79,12 +80,12 @@ class LengthCounter(wiring.Component):
         distances_begun, is_first = Signal(), Signal()
         m.d.comb += [
             is_first.eq(item.distance & ~distances_begun),
-            self.place.eq(Mux(is_first, 0, Array([0, *below.values()])[item.length])),
+            self.place.eq(Mux(is_first, 0, select([0, *below.values()], item.length))),
         ]
         with m.If(item.valid & (item.distance | is_length)):
             m.d.sync += distances_begun.eq(item.distance)
             for length, count in below.items():
-                m.d.sync += count.eq(Mux(is_first, 0, count) + (item.length <= length))
+                m.d.sync += count.eq(Mux(is_first, 0, count) + ~at_least(item.length, length + 1))
         with m.If(self.clear):
             m.d.sync += [distances_begun.eq(0), *(count.eq(0) for count in below.values())]
         return m

@@ -4,6 +4,7 @@
 from amaranth.hdl import Mux
 
 from rackgate.inflate.code import FIXED_SYMBOLS, LENGTHS, distance_extra_bits, length_extra_bits
+from rackgate.inflate.logic import at_least
 
 __all__ = ["fixed_symbol", "fixed_tables"]
 
@@ -18,7 +19,7 @@ def _in_code_order(lengths):
 def fixed_symbol(rank):
     """Literal/length symbol of that rank (0 to 287, a ``Value``) in the order of the codes."""
     # 256..279 of 7 bits, 0..143 and 280..287 of 8 bits, 144..255 of 9 bits
-    offset = Mux(rank < 24, 256, Mux(rank < 168, -24, Mux(rank < 176, 112, -32)))
+    offset = Mux(at_least(rank, 176), -32, Mux(at_least(rank, 168), 112, Mux(at_least(rank, 24), -24, 256)))
     return (rank + offset)[:9]
 
 
@@ -38,7 +39,8 @@ def fixed_tables() -> dict:
         tables["distance_index"][name] = (distance_rank - distance) % 32
         code, distance = code + len(own), distance + _DISTANCES.count(length)
         tables["literal_limit"][name], tables["distance_limit"][name] = code, distance
-        rank, length_rank, distance_rank = rank + len(own), length_rank + lengths, distance_rank + _DISTANCES.count(length)
+        rank, length_rank = rank + len(own), length_rank + lengths
+        distance_rank += _DISTANCES.count(length)
     order = [symbol - 257 for symbol in _in_code_order(_LITERALS) if symbol > 256]
     tables["length_extra"] = [length_extra_bits(index) for index in order] + [0]
     tables["distance_symbol"] = _in_code_order(_DISTANCES)

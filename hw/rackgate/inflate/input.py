@@ -3,10 +3,12 @@
 
 import operator
 
-from amaranth.hdl import Array, Assert, Cat, Module, Mux, Signal
+from amaranth.hdl import Assert, Cat, Module, Mux, Signal
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.memory import Memory
 from amaranth.lib.wiring import In, Out
+
+from rackgate.inflate.logic import at_least
 
 __all__ = ["WINDOW", "InputBuffer", "SourceWord"]
 
@@ -139,7 +141,7 @@ class InputBuffer(wiring.Component):
         m.d.comb += [
             full.eq(count[6] | (staged.is_padding & count[5])),
             self.level.eq(Mux(shown, Mux(full, WINDOW, count[:5]), 0)),
-            self.exhausted.eq(shown & staged.is_padding & (count <= WINDOW)),
+            self.exhausted.eq(shown & staged.is_padding & ~at_least(count, WINDOW + 1)),
         ]
         self._fetch(m, staged, place)
 
@@ -223,12 +225,11 @@ class _Half(data.Struct):
 
 def _shift(bits, amount):
     """The 32 bits of ``bits`` from ``amount`` on, with its high bits applied first."""
-    for low in (4, 2, 0):
-        width = WINDOW + (1 << low) - 1
-        bits = Array(bits[part << low:][:width] for part in range(4))[amount[low:low + 2]]
+    for place in reversed(range(len(amount))):
+        bits = Mux(amount[place], bits[1 << place:], bits)[:WINDOW + (1 << place) - 1]
     return bits
 
 
 def _ones(count):
     """As many ones as ``count`` (0 to 31) says."""
-    return Cat(count > place for place in range(31))
+    return Cat(at_least(count, place + 1) for place in range(31))

@@ -1,12 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
 """The code-length code: the prefix code in which a dynamic block's code lengths are written."""
 
-from amaranth.hdl import Array, Assert, Cat, Const, Module, Mux, Signal
+from amaranth.hdl import Assert, Cat, Const, Module, Mux, Signal
 from amaranth.lib import data, wiring
 from amaranth.lib.memory import Memory
 from amaranth.lib.wiring import In, Out
 
 from rackgate.inflate.abi import ErrorCode
+from rackgate.inflate.logic import at_least, select
 
 __all__ = ["MAX_BITS", "ORDER", "LengthCode", "LengthSymbol"]
 
@@ -17,6 +18,7 @@ MAX_BITS = 14
 
 _LONGEST = 7
 _LENGTHS = range(1, _LONGEST + 1)
+_SHARES = (0, *(1 << _LONGEST - length for length in _LENGTHS))  # of 128 codes of 7 bits, for each length
 _REPEATS = {16: 2, 17: 3, 18: 7}  # symbols that stand for runs, and their extra bits
 
 
@@ -84,7 +86,7 @@ class LengthCode(wiring.Component):
         m.d.sync += [
             step.eq(Mux(running, step + 1, 0)),
             number.eq(step),
-            length.eq(Mux(running, Array(in_order)[step], 0)),
+            length.eq(Mux(running, select(in_order, step), 0)),
             is_last.eq(last),
             self.built.eq(is_last),
         ]
@@ -97,20 +99,20 @@ class LengthCode(wiring.Component):
         share = Signal(_LONGEST)  # of the code space, in units of 1/128
         top, over = Signal(8), Signal()
         m.d.comb += [
-            share.eq(Array(0 if own == 0 else 1 << (_LONGEST - own) for own in range(8))[length]),
+            share.eq(select(_SHARES, length)),
             top.eq(limits[_LONGEST] + share),
             write.addr.eq(_address(length, counts)),
             write.data.eq(number),
-            write.en.eq((length != 0) & (number < 16)),
+            write.en.eq((length != 0) & ~number[4]),
         ]
-        m.d.sync += over.eq(over | (top > 128))
+        m.d.sync += over.eq(over | at_least(top, 129))
         for own in _LENGTHS:
             m.d.sync += limits[own].eq(limits[own] + share[_LONGEST - own:])
-            with m.If((length == own) & (number < 16)):
+            with m.If((length == own) & ~number[4]):
                 m.d.sync += counts[own].eq(counts[own] + 1)
         for symbol, code in codes.items():
             # Codes stand in the order of length, then of symbol.
-            with m.If((length < in_order[symbol]) | ((length == in_order[symbol]) & (number < symbol))):
+            with m.If((length < in_order[symbol]) | ((length == in_order[symbol]) & ~at_least(number, symbol))):
                 m.d.sync += code.eq(code + share)
         with m.If(self.build):
             m.d.sync += [signal.eq(0) for signal in (*limits.values(), *codes.values(), *counts.values(), over)]
@@ -143,7 +145,7 @@ class LengthCode(wiring.Component):
             own = in_order[symbol]
             # One past its 7-bit patterns. Two comparisons are faster than matching under a mask.
             above_all = Signal(_LONGEST + 1, name=f"end_{symbol}")
-            m.d.sync += above_all.eq(codes[symbol] + Array([0, *(1 << _LONGEST - n for n in _LENGTHS)])[own])
+            m.d.sync += above_all.eq(codes[symbol] + select(_SHARES, own))
             matches[symbol] = Signal(name=f"is_{symbol}")
             m.d.comb += matches[symbol].eq((code >= codes[symbol]) & (code < above_all))
             sums.append(Mux(matches[symbol], (own + extra)[:4], 0))
@@ -151,7 +153,7 @@ class LengthCode(wiring.Component):
         m.d.comb += self.bits.eq(Mux(is_run, sums[0] | sums[1] | sums[2], length))
 
         taken = Signal(data.StructLayout({"address": 7, "run": 8, "previous": 1, "zero": 1}))
-        extra = Array(self.window[max(own, 1):][:7] for own in range(8))[length]
+        extra = select([self.window[max(own, 1):][:7] for own in range(8)], length)
         masked = Cat(extra[:2] & is_run.replicate(2), extra[2] & (matches[17] | matches[18]),
                      extra[3:] & matches[18].replicate(4))
         with m.If(self.take):
@@ -177,4 +179,4 @@ def _address(length, ranks):
         bank = Const(max(own - 3, 0), 3)
         marker = Cat(Const(int(own in (2, 3)), 1), Const(0, 3))[:4 - min(own, 4)]
         places.append(Cat(ranks[own], marker, bank))
-    return Array(places)[length]
+    return select(places, length)

@@ -7,6 +7,7 @@ from amaranth.lib.wiring import In, Out
 
 from rackgate.inflate.abi import ErrorCode
 from rackgate.inflate.length_code import LengthCode
+from rackgate.inflate.logic import at_least
 from rackgate.inflate.runs import CodeLength, RunExpander
 
 __all__ = ["CodeLengthReader"]
@@ -56,9 +57,11 @@ class CodeLengthReader(wiring.Component):
         wanted, may = Signal(4), Signal()
         take, short = self._take(m, wanted, may)
         m.d.comb += [
-            code.window.eq(self.window), runs.symbol.eq(code.symbol), runs.valid.eq(pending), runs.strict.eq(self.strict),
+            code.window.eq(self.window), runs.symbol.eq(code.symbol), runs.valid.eq(pending),
+            runs.strict.eq(self.strict),
             runs.literals.eq(257 + hlit), runs.total.eq(258 + hlit + hdist), self.o.eq(runs.o),
-            *(code.lengths[3 * k:3 * k + 3].eq(Mux(left > 3 * k, self.window[3 * k:], 0)) for k in range(5)),
+            *(code.lengths[3 * k:3 * k + 3].eq(Mux(at_least(left, 3 * k + 1), self.window[3 * k:], 0))
+              for k in range(5)),
         ]
 
         def end(**outcome):
@@ -75,14 +78,14 @@ class CodeLengthReader(wiring.Component):
                 m.d.sync += left.eq(12 + (hclen << 1) + hclen)
                 with m.If(take):
                     m.next = "CODE"
-                    with m.If(hlit > 286 - 257):
+                    with m.If(at_least(hlit, 287 - 257)):
                         end(error=ErrorCode.TOO_MANY_LITERAL_CODES)
-                    with m.Elif(hdist > 30 - 1):
+                    with m.Elif(at_least(hdist, 31 - 1)):
                         end(error=ErrorCode.TOO_MANY_DISTANCE_CODES)
                 with m.Elif(short):
                     end(dry=1)
             with m.State("CODE"):
-                m.d.comb += [may.eq(1), wanted.eq(Mux(left > 15, 15, left)), code.load.eq(take)]
+                m.d.comb += [may.eq(1), wanted.eq(Mux(at_least(left, 15), 15, left)), code.load.eq(take)]
                 with m.If(take):
                     m.d.sync += [left.eq(left - wanted), group.eq(group + 1)]
                     with m.If(group == 3):

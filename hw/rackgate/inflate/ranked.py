@@ -3,10 +3,12 @@
 
 from collections.abc import Sequence
 
-from amaranth.hdl import Module
+from amaranth.hdl import Module, Mux, Signal
 from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out
 from amaranth.utils import ceil_log2
+
+from rackgate.inflate.logic import at_least
 
 __all__ = ["RankedList"]
 
@@ -57,12 +59,15 @@ class RankedList(wiring.Component):
 
     def elaborate(self, platform):
         m = Module()
-        for index, preset in enumerate(self.preset):
-            with m.If(self.insert & (index >= self.place)):
-                m.d.sync += self.o[index].eq(self.value)
-                if index:
-                    with m.If(index != self.place):
-                        m.d.sync += self.o[index].eq(self.o[index - 1])
+        # With the initial value to be loaded and no reset, loading takes only a flip-flop's set or reset input.
+        entries = [Signal(self.width, name=f"entry_{index}", init=preset, reset_less=True)
+                   for index, preset in enumerate(self.preset)]
+        for index, (entry, preset) in enumerate(zip(entries, self.preset, strict=True)):
+            m.d.comb += self.o[index].eq(entry)
+            is_place = Signal(name=f"is_place_{index}")
+            m.d.comb += is_place.eq(self.place == index)
+            with m.If(self.insert & ~at_least(self.place, index + 1)):
+                m.d.sync += entry.eq(Mux(is_place, self.value, entries[max(index - 1, 0)]))
             with m.If(self.load):
-                m.d.sync += self.o[index].eq(preset)
+                m.d.sync += entry.eq(preset)
         return m

@@ -1,13 +1,14 @@
 # SPDX-License-Identifier: Apache-2.0
 """From the number of codes of each length to what the comparators need."""
 
-from amaranth.hdl import Array, Module, Signal
+from amaranth.hdl import Module, Signal
 from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out
 
 from rackgate.inflate.code import LENGTHS, MAX_LENGTH, CodeTables, bucket
 from rackgate.inflate.counts import Counts
 from rackgate.inflate.fixed import fixed_tables
+from rackgate.inflate.logic import select
 
 __all__ = ["SUM_FIELDS", "CodeSums", "Kraft"]
 
@@ -15,7 +16,7 @@ __all__ = ["SUM_FIELDS", "CodeSums", "Kraft"]
 SUM_FIELDS = ("literal_limit", "literal_split", "literal_base", "length_index", "distance_limit", "distance_index")
 
 _TABLES = data.Layout.cast(CodeTables)
-_BUCKETS = Array([0, *(bucket(length) for length in LENGTHS)])
+_BUCKETS = (0, *(bucket(length) for length in LENGTHS))
 
 
 class Kraft(data.Struct):
@@ -55,7 +56,7 @@ class _Sum(wiring.Component):
 
 
 class CodeSums(wiring.Component):
-    """Makes limits, splits, bases and indices (see :class:`~rackgate.inflate.code.CodeTables`) in a pass over the lengths.
+    """Makes the limits, splits, bases and indices of a block's codes in a pass over the lengths.
 
     Takes 18 cycles from ``start`` to ``done``. ``load_fixed`` sets the tables to the fixed codes. Reset leaves the
     tables as they are.
@@ -67,7 +68,7 @@ class CodeSums(wiring.Component):
     length, counts:
         Asks for the counts of a length; they come in the same cycle.
     tables:
-        :data:`SUM_FIELDS` of CodeTables.
+        :data:`SUM_FIELDS` of :class:`~rackgate.inflate.code.CodeTables`.
     literals, distances:
         Whether the codes are sound, from ``done`` on.
     """
@@ -113,7 +114,7 @@ class CodeSums(wiring.Component):
         values = {
             "literal_limit": literal.limit,
             "literal_split": split,
-            "literal_base": _BUCKETS[row_length] - literal.first,
+            "literal_base": select(_BUCKETS, row_length) - literal.first,
             "length_index": length_rank - split[:5],
             "distance_limit": distance.limit,
             "distance_index": distance_rank - distance.first[:5],
@@ -122,10 +123,13 @@ class CodeSums(wiring.Component):
             m.d.sync += [length_rank.eq(length_rank + row.lengths), distance_rank.eq(distance_rank + row.distances)]
         with m.Else():
             m.d.sync += [length_rank.eq(0), distance_rank.eq(0)]
+        # With the initial value to be loaded and no reset, loading takes only a flip-flop's set or reset input.
+        fixed = {name: value for name, value in fixed_tables().items() if name in SUM_FIELDS}
+        tables = Signal(self.tables.shape(), init=fixed, reset_less=True)
+        m.d.comb += self.tables.eq(tables)
         for length in LENGTHS:
             with m.If(row_valid & (row_length == length)):
-                m.d.sync += [self.tables[name][str(length)].eq(value) for name, value in values.items()]
+                m.d.sync += [tables[name][str(length)].eq(value) for name, value in values.items()]
         with m.If(self.load_fixed):
-            fixed = fixed_tables()
-            m.d.sync += [self.tables[name][str(length)].eq(fixed[name][str(length)])
+            m.d.sync += [tables[name][str(length)].eq(fixed[name][str(length)])
                          for name in SUM_FIELDS for length in LENGTHS]
