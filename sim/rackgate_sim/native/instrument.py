@@ -51,7 +51,7 @@ class Instrumented(wiring.Component):
         for statement in statements:
             if not isinstance(statement, Switch):
                 continue
-            cases = []
+            cases: Any = []  # the stubs know the public Switch of old
             for patterns, body, location in statement.cases:
                 mark = Signal(name=f"{MARK}{self._count}", reset_less=True, attrs={"keep": "true"})
                 mark.src_loc = location or statement.src_loc
