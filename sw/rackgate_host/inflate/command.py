@@ -183,11 +183,11 @@ class _Bar:
     """A live bar: what is done of the input, simulated time, and how fast the simulation goes."""
 
     def __init__(self, console: Console, total: int, enabled: bool):
-        columns = (TextColumn("{task.description}"), BarColumn(), TextColumn("{task.fields[status]}"))
+        columns = (TextColumn("{task.description}"), BarColumn(24), TextColumn("{task.fields[status]}"))
         # No thread of its own: it would be lost in the snapshots that --waves-on-fail forks.
         self._progress = Progress(*columns, console=console, auto_refresh=False, transient=True, disable=not enabled)
         self._task = self._progress.add_task("inflating", total=max(total, 1), status="")
-        self._start = time.monotonic()
+        self._start = 0.0
         self._shown = 0.0
         self._first_cycle: int | None = None
 
@@ -202,18 +202,17 @@ class _Bar:
         """A step of building the simulation."""
         self._progress.update(self._task, description=line)
         self._progress.refresh()
-        self._start = time.monotonic()
 
     def cycles(self, device: Device) -> None:
         """Some device time has passed."""
         now = time.monotonic()
         if self._first_cycle is None:
-            self._first_cycle = device.cycles
-        if now - self._shown > 0.1:
+            self._first_cycle, self._start = device.cycles, now
+        elif now - self._shown > 0.1:
             self._shown = now
             speed = (device.cycles - self._first_cycle) / max(now - self._start, 1e-9)
             self._progress.update(self._task, description="inflating",
-                                  status=f"{device.cycles / 1e6:.2f} M cycles, {speed / 1e6:.2f} M cycles/s")
+                                  status=f"{device.cycles / 1e6:.2f} M cycles, {speed / 1e3:,.0f} k cycles/s")
             self._progress.refresh()
 
     def advance(self, count: int) -> None:
