@@ -134,7 +134,7 @@ def test_reader_can_end():
 def burst_maker(fault=None):
     """A burst maker fed as an aligner would, but else freely."""
     m = specification()
-    parameters = BurstParameters(addr_width=ADDR_WIDTH, id_width=2, contexts=2, burst=4, fifo_depth=4, outstanding=3)
+    parameters = BurstParameters(addr_width=ADDR_WIDTH, id_width=2, contexts=2, burst=4, fifo_depth=5, outstanding=3)
     m.submodules.dut = dut = BurstMaker(parameters)
     drive(m, dut.i, name="i")
     m.d.comb += [dut.aw.ready.eq(AnySeq(1)), dut.w.ready.eq(AnySeq(1))]
@@ -142,6 +142,7 @@ def burst_maker(fault=None):
     is_taken, has_bytes = dut.i.valid & dut.i.ready, word.strobe != 0
     m.d.comb += [
         Assume(word.context < 2),
+        Assume(word.has_bytes == has_bytes),
         Assume(~(has_bytes & ~word.strobe[-1]) | word.flush),
         Assume(~word.begin | ~has_bytes),
         dut.b.payload.eq(AnySeq(len(dut.b.payload.as_value()))),
@@ -181,14 +182,15 @@ def test_burst_addresses():
         Assert(dut._open.context < 2),
         Assert(dut._total == dut._bursts[0] + dut._bursts[1]),
         Assert(dut._total <= 3),
+        Assert(~dut._has_room | (dut._total < 3)),
     ]
     for k in range(2):
         m.d.comb += Assert(dut._next[k] == place[k])
-        with m.If((dut._open.length != 0) & (dut._open.context == k)):
+        with m.If(dut._is_open & (dut._open.context == k)):
             m.d.comb += [
                 Assert(dut._open.word == closed[k]),
                 Assert((dut._open.word + dut._open.length)[:11] == place[k]),
-                Assert(dut._open.word[:2] + dut._open.length < 4),
+                Assert((dut._open.length != 0) & (dut._open.word[:2] + dut._open.length < 4)),
             ]
         with m.Else():
             m.d.comb += Assert(closed[k] == place[k])
@@ -280,7 +282,7 @@ def writer(fault=None):
     What is written there is left to the proofs of Aligner and Queue: with 64-bit words it is too much for a solver.
     """
     m = specification()
-    m.submodules.dut = dut = Writer(addr_width=ADDR_WIDTH, id_width=1, contexts=1, burst=2, fifo_depth=2, outstanding=2)
+    m.submodules.dut = dut = Writer(addr_width=ADDR_WIDTH, id_width=1, contexts=1, burst=2, fifo_depth=3, outstanding=2)
     drive(m, dut.i, name="i")
     stall(m, dut.aw, name="aw")
     m.d.comb += dut.w.ready.eq(AnySeq(1))

@@ -57,7 +57,7 @@ def test_random(seed, contexts):
     print(f"seed {100 * contexts + seed}")
     stall = rng.choice([0, 0.1, 0.5])
     parameters = rng.choice([{}, {"burst": 4, "fifo_depth": 5, "outstanding": 2},
-                             {"burst": 1, "fifo_depth": 1, "id": 3}])
+                             {"burst": 1, "fifo_depth": 2, "id": 3}])
     # A segment of a context has its own region, so the order between contexts does not show in memory.
     queues, begins, expected, given = [], [], bytearray(b"\xEE" * SIZE), []
     for context in range(contexts):
@@ -223,6 +223,7 @@ def test_aligner_widths(width):
     assert written == {offset + k: byte for k, byte in enumerate(raw)}
     assert out[-1].flush and not any(word.flush for word in out[:-1])
     assert all(word.end for word in out)
+    assert all(word.has_bytes == (word.strobe != 0) for word in out)
 
 
 @pytest.mark.parametrize("block", [BurstParameters, Writer])
@@ -230,8 +231,8 @@ def test_aligner_widths(width):
     ({"id": 15}, "id must leave room for 2 ids in 4 bits, not be 15"),
     ({"contexts": 9}, "contexts must be 1 to 8, not 9"),
     ({"burst": 3}, "burst must be a power of two from 1 to 256, not 3"),
-    ({"fifo_depth": 8}, r"fifo_depth must be at least burst \(16\), not 8"),
-    ({"outstanding": 0}, "outstanding must be at least 1, not 0"),
+    ({"fifo_depth": 16}, r"fifo_depth must be more than burst \(16\), not 16"),
+    ({"outstanding": 1}, "outstanding must be at least 2, not 1"),
 ])
 def test_bad_parameters(block, parameters, message):
     with pytest.raises(ValueError, match=message):

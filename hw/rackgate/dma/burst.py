@@ -15,6 +15,9 @@ from rackgate.stream.queue import Queue
 
 __all__ = ["BurstMaker", "BurstParameters"]
 
+#: Closed bursts that wait for the bus.
+_BURSTS = 4
+
 
 @dataclass(frozen=True, kw_only=True)
 class BurstParameters:
@@ -31,9 +34,9 @@ class BurstParameters:
     burst:
         Greatest beats in a burst, a power of two up to 256.
     fifo_depth:
-        Words that wait for the bus, at least ``burst``.
+        Words that wait for the bus, more than ``burst``.
     outstanding:
-        Greatest number of bursts closed and not yet answered, at least 1.
+        Greatest number of bursts closed and not yet answered, at least 2.
 
     Raises
     ------
@@ -59,10 +62,10 @@ class BurstParameters:
             raise ValueError(f"id must leave room for {self.contexts} ids in {id_width} bits, not be {self.id}")
         if self.burst not in (1, 2, 4, 8, 16, 32, 64, 128, 256):
             raise ValueError(f"burst must be a power of two from 1 to 256, not {self.burst}")
-        if self.fifo_depth < self.burst:
-            raise ValueError(f"fifo_depth must be at least burst ({self.burst}), not {self.fifo_depth}")
-        if self.outstanding < 1:
-            raise ValueError(f"outstanding must be at least 1, not {self.outstanding}")
+        if self.fifo_depth <= self.burst:
+            raise ValueError(f"fifo_depth must be more than burst ({self.burst}), not {self.fifo_depth}")
+        if self.outstanding < 2:
+            raise ValueError(f"outstanding must be at least 2, not {self.outstanding}")
 
     @property
     def bus(self) -> AXI4Signature:
@@ -119,7 +122,8 @@ class BurstMaker(wiring.Component):
         })
         # State is made here, not in elaborate, so that a proof can state invariants about it.
         self._next = Array(Signal(address, name=f"next_{k}") for k in range(contexts))
-        self._open = Signal(self._request)  # the burst that gathers; none when its length is 0
+        self._open, self._is_open = Signal(self._request), Signal()  # the burst that gathers
+        self._has_room = Signal()  # for a word and for a burst
         self._is_closing = Signal()
         self._closing = Signal(self._request)  # what the burst is that closes now
         self._bursts = Array(Signal(count, name=f"bursts_{k}") for k in range(contexts))
@@ -129,49 +133,50 @@ class BurstMaker(wiring.Component):
         m = Module()
         word = data.StructLayout({"data": 64, "strobe": 8})
         m.submodules.words = words = Queue(word, depth=self.parameters.fifo_depth)
-        m.submodules.requests = requests = Queue(self._request, depth=4)
-        m.submodules.lengths = lengths = Queue(9, depth=4)
+        m.submodules.requests = requests = Queue(self._request, depth=_BURSTS)
+        m.submodules.lengths = lengths = Queue(9, depth=_BURSTS)
         self._gather(m, words, requests, lengths)
         self._send(m, words, requests, lengths)
         self._count(m)
         return m
 
     def _gather(self, m, words, requests, lengths):
-        word, take, close, is_open = self.i.payload, Signal(), self._is_closing, Signal()
-        has_bytes, is_ours, must_part, can_close, ends = Signal(), Signal(), Signal(), Signal(), Signal()
-        place, grown = self._next[word.context], Signal(self._request)
+        word, place, grown = self.i.payload, self._next[self.i.payload.context], Signal(self._request)
+        take, close, is_ours, must_part, ends = Signal(), self._is_closing, Signal(), Signal(), Signal()
+        # Known a cycle ahead to keep the path short: with two places left, one is left whatever happens now.
+        m.d.sync += self._has_room.eq((words.level < self.parameters.fifo_depth - 1) & (requests.level < _BURSTS - 1)
+                                      & (lengths.level < _BURSTS - 1)
+                                      & (self._total < self.parameters.outstanding - 1))
+        m.d.sync += Assert(~self._has_room | words.i.ready & requests.i.ready & lengths.i.ready, "there is no room")
         m.d.comb += [
-            is_open.eq(self._open.length != 0),
-            has_bytes.eq(word.strobe != 0),
             is_ours.eq(self._open.context == word.context),
-            must_part.eq(is_open & ~is_ours & has_bytes),
-            can_close.eq(requests.i.ready & lengths.i.ready & (self._total != self.parameters.outstanding)),
-            self.i.ready.eq(words.i.ready & can_close & ~must_part),
+            must_part.eq(self._is_open & ~is_ours & word.has_bytes),
+            self.i.ready.eq(self._has_room & ~must_part),
             take.eq(self.i.valid & self.i.ready),
-            words.i.valid.eq(take & has_bytes),
+            words.i.valid.eq(take & word.has_bytes),
             words.i.payload.data.eq(word.data),
             words.i.payload.strobe.eq(word.strobe),
             # The burst as it will be with this word.
             grown.eq(self._open),
             ends.eq(place[:exact_log2(self.parameters.burst)].all() | word.flush),
         ]
-        with m.If(has_bytes):
+        with m.If(word.has_bytes):
             m.d.comb += grown.length.eq(self._open.length + 1)
-            with m.If(~is_open):
-                m.d.comb += [grown.word.eq(place), grown.context.eq(word.context)]
+            with m.If(~self._is_open):
+                m.d.comb += [grown.word.eq(place), grown.context.eq(word.context), grown.length.eq(1)]
 
         with m.If(self.i.valid & must_part):
-            m.d.comb += close.eq(can_close)
-        with m.Elif(take & has_bytes):
+            m.d.comb += close.eq(self._has_room)
+        with m.Elif(take & word.has_bytes):
             m.d.comb += close.eq(ends)
-            m.d.sync += self._open.eq(grown)
+            m.d.sync += [self._open.eq(grown), self._is_open.eq(1)]
             m.d.sync += place.eq(place + word.strobe[-1])
         with m.Elif(take & (word.flush | word.begin)):
-            m.d.comb += close.eq(is_open & is_ours)
+            m.d.comb += close.eq(self._is_open & is_ours)
             with m.If(word.begin):
                 m.d.sync += place.eq(word.data >> 3)
         with m.If(close):
-            m.d.sync += self._open.length.eq(0)
+            m.d.sync += self._is_open.eq(0)
         m.d.comb += [
             self._closing.eq(Mux(must_part, self._open, grown)),
             requests.i.valid.eq(close),

@@ -29,13 +29,13 @@ def pieces_layout(width: int) -> data.StructLayout:
 def aligned_layout(width: int) -> data.StructLayout:
     """Output of an :class:`Aligner` of ``width`` bytes.
 
-    ``strobe`` has a bit for each byte of ``data`` that counts. The word is complete when the highest bit is
-    set; else the stream goes on within it. ``begin`` repeats the input's, with its ``data``. ``flush`` says
+    ``strobe`` has a bit for each byte of ``data`` that counts, and ``has_bytes`` is high when any is set. The
+    word is complete when the highest bit is set; else the stream goes on within it. ``begin`` repeats the input's, with its ``data``. ``flush`` says
     that everything before it is out. ``end`` marks the last (or only) element made from an input. An
     element may be empty: no strobe, no flag but ``end``.
     """
-    return data.StructLayout({"data": 8 * width, "strobe": width, "context": CONTEXT_BITS, "begin": 1, "flush": 1,
-                              "end": 1})
+    return data.StructLayout({"data": 8 * width, "strobe": width, "has_bytes": 1, "context": CONTEXT_BITS,
+                              "begin": 1, "flush": 1, "end": 1})
 
 
 def _below(lane, width):
@@ -154,6 +154,7 @@ class Aligner(wiring.Component):
             word.begin.eq(piece.begin),
             word.flush.eq(is_flush),
             word.end.eq(~is_split),
+            word.has_bytes.eq(~piece.begin & (is_full | is_flush & (place != start))),
             word.strobe.eq(Mux(piece.begin, 0, _below(end, self.width) & ~_below(start, self.width))),
             self._step.rotate.eq(Mux(piece.begin, 0, place - piece.first)),
             self._step.keep.eq(Mux(piece.begin, 0, _below(place, self.width))),
