@@ -10,6 +10,7 @@ A call that names no ``device=`` uses the process-wide one: that of :func:`set_d
 environment variable RACKGATE_DEVICE, else ``sim:inflate``.
 """
 
+from .batch import Outcome, inflate_all
 from .driver import Handle, InflateDriver, Job
 from .errors import InflateError, InvalidInput
 from .objects import (
@@ -24,8 +25,8 @@ from .objects import (
 from .reader import GzipReader, open
 
 __all__ = ["DEF_BUF_SIZE", "MAX_WBITS", "Decompress", "GzipReader", "Handle", "InflateDriver", "InflateError",
-           "InvalidInput", "Job", "decompress", "decompressobj", "default_device", "error", "open",
-           "set_default_device"]
+           "InvalidInput", "Job", "Outcome", "decompress", "decompressobj", "default_device", "error", "inflate_all",
+           "open", "set_default_device"]
 
 #: zlib's name for it.
 error = InflateError
