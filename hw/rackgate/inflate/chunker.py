@@ -4,6 +4,7 @@
 from amaranth.hdl import Assert, Module, Mux, Signal
 from amaranth.lib import stream, wiring
 from amaranth.lib.wiring import In, Out
+from amaranth.utils import exact_log2
 
 from rackgate.inflate.steps import BANKS, check_window, chunk_layout, step_layout
 
@@ -38,7 +39,7 @@ class Chunker(wiring.Component):
         m = Module()
         step = Signal.like(self.i.payload)
         is_last = Signal()  # what is left fits one chunk
-        is_full = step.length >= BANKS
+        is_full = step.length[3:].any()  # at least 8 bytes to copy; without carry chains, for speed
         copied = Mux(is_full, BANKS, step.length[:3])
         chunk = self.o.payload
         m.d.comb += [
@@ -53,17 +54,22 @@ class Chunker(wiring.Component):
             m.d.sync += [
                 self.o.valid.eq(self.i.valid),
                 step.eq(self.i.payload),
-                is_last.eq(self.i.payload.total <= BANKS),
+                is_last.eq(_is_at_most(self.i.payload.total, BANKS)),
             ]
         with m.Elif(self.o.ready):
-            total = step.total - copied
+            # Not the last chunk: either it copies 8 bytes, or it ends the match and leaves the literals.
             m.d.sync += [
-                step.length.eq(step.length - copied),
-                step.total.eq(total),
+                step.length.eq(Mux(is_full, step.length - BANKS, 0)),
+                step.total.eq(Mux(is_full, step.total - BANKS, step.literals)),
                 step.position.eq(step.position + copied),
                 step.source.eq(step.source + BANKS),
-                is_last.eq(total <= BANKS),
+                is_last.eq(~is_full | _is_at_most(step.total, 2 * BANKS)),
             ]
         with m.If(self.o.valid):
             m.d.sync += Assert(step.total == step.length + step.literals, "a step is not its match and literals")
         return m
+
+
+def _is_at_most(value, power):
+    """Whether ``value`` is at most ``power``, a power of two, without a carry chain."""
+    return ~value[exact_log2(power):].any() | (value == power)
