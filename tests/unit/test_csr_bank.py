@@ -180,9 +180,24 @@ def test_write_one_to_clear():
         assert ctx.get(dut.causes) == 0x187
         assert await host.write(0x28, 0xFFFF0102, strobe=0b1101) == Response.OKAY
         assert ctx.get(dut.causes) == 0x185, "byte 1 was not strobed"
-        ctx.set(dut.causes_set, 1)
-        assert await host.write(0x28, 0xFFFFFFFF) == Response.OKAY
-        assert ctx.get(dut.causes) == 1, "setting wins"
+
+    run(testbench)
+
+
+@pytest.mark.parametrize("cycle,expected", [(0, 0), (1, 1), (2, 1)])
+def test_setting_wins_over_clearing(cycle, expected):
+    """The request is taken in cycle 0 and clears in cycle 1."""
+    async def testbench(ctx, dut, host):
+        ctx.set(dut.bus.aw.payload.addr, 0x28)
+        ctx.set(dut.bus.w.payload, {"data": 0xFF, "strb": 0xF})
+        ctx.set(dut.bus.aw.valid, 1)
+        ctx.set(dut.bus.w.valid, 1)
+        for now in range(4):
+            ctx.set(dut.causes_set, now == cycle)
+            await ctx.tick()
+            ctx.set(dut.bus.aw.valid, 0)
+            ctx.set(dut.bus.w.valid, 0)
+        assert ctx.get(dut.causes) == expected
 
     run(testbench)
 

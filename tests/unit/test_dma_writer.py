@@ -157,6 +157,24 @@ def test_address_latency():
     simulate(dut, testbench)
 
 
+def test_outstanding_bursts_are_limited():
+    dut = Writer(burst=1, outstanding=3)
+    addresses = []
+
+    async def source(ctx):
+        for _ in range(60):  # as many words as it takes, and nobody answers
+            ctx.set(dut.i.payload, piece(0, b"12345678"))
+            ctx.set(dut.i.valid, 1)
+            ctx.set(dut.aw.ready, 1)
+            ctx.set(dut.w.ready, 1)
+            _, _, valid, address = await ctx.tick().sample(dut.aw.valid, dut.aw.payload.addr)
+            if valid:
+                addresses.append(address)
+
+    simulate(dut, source)
+    assert addresses == [0, 8, 16]
+
+
 def test_errors_are_sticky_until_begin():
     dut = Writer()
     memory = bytearray(0x1000)

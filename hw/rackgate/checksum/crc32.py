@@ -91,7 +91,7 @@ class CRC32(wiring.Component):
             m.d.sync += [register.eq(~ready.value), ready.restart.eq(0)]
         with m.Elif(has_ready):
             m.d.sync += [
-                register.eq(advanced ^ Mux(is_last & (step != 0), part, 0)),
+                register.eq(advanced ^ Mux(is_last, part, 0)),
                 ready.count.eq(ready.count & ~step),
             ]
         with m.If(self.i.ready):  # overrides the above: the next word replaces the one that is through

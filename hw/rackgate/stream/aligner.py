@@ -30,9 +30,9 @@ def aligned_layout(width: int) -> data.StructLayout:
     """Output of an :class:`Aligner` of ``width`` bytes.
 
     ``strobe`` has a bit for each byte of ``data`` that counts, and ``has_bytes`` is high when any is set. The
-    word is complete when the highest bit is set; else the stream goes on within it. ``begin`` repeats the input's, with its ``data``. ``flush`` says
-    that everything before it is out. ``end`` marks the last (or only) element made from an input. An
-    element may be empty: no strobe, no flag but ``end``.
+    word is complete when the highest bit is set; else the stream goes on within it. ``begin`` repeats the
+    input's, with its ``data``. ``flush`` says that everything before it is out. ``end`` marks the last (or
+    only) element made from an input. An element may be empty: no strobe, no flag but ``end``.
     """
     return data.StructLayout({"data": 8 * width, "strobe": width, "has_bytes": 1, "context": CONTEXT_BITS,
                               "begin": 1, "flush": 1, "end": 1})
