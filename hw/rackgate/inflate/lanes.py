@@ -62,7 +62,7 @@ class Lanes(wiring.Component):
     :mod:`rackgate.inflate.code`), which gives a thermometer of the code's length; one more comparison a
     length tells match lengths from literals; the rank among length symbols gives the extra bits.
 
-    Reset clears nothing that matters: the user counts the stages until the first result is valid.
+    Reset clears nothing: the user counts the stages until the first result is valid.
 
     Parameters
     ----------
@@ -92,74 +92,88 @@ class Lanes(wiring.Component):
         m = Module()
         for offset in range(self.lanes):
             # The first bit of a code is its highest, so bits are taken in reverse.
-            ahead = Signal(MAX_LENGTH, name=f"ahead_{offset}")
-            m.d.comb += ahead.eq(Cat(reversed(self.bits[offset:offset + MAX_LENGTH])))
-            result = Signal(LaneResult, name=f"result_{offset}")
-            literal, is_length = self._literal(m, offset, ahead)
-            distance = self._distance(m, offset, ahead)
-            for name, lane in (("literal", literal), ("distance", distance)):
-                code, bad, bits = lane
-                with m.If(self.enable):
-                    m.d.sync += [result[f"{name}_code"].eq(code), result[f"{name}_bad"].eq(bad),
-                                 result[f"{name}_bits"].eq(bits)]
-            with m.If(self.enable):
-                m.d.sync += result.is_length.eq(is_length)
-            m.d.comb += self.results[offset].eq(result)
+            ahead = Cat(reversed(self.bits[offset:offset + MAX_LENGTH]))
+            literal = self._lane(m, f"literal_{offset}", ahead, self.tables.literal_limit, self.tables.length_index,
+                                 self.tables.length_extra, self.tables.literal_split)
+            distance = self._lane(m, f"distance_{offset}", ahead, self.tables.distance_limit,
+                                  self.tables.distance_index, self.tables.distance_symbol)
+            result = self.results[offset]
+            m.d.comb += [
+                result.literal_bits.eq(literal.bits), result.literal_code.eq(literal.code),
+                result.literal_bad.eq(literal.bad), result.is_length.eq(literal.flag),
+                result.distance_bits.eq(distance.bits), result.distance_code.eq(distance.code),
+                result.distance_bad.eq(distance.bad),
+            ]
         return m
 
-    def _stage(self, m, name, value):
-        """``value`` one enabled cycle later."""
-        register = Signal(len(value), name=name)
-        with m.If(self.enable):
-            m.d.sync += register.eq(value)
-        return register
+    def _lane(self, m, name, ahead, limits, index, ranks, split=None):
+        """One alphabet at one offset.
 
-    def _thermometer(self, m, name, ahead, limits):
-        """Stage 1: which lengths' limits the next bits reach."""
-        reached = [Const(0, 1)]
-        for length in LENGTHS:
-            reached.append(self._stage(m, f"{name}_reached_{length}",
-                                       ahead[MAX_LENGTH - length:] >= limits[str(length)]))
-        return reached
+        ``ranks`` tells the extra bits of each rank; without ``split``, the distance symbol, which tells them. With
+        ``split``, ``flag`` tells codes from there on, and only they have extra bits.
 
-    def _rank(self, m, name, leaf, reached):
-        """Stages 2 and 3: code length, whether no code matches, and the sum that indexes the extra bits.
-
-        ``leaf(L)`` gives (low five bits of the code, what to add, one flag) for length L.
+        A stage is one register, which simulators handle much faster than one for each bit.
         """
-        leaves = {length: Cat(*leaf(length), Const(length, 4)) for length in LENGTHS}
-        chosen = self._stage(m, f"{name}_chosen", select_by_length(reached, leaves))
-        bad = self._stage(m, f"{name}_none", reached[MAX_LENGTH])
-        index = self._stage(m, f"{name}_index", (chosen[0:5] + chosen[5:10])[:5])
-        flag = self._stage(m, f"{name}_flag", chosen[10] & ~bad)
-        code = self._stage(m, f"{name}_code", Mux(bad, 0, chosen[11:15]))
-        return index, flag, code, self._stage(m, f"{name}_bad", bad)
+        compare, choose, ranked, result = (
+            Signal(shape, name=f"{name}_{stage}", reset_less=True)
+            for stage, shape in enumerate((_Compared, _Chosen, _Ranked, _Sized), start=1))
+        leaves = {length: Cat(_low_bits(compare.ahead, length), index[str(length)], compare.above[length - 1],
+                              Const(length, 4))
+                  for length in LENGTHS}
+        reached = [Const(0, 1), *compare.reached]
+        found = ranks[ranked.index]
+        extra = Mux(found < 2, 0, (found >> 1) - 1)[:4] if split is None else Mux(ranked.flag, found, 0)
+        with m.If(self.enable):
+            m.d.sync += [
+                compare.ahead.eq(ahead),
+                compare.reached.eq(Cat(ahead[MAX_LENGTH - length:] >= limits[str(length)] for length in LENGTHS)),
+                compare.above.eq(0 if split is None else Cat(
+                    ahead[MAX_LENGTH - length:] >= split[str(length)] for length in LENGTHS)),
+                choose.leaf.eq(select_by_length(reached, leaves)),
+                choose.bad.eq(reached[MAX_LENGTH]),
+                ranked.index.eq(choose.leaf[0:5] + choose.leaf[5:10]),
+                ranked.flag.eq(choose.leaf[10] & ~choose.bad),
+                ranked.code.eq(Mux(choose.bad, 0, choose.leaf[11:15])),
+                ranked.bad.eq(choose.bad),
+                result.bits.eq(Mux(ranked.bad, 1, ranked.code + extra)),
+                result.code.eq(ranked.code),
+                result.flag.eq(ranked.flag),
+                result.bad.eq(ranked.bad),
+            ]
+        return result
 
-    def _literal(self, m, offset, ahead):
-        name = f"literal_{offset}"
-        reached = self._thermometer(m, name, ahead, self.tables.literal_limit)
-        ahead_1 = self._stage(m, f"{name}_ahead", ahead)
-        above = {length: self._stage(m, f"{name}_above_{length}",
-                                     ahead[MAX_LENGTH - length:] >= self.tables.literal_split[str(length)])
-                 for length in LENGTHS}
 
-        def leaf(length):
-            return (_low_bits(ahead_1, length), self.tables.length_index[str(length)], above[length])
+class _Compared(data.Struct):
+    """Stage 1: the next bits, and for each length whether they reach its limit and its split."""
 
-        index, is_length, code, bad = self._rank(m, name, leaf, reached)
-        extra = Mux(is_length, self.tables.length_extra[index], 0)
-        return (code, bad, Mux(bad, 1, code + extra)), is_length
+    ahead: MAX_LENGTH
+    reached: MAX_LENGTH
+    above: MAX_LENGTH
 
-    def _distance(self, m, offset, ahead):
-        name = f"distance_{offset}"
-        reached = self._thermometer(m, name, ahead, self.tables.distance_limit)
-        ahead_1 = self._stage(m, f"{name}_ahead", ahead)
 
-        def leaf(length):
-            return (_low_bits(ahead_1, length), self.tables.distance_index[str(length)], Const(0, 1))
+class _Chosen(data.Struct):
+    """Stage 2: low code bits, what to add to them, above the split, and the length of the code found."""
 
-        index, _, code, bad = self._rank(m, name, leaf, reached)
-        return code, bad, Mux(bad, 1, code + self.tables.distance_extra[index])
+    leaf: 15
+    bad: 1
+
+
+class _Ranked(data.Struct):
+    """Stage 3: rank among the symbols that may have extra bits."""
+
+    index: 5
+    flag: 1
+    code: 4
+    bad: 1
+
+
+class _Sized(data.Struct):
+    """Stage 4: the result."""
+
+    bits: 5
+    code: 4
+    flag: 1
+    bad: 1
 
 
 def _low_bits(ahead, length):

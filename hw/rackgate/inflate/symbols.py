@@ -107,7 +107,7 @@ class SymbolReader(wiring.Component):
 
     def _pick(self, m, number, reads):
         def stage(name, value):
-            register = Signal(value.shape(), name=f"{name}_{number}")
+            register = Signal(value.shape(), name=f"{name}_{number}", reset_less=not name.startswith("pick"))
             m.d.sync += register.eq(value)
             return register
 
