@@ -184,4 +184,5 @@ class RingReader(wiring.Component):
 
 def _is_beyond(address, size):
     """Whether a range of bytes passes the end of the address space."""
-    return address[ADDR_WIDTH:].any() | ((address[:ADDR_WIDTH] + size)[ADDR_WIDTH] & (size != 0))
+    end = address[:ADDR_WIDTH] + size
+    return address[ADDR_WIDTH:].any() | (end[ADDR_WIDTH] & end[:ADDR_WIDTH].any())
