@@ -45,6 +45,7 @@ class Bench:
 
 
 BENCHES: Mapping[str, Bench] = {
+    "inflate": Bench("rackgate_host.bench.inflate:run", "output bytes a cycle of the inflate engine on real data"),
     "area": Bench("rackgate_boards.bench:run", "routed ECP5 clock and area of the engines"),
 }
 

@@ -1,0 +1,102 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The bench ``inflate``: output bytes a cycle on real memory pages and on a tar, every byte compared."""
+
+import zlib
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+import numpy as np
+
+from rackgate.inflate.abi import Flag, Format, Status
+
+from ..device import open_device
+from ..errors import DeviceFault
+from ..inflate.driver import InflateDriver, Job
+from .pages import process_pages, tar
+
+__all__ = ["measure", "run"]
+
+# Case: floor and target. Targets: sabre.md's table of what a design of this kind can reach, where it has one.
+_GOALS: dict[str, tuple[float | None, float | None]] = {
+    "anon-4k-dynamic": (3.4, 5.0),
+    "anon-4k-fixed": (4.0, 5.4),
+    "code-4k-dynamic": (1.65, 2.35),
+    "code-4k-fixed": (None, None),
+    "tar-10m": (2.5, None),
+}
+_TAR_SIZE = 10 << 20
+
+
+def _deflate(content: bytes, strategy: int) -> bytes:
+    """Raw Deflate, level 6."""
+    encoder = zlib.compressobj(6, zlib.DEFLATED, -15, strategy=strategy)
+    return encoder.compress(content) + encoder.flush()
+
+
+def measure(driver: InflateDriver, contents: Sequence[bytes],
+            strategy: int = zlib.Z_DEFAULT_STRATEGY) -> tuple[int, int]:
+    """Compress ``contents``, each by itself, have the device inflate them all, and compare.
+
+    Returns compressed bytes, and cycles from the start of the first job to the end of the last one.
+
+    Raises
+    ------
+    DeviceFault
+        If a byte or a status is not what it must be.
+    """
+    device = driver.device
+    jobs, streams = [], [_deflate(content, strategy) for content in contents]
+    for stream, content in zip(streams, contents, strict=True):
+        source, destination = device.allocate(len(stream)), device.allocate(len(content))
+        source[:] = np.frombuffer(stream, np.uint8)
+        jobs.append(Job(source, destination, Format.RAW, Flag.LAST))
+    completions = [handle.wait() for handle in driver.submit(*jobs)]
+    for number, (job, content, completion) in enumerate(zip(jobs, contents, completions, strict=True)):
+        assert job.source is not None and job.destination is not None
+        if completion.status != Status.SUCCESS or job.destination.tobytes() != content:
+            raise DeviceFault(f"input {number} did not come out as it went in: status {completion.status:#x}, "
+                              f"error {completion.error}")
+        job.source.free()
+        job.destination.free()
+    begin = min(completion.started for completion in completions)
+    return sum(map(len, streams)), max(completion.finished for completion in completions) - begin
+
+
+def run(*, seed: int = 1, report: Callable[[str], None] = lambda line: None, device: str = "sim:inflate",
+        pages: int = 256) -> Iterator[dict[str, Any]]:
+    """Measure and yield the points of ``rackgate bench inflate``.
+
+    Parameters
+    ----------
+    seed:
+        Chooses the pages, and seeds the simulation.
+    report:
+        Called with a line on what is under way.
+    device:
+        URL of the device.
+    pages:
+        Pages of each kind.
+    """
+    options = {"seed": seed, "progress": report} if device.startswith("sim:") else {}
+    with open_device(device, **options) as opened:
+        driver = InflateDriver.of(opened)
+        report("taking pages of a process")
+        anon, code = process_pages(seed, pages)
+        whole = f"{pages} pages of 4 KB, each compressed alone by zlib -6"
+        cases = (
+            ("anon-4k-dynamic", anon, zlib.Z_DEFAULT_STRATEGY, f"anonymous memory of a Python process, {whole}"),
+            ("anon-4k-fixed", anon, zlib.Z_FIXED, f"anonymous memory of a Python process, {whole}, fixed codes"),
+            ("code-4k-dynamic", code, zlib.Z_DEFAULT_STRATEGY, f"code of the libraries of a Python process, {whole}"),
+            ("code-4k-fixed", code, zlib.Z_FIXED, f"code of the libraries of a Python process, {whole}, fixed codes"),
+            ("tar-10m", [tar(_TAR_SIZE)], zlib.Z_DEFAULT_STRATEGY,
+             "tar of Python sources and programs, zlib -6, one stream"),
+        )
+        for case, contents, strategy, source in cases:
+            report(f"{case} on {device}")
+            size = sum(map(len, contents))
+            compressed, cycles = measure(driver, contents, strategy)
+            floor, target = _GOALS[case]
+            conditions = {**opened.parameters, "device": device, "bytes_in": compressed, "bytes_out": size,
+                          "cycles": cycles}
+            yield {"case": case, "metric": "bytes_per_cycle", "value": round(size / cycles, 3), "unit": "byte/cycle",
+                   "floor": floor, "target": target, "conditions": conditions, "source": source}
