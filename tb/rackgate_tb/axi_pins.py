@@ -1,0 +1,88 @@
+# SPDX-License-Identifier: Apache-2.0
+"""AXI by its usual names: what bus models that others wrote want to see."""
+
+from amaranth.hdl import Module, ResetInserter, Value
+from amaranth.lib import wiring
+from amaranth.lib.wiring import In, Out
+
+from rackgate.inflate.top import Inflate
+from rackgate.verif.stream_rules import StreamRules
+
+__all__ = ["AxiPins", "inflate"]
+
+_HANDSHAKE = ("valid", "ready")
+
+
+def _pins(member):
+    """Of a device's AXI member: (channel, stream, field or handshake, shape, flow), flows as the device has them."""
+    for channel, port in member.signature.members.items():
+        stream = port.signature.members
+        for name in _HANDSHAKE:
+            yield channel, port, name, 1, stream[name].flow
+        for name, field in stream["payload"].shape:
+            yield channel, port, name, field.width, stream["payload"].flow
+
+
+class AxiPins(wiring.Component):
+    """A device with its AXI members split into single pins: ``csr.aw.payload.addr`` is pin ``csr_awaddr``.
+
+    Plain signals keep their names. Every stream that the device drives is watched by
+    :class:`~rackgate.verif.stream_rules.StreamRules`, so a broken handshake is a failed ``Assert``.
+
+    Parameters
+    ----------
+    device:
+        A component whose members are AXI4 and AXI4-Lite signatures and plain signals.
+
+    Members
+    -------
+    withdraw:
+        Input: while high, the device may withdraw what it offers (a restart does).
+
+    Raises
+    ------
+    TypeError
+        When the device has a member of another kind.
+    """
+
+    def __init__(self, device: wiring.Component):
+        self.device = device
+        pins = {"withdraw": In(1)}
+        for name, member in device.signature.members.items():
+            if member.is_port:
+                pins[name] = member
+            elif not {"aw", "w", "b", "ar", "r"} <= set(member.signature.members):
+                raise TypeError(f"members must be AXI or plain signals, not {name}: {member!r}")
+            else:
+                for channel, _, pin, width, flow in _pins(member):
+                    pins[f"{name}_{channel}{pin}"] = Out(width) if flow == Out else In(width)
+        super().__init__(pins)
+
+    def elaborate(self, platform):
+        m = Module()
+        m.submodules.device = self.device
+        for name, member in self.device.signature.members.items():
+            ours = getattr(self.device, name)
+            if member.is_port:
+                source, target = (ours, getattr(self, name)) if member.flow == Out else (getattr(self, name), ours)
+                m.d.comb += target.eq(source)
+                continue
+            for channel, _, pin, _, flow in _pins(member):
+                stream = getattr(ours, channel)
+                inner = getattr(stream, pin) if pin in _HANDSHAKE else Value.cast(stream.payload[pin])
+                outer = getattr(self, f"{name}_{channel}{pin}")
+                m.d.comb += outer.eq(inner) if flow == Out else inner.eq(outer)
+            for channel, port in member.signature.members.items():
+                if port.signature.members["valid"].flow == Out:
+                    self._watch(m, getattr(ours, channel), f"{name}_{channel}")
+        return m
+
+    def _watch(self, m, stream, name):
+        rules = StreamRules(stream.payload.shape(), name=name)
+        m.submodules[f"rules_{name}"] = ResetInserter(self.withdraw)(rules)
+        m.d.comb += [rules.payload.eq(stream.payload), rules.valid.eq(stream.valid), rules.ready.eq(stream.ready)]
+
+
+def inflate(**parameters: int) -> AxiPins:
+    """The inflate device with pins."""
+    return AxiPins(Inflate(**parameters))
