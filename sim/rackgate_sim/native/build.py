@@ -81,8 +81,8 @@ _RUNTIME = {
     "debug": ("verilated", "verilated_threads", "verilated_fst_c"),
     "coverage": ("verilated", "verilated_threads", "verilated_cov"),
 }
-#: Above this many bytes of generated C++, files are compiled one by one, on all cores.
-_UNITY_LIMIT = 400_000
+#: Bytes of generated C++ up to which a model is compiled as one file, and up to which as two.
+_ONE_UNIT_LIMIT, _UNITY_LIMIT = 150_000, 400_000
 
 Progress = Callable[[str], None]
 
@@ -282,19 +282,30 @@ def _generated(folder: Path, group: str) -> list[Path]:
 
 
 def _units(folder: Path) -> list[tuple[Path, str]]:
-    """What to compile: a small model as two files, so that the runtime's headers are read twice and not ten times."""
+    """What to compile, and how.
+
+    A small model is one file or two, so that the headers are not read ten times. A large one is compiled file by
+    file, for size: its code streams through the processor once a cycle, and fetching it is what takes the time.
+    """
     fast = [*_generated(folder, "VM_CLASSES_FAST"), *_generated(folder, "VM_SUPPORT_FAST"), folder / "glue.cpp"]
     slow = [*_generated(folder, "VM_CLASSES_SLOW"), *_generated(folder, "VM_SUPPORT_SLOW")]
+    sizes = [sum(file.stat().st_size for file in group) for group in (fast, slow)]
+    if sum(sizes) < _ONE_UNIT_LIMIT:
+        return [_unit(folder, "all", [*fast, *slow], "-O2")]
     units = []
-    # A device is a few hundred kilobytes of straight code a cycle, far above a first-level cache: smaller is faster.
-    for group, optimise in ((fast, "-Os"), (slow, "-O0")):
-        if sum(file.stat().st_size for file in group) > _UNITY_LIMIT:
-            units += [(file, optimise) for file in group]
-        elif group:
-            unit = folder / f"all{optimise}.cpp"
-            unit.write_text("".join(f'#include "{file.name}"\n' for file in group))
-            units.append((unit, optimise))
+    optimisations = (("fast", "-O2", "-Os"), ("slow", "-O0", "-O0"))
+    for group, size, (name, small, large) in zip((fast, slow), sizes, optimisations, strict=True):
+        if size < _UNITY_LIMIT:
+            units.append(_unit(folder, name, group, small))
+        else:
+            units += [(file, large) for file in group]
     return units
+
+
+def _unit(folder: Path, name: str, files: Sequence[Path], optimise: str) -> tuple[Path, str]:
+    unit = folder / f"unit_{name}.cpp"
+    unit.write_text("".join(f'#include "{file.name}"\n' for file in files))
+    return unit, optimise
 
 
 def _edge_detector(folder: Path, verilog: str) -> str | None:
