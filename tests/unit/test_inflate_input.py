@@ -243,6 +243,37 @@ def test_failed_word_ends_the_source_with_error(bad):
     bench.run(testbench)
 
 
+@pytest.mark.parametrize("start", [1, 8, 31, 32, 33, 63])
+def test_nothing_is_shown_of_a_failed_first_word(start):
+    bench = Bench([None, 1, 2], 192)
+
+    async def testbench(ctx):
+        await bench.restart(ctx, start)
+        bench.stop = start
+        for _ in range(30):
+            bench.check(ctx)
+            await ctx.tick()
+        assert ctx.get(bench.dut.level) == 0
+        assert (ctx.get(bench.dut.exhausted), ctx.get(bench.dut.error)) == (1, 1)
+
+    bench.run(testbench)
+
+
+@pytest.mark.parametrize("end", [0, 8, 31, 32, 40, 56])
+def test_an_empty_source_is_exhausted_without_a_word(end):
+    bench = Bench([], end)
+    bench.stop = end
+
+    async def testbench(ctx):
+        await bench.restart(ctx, end)
+        await bench.wait_level(ctx, 1, limit=10)
+        for _ in range(10):
+            assert bench.check(ctx) == (0, 1)
+            await ctx.tick()
+
+    bench.run(testbench)
+
+
 def test_unneeded_failed_word_is_no_error():
     words = words_for(256, random.Random(4))
     bench = Bench([*words[:2], None], 128)

@@ -187,6 +187,9 @@ class InputBuffer(wiring.Component):
             self.error.eq(error | (failed & self.exhausted)),
         ]
         m.d.sync += error.eq(self.error & ~self.flush)
+        owed = Signal(5)  # bits before the start in the half word that holds it, until that is loaded
+        with m.If(load & ~read.data.error):
+            m.d.sync += owed.eq(0)
         with m.If(load):
             m.d.sync += [
                 failed.eq(read.data.error),
@@ -197,12 +200,17 @@ class InputBuffer(wiring.Component):
                 staged.count.eq(Mux(is_last, last, 32)),
             ]
         with m.Elif(at_end & (~staged.valid | place)):
-            m.d.sync += [staged.bits.eq(0), staged.count.eq(0), staged.valid.eq(1), staged.is_padding.eq(1)]
+            # Without a half word before it, this one settles what ``count`` began below zero by.
+            m.d.sync += [staged.bits.eq(0), staged.count.eq(owed), staged.valid.eq(1), staged.is_padding.eq(1),
+                         owed.eq(0)]
         with m.Elif(place):
             m.d.sync += staged.valid.eq(0)
         with m.If(jump):
-            m.d.sync += [failed.eq(0), ended.eq(0), staged.valid.eq(0), staged.is_padding.eq(0),
-                         half.eq(Mux(self.restart, self.restart_position[5:], 0))]
+            # At the end nothing is loaded: no word may ever come, as with an empty source.
+            m.d.sync += [failed.eq(0), ended.eq(self.restart & (self.restart_position == self.end)),
+                         staged.valid.eq(0), staged.is_padding.eq(0),
+                         half.eq(Mux(self.restart, self.restart_position[5:], 0)),
+                         owed.eq(Mux(self.restart, self.restart_position[:5], 0))]
 
     def _check(self, m):
         m.d.sync += Assert(self.consume <= self.level, "more bits consumed than the window holds")
