@@ -90,7 +90,7 @@ test: $(VENV)/.ready-test ## Everything that must hold: lint, types, arrows, uni
 check: $(VENV)/.ready-test ## Lint, types and unit tests; under 3 minutes
 	$(VENV)/bin/ruff check
 	$(VENV)/bin/pyright --pythonpath $(VENV)/bin/python
-	$(VENV)/bin/pytest tests/unit tests/host -n $(JOBS) -m "not soak and not cosim and not formal"
+	$(VENV)/bin/pytest tests/unit -n $(JOBS) -m "not soak and not cosim and not formal"
 
 cosim: $(VENV)/.ready-test ## Tests that run a compiled model or cocotb
 	$(VENV)/bin/pytest $(TESTS) -n $(JOBS) -m "cosim and not soak"

@@ -84,14 +84,18 @@ def run_bench(name: str, *, seed: int = 1, options: Mapping[str, Any] | None = N
 
 
 def _show(record: Record, console: Console) -> None:
-    table = Table("case", "metric", title=f"rackgate bench {record.bench}", title_justify="left")
-    for heading in ("value", "floor", "target", "paper"):
+    table = Table(title=f"rackgate bench {record.bench}", title_justify="left")
+    table.add_column("case", no_wrap=True)
+    table.add_column("metric", no_wrap=True)
+    bounds = [name for name in ("floor", "target", "paper")
+              if any(getattr(point, name) is not None for point in record.results)]
+    for heading in ("value", *bounds):
         table.add_column(heading, justify="right")
     table.add_column("unit")
     for point in record.results:
-        bounds = ["" if bound is None else f"{bound:g}" for bound in (point.floor, point.target, point.paper)]
+        limits = ["" if getattr(point, name) is None else f"{getattr(point, name):g}" for name in bounds]
         value = f"not measured: {point.why}" if point.value is None else f"{point.value:.6g}"
-        table.add_row(point.case, point.metric, value, *bounds, point.unit, style=None if point.holds else "bold red")
+        table.add_row(point.case, point.metric, value, *limits, point.unit, style=None if point.holds else "bold red")
     console.print(table)
     for point in record.missed:
         console.print(f"{point.case} {point.metric}: floor {point.floor:g} does not hold", soft_wrap=True, markup=False)
