@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Software side of the inflate unit tests: tables, tokens and a bit reader, straight from RFC 1951."""
 
-from rackgate.inflate.code import LENGTHS, bucket, distance_extra_bits, length_extra_bits
+from rackgate.inflate.code import LENGTHS, bucket, length_extra_bits
 
 FIXED = ([8] * 144 + [9] * 112 + [7] * 24 + [8] * 8, [5] * 32)
 ORDER = (16, 17, 18, 0, 8, 7, 9, 6, 10, 5, 11, 4, 12, 3, 13, 2, 14, 1, 15)
@@ -102,7 +102,6 @@ def code_tables(literals, distances):
         "length_index": named(index), "length_extra": padded([length_extra_bits(s) for s in order]),
         "distance_limit": named(distance_limit), "distance_index": named(distance_index),
         "distance_symbol": padded(distance_order),
-        "distance_extra": padded([distance_extra_bits(s) for s in distance_order]),
     }, ram
 
 

@@ -10,7 +10,7 @@ import pytest
 from amaranth.sim import Simulator
 
 from rackgate.inflate.abi import ErrorCode, Flag
-from rackgate.inflate.code import FIXED_SYMBOLS, LENGTHS, SYMBOL_RAM_DEPTH, distance_extra_bits, length_extra_bits
+from rackgate.inflate.code import FIXED_SYMBOLS, LENGTHS, SYMBOL_RAM_DEPTH, length_extra_bits
 from rackgate.inflate.ranked import RankedList
 from rackgate.inflate.tables import BlockTables
 from rackgate_sim.inflate.assembler import Assembler, canonical_codes, limited_lengths, run_lengths
@@ -87,11 +87,10 @@ class Bench:
             if symbol > 256:
                 assert extra[(code + index[length]) % 32] == length_extra_bits(symbol - 257), symbol
         limit, index = row("distance_limit"), row("distance_index")
-        symbols, extra = entries("distance_symbol"), entries("distance_extra")
+        symbols = entries("distance_symbol")
         for symbol, length, code in coded(distances):
             assert found_length(limit, code, length) == length, symbol
             assert symbols[(code + index[length]) % 32] == symbol
-            assert extra[(code + index[length]) % 32] == distance_extra_bits(symbol), symbol
         for lengths, limit in ((literals, row("literal_limit")), (distances, row("distance_limit"))):
             space = sum(1 << 15 - length for length in lengths if length)
             if space < 1 << 15:

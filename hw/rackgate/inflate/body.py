@@ -11,7 +11,8 @@ from rackgate.inflate.assemble import EntryAssembler
 from rackgate.inflate.chain import Chain
 from rackgate.inflate.code import CodeTables, SymbolWrite
 from rackgate.inflate.entry import Entry, Run, Stop
-from rackgate.inflate.lanes import LANE_STAGES, Lanes, lookahead_blocks
+from rackgate.inflate.lane import LANE_STAGES
+from rackgate.inflate.lanes import Lanes, lookahead_blocks
 from rackgate.inflate.symbols import MAX_SYMBOL_BITS, SYMBOL_STAGES, SymbolReader
 
 __all__ = ["ENTRIES_IN_FLIGHT", "BodyDecoder"]

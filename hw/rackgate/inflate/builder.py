@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """From code lengths to the tables of a block's codes."""
 
-from amaranth.hdl import Assert, Const, Module, Signal
+from amaranth.hdl import Assert, Module, Signal
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
@@ -12,7 +12,6 @@ from rackgate.inflate.code import (
     CodeTables,
     SymbolWrite,
     bucket,
-    distance_extra_bits,
     length_extra_bits,
 )
 from rackgate.inflate.counts import LengthCounter
@@ -78,7 +77,6 @@ class TableBuilder(wiring.Component):
             sums.load_fixed.eq(load_fixed),
             *(self.tables[name].eq(sums.tables[name]) for name in SUM_FIELDS),
             self.tables.length_extra.eq(lengths.o), self.tables.distance_symbol.eq(distances.o),
-            *(self.tables.distance_extra[rank].eq(select(_DISTANCE_EXTRA, distances.o[rank])) for rank in range(32)),
         ]
         self._rank(m, counter, lengths, distances)
         self._check(m, counter.i, sums)
@@ -162,6 +160,3 @@ class TableBuilder(wiring.Component):
             m.d.sync += self.error.eq(verdict)
         with m.If(self.start):
             m.d.sync += self.error.eq(ErrorCode.NONE)
-
-
-_DISTANCE_EXTRA = tuple(Const(distance_extra_bits(symbol), 4) for symbol in range(32))

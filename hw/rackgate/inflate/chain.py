@@ -7,7 +7,7 @@ from amaranth.hdl import Assert, Module, Mux, Signal
 from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out
 
-from rackgate.inflate.lanes import LaneResult
+from rackgate.inflate.lane import LaneResult
 
 __all__ = ["PICKS", "Chain", "Pick"]
 

@@ -55,8 +55,7 @@ class CodeTables(data.Struct):
     whose symbol is above 256, so a code from there on is a match length. ``literal_base``: symbol RAM
     address minus code, modulo 4096. ``length_index``: modulo 32, added to a code at or above the split, gives
     the rank of its symbol among all length symbols in code order; ``length_extra`` is indexed by that.
-    ``distance_index`` likewise for distance codes; ``distance_symbol`` and ``distance_extra`` are indexed
-    by that.
+    ``distance_index`` likewise for distance codes; ``distance_symbol`` is indexed by that, and tells the extra bits.
     """
 
     literal_limit: _LIMIT
@@ -67,7 +66,6 @@ class CodeTables(data.Struct):
     distance_limit: _LIMIT
     distance_index: _per_length(lambda length: 5)
     distance_symbol: data.ArrayLayout(5, 32)
-    distance_extra: data.ArrayLayout(4, 32)
 
 
 class SymbolWrite(data.Struct):

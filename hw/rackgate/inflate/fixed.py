@@ -3,7 +3,7 @@
 
 from amaranth.hdl import Mux
 
-from rackgate.inflate.code import FIXED_SYMBOLS, LENGTHS, distance_extra_bits, length_extra_bits
+from rackgate.inflate.code import FIXED_SYMBOLS, LENGTHS, length_extra_bits
 from rackgate.inflate.logic import at_least
 
 __all__ = ["fixed_symbol", "fixed_tables"]
@@ -44,5 +44,4 @@ def fixed_tables() -> dict:
     order = [symbol - 257 for symbol in _in_code_order(_LITERALS) if symbol > 256]
     tables["length_extra"] = [length_extra_bits(index) for index in order] + [0]
     tables["distance_symbol"] = _in_code_order(_DISTANCES)
-    tables["distance_extra"] = [distance_extra_bits(symbol) for symbol in tables["distance_symbol"]]
     return tables

@@ -3,33 +3,14 @@
 
 import operator
 
-from amaranth.hdl import Cat, Const, Module, Mux, Signal
+from amaranth.hdl import Cat, Module
 from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out
 
-from rackgate.inflate.code import LENGTHS, MAX_LENGTH, CodeTables
+from rackgate.inflate.code import MAX_LENGTH, CodeTables
+from rackgate.inflate.lane import Lane, LaneResult
 
-__all__ = ["LANE_STAGES", "LaneResult", "Lanes", "lookahead_blocks"]
-
-#: Registers between a block's bits and its results.
-LANE_STAGES = 4
-
-
-class LaneResult(data.Struct):
-    """What a symbol would be if it began at this offset.
-
-    ``literal_*`` if a literal/length code is expected there, ``distance_*`` if a distance code is.
-    ``*_bits`` is the whole symbol with its extra bits (1 when no code matches, which ``*_bad`` says),
-    ``*_code`` the code alone.
-    """
-
-    literal_bits: 5
-    literal_code: 4
-    literal_bad: 1
-    is_length: 1
-    distance_bits: 5
-    distance_code: 4
-    distance_bad: 1
+__all__ = ["Lanes", "lookahead_blocks"]
 
 
 def lookahead_blocks(lanes: int, bits: int = MAX_LENGTH) -> int:
@@ -37,32 +18,13 @@ def lookahead_blocks(lanes: int, bits: int = MAX_LENGTH) -> int:
     return -(-(lanes - 1 + bits) // lanes)
 
 
-def select_by_length(reached, leaves):
-    """Leaf of the code's length: a binary search in a thermometer.
-
-    ``reached[L]`` says that the source bits are at or above the limit of length L, so it is set for every L
-    below the code's length and clear from there on.
-    """
-    def search(lengths):
-        if len(lengths) == 1:
-            return leaves[lengths[0]]
-        middle = len(lengths) // 2
-        return Mux(reached[lengths[middle - 1]], search(lengths[middle:]), search(lengths[:middle]))
-    return search(list(LENGTHS))
-
-
 class Lanes(wiring.Component):
     """Decode the size of the symbol at each of ``lanes`` bit offsets.
 
     Purely feed-forward: results of the block whose first bit is ``bits[0]`` stand in ``results`` after
-    :data:`LANE_STAGES` cycles with ``enable``. One block a cycle. ``tables`` must be stable while blocks that
-    use them are in the pipeline.
-
-    Each lane compares the top L of the next 15 bits with ``limit[L]`` for all lengths L (see
-    :mod:`rackgate.inflate.code`), which gives a thermometer of the code's length; one more comparison a
-    length tells match lengths from literals; the rank among length symbols gives the extra bits.
-
-    Reset clears nothing: the user counts the stages until the first result is valid.
+    ``LANE_STAGES`` cycles with ``enable``, one block a cycle (see :class:`~rackgate.inflate.lane.Lane`).
+    ``tables`` must be stable while blocks that use them are in the pipeline. Reset clears nothing: the user counts
+    the stages until the first result is valid.
 
     Parameters
     ----------
@@ -91,92 +53,13 @@ class Lanes(wiring.Component):
     def elaborate(self, platform):
         m = Module()
         for offset in range(self.lanes):
-            # The first bit of a code is its highest, so bits are taken in reverse.
-            ahead = Cat(reversed(self.bits[offset:offset + MAX_LENGTH]))
-            literal = self._lane(m, f"literal_{offset}", ahead, self.tables.literal_limit, self.tables.length_index,
-                                 self.tables.length_extra, self.tables.literal_split)
-            distance = self._lane(m, f"distance_{offset}", ahead, self.tables.distance_limit,
-                                  self.tables.distance_index, self.tables.distance_symbol)
-            result = self.results[offset]
+            lane = Lane()
+            m.submodules[f"lane_{offset}"] = lane
             m.d.comb += [
-                result.literal_bits.eq(literal.bits), result.literal_code.eq(literal.code),
-                result.literal_bad.eq(literal.bad), result.is_length.eq(literal.flag),
-                result.distance_bits.eq(distance.bits), result.distance_code.eq(distance.code),
-                result.distance_bad.eq(distance.bad),
+                lane.enable.eq(self.enable),
+                # The first bit of a code is its highest, so bits are taken in reverse.
+                lane.ahead.eq(Cat(reversed(self.bits[offset:offset + MAX_LENGTH]))),
+                lane.tables.eq(self.tables),
+                self.results[offset].eq(lane.result),
             ]
         return m
-
-    def _lane(self, m, name, ahead, limits, index, ranks, split=None):
-        """One alphabet at one offset.
-
-        ``ranks`` tells the extra bits of each rank; without ``split``, the distance symbol, which tells them. With
-        ``split``, ``flag`` tells codes from there on, and only they have extra bits.
-
-        A stage is one register, which simulators handle much faster than one for each bit.
-        """
-        compare, choose, ranked, result = (
-            Signal(shape, name=f"{name}_{stage}", reset_less=True)
-            for stage, shape in enumerate((_Compared, _Chosen, _Ranked, _Sized), start=1))
-        leaves = {length: Cat(_low_bits(compare.ahead, length), index[str(length)], compare.above[length - 1],
-                              Const(length, 4))
-                  for length in LENGTHS}
-        reached = [Const(0, 1), *compare.reached]
-        found = ranks[ranked.index]
-        extra = Mux(found < 2, 0, (found >> 1) - 1)[:4] if split is None else Mux(ranked.flag, found, 0)
-        with m.If(self.enable):
-            m.d.sync += [
-                compare.ahead.eq(ahead),
-                compare.reached.eq(Cat(ahead[MAX_LENGTH - length:] >= limits[str(length)] for length in LENGTHS)),
-                compare.above.eq(0 if split is None else Cat(
-                    ahead[MAX_LENGTH - length:] >= split[str(length)] for length in LENGTHS)),
-                choose.leaf.eq(select_by_length(reached, leaves)),
-                choose.bad.eq(reached[MAX_LENGTH]),
-                ranked.index.eq(choose.leaf[0:5] + choose.leaf[5:10]),
-                ranked.flag.eq(choose.leaf[10] & ~choose.bad),
-                ranked.code.eq(Mux(choose.bad, 0, choose.leaf[11:15])),
-                ranked.bad.eq(choose.bad),
-                result.bits.eq(Mux(ranked.bad, 1, ranked.code + extra)),
-                result.code.eq(ranked.code),
-                result.flag.eq(ranked.flag),
-                result.bad.eq(ranked.bad),
-            ]
-        return result
-
-
-class _Compared(data.Struct):
-    """Stage 1: the next bits, and for each length whether they reach its limit and its split."""
-
-    ahead: MAX_LENGTH
-    reached: MAX_LENGTH
-    above: MAX_LENGTH
-
-
-class _Chosen(data.Struct):
-    """Stage 2: low code bits, what to add to them, above the split, and the length of the code found."""
-
-    leaf: 15
-    bad: 1
-
-
-class _Ranked(data.Struct):
-    """Stage 3: rank among the symbols that may have extra bits."""
-
-    index: 5
-    flag: 1
-    code: 4
-    bad: 1
-
-
-class _Sized(data.Struct):
-    """Stage 4: the result."""
-
-    bits: 5
-    code: 4
-    flag: 1
-    bad: 1
-
-
-def _low_bits(ahead, length):
-    """Low five bits of the code of ``length`` bits that begins ``ahead``."""
-    code = ahead[MAX_LENGTH - length:]
-    return Cat(code, Const(0, 5))[:5] if length < 5 else code[:5]
