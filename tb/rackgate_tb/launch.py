@@ -128,7 +128,7 @@ def _lock(place: Path) -> Iterator[None]:
 
 def _verilog(make: Callable[..., wiring.Component], name: str, parameters: Mapping[str, Any]) -> str:
     """Verilog of ``make(**parameters)``, cached by the sources of everything it can be made of."""
-    files = {*Path(rackgate.__file__).parent.rglob("*.py"), *Path(__file__).parent.glob("*.py")}
+    files = {*Path(rackgate.__file__).parent.rglob("*.py"), Path(__file__).with_name("axi_pins.py")}
     if (file := inspect.getsourcefile(make)) is not None:
         files.add(Path(file))
     texts = sorted((path.name, path.read_bytes().hex()) for path in files)
@@ -216,7 +216,7 @@ def run(component: Callable[..., wiring.Component], *, name: str, module: str,
         Of the design and of the bench, as JSON can hold them; the bench reads both with
         :mod:`rackgate_tb.session`.
     tests:
-        Names of the tests to run, all by default.
+        Names of the tests to run, each with all its parameters; all by default.
     waves:
         Write ``dump.fst`` into the outcome's folder.
     seed:
@@ -250,7 +250,8 @@ def run(component: Callable[..., wiring.Component], *, name: str, module: str,
     try:
         runner.test(test_module=module, hdl_toplevel=name, hdl_toplevel_lang="verilog", seed=seed, build_dir=place,
                     test_dir=folder, results_xml=str(results), log_file=log, waves=waves,
-                    testcase=list(tests) if tests else None, extra_env={session.variable: json.dumps(said)})
+                    test_filter=rf"\.({'|'.join(map(re.escape, tests))})\b" if tests else None,
+                    extra_env={session.variable: json.dumps(said)})
     except SystemExit:
         # Under pytest the runner leaves this way when a test failed; the results say more.
         pass
