@@ -25,7 +25,12 @@ _MEMORY_CONTENTS = re.compile(r"^ *cell \$meminit")
 _ZERO_DATA = re.compile(r"^ *connect \\DATA \d+'0+$")
 _ATTRIBUTE = re.compile(r"^ *attribute ")
 
-_PASSES = ("proc -norom", "opt_expr", "opt_clean", "opt_merge", "opt_clean", "memory_collect")
+# Muxes rather than branches, since simulators order them better; but registers with an enable or a reset keep it as
+# a branch (opt_dff), so that what feeds only a register that holds need not be worked out.
+_PASSES = (
+    "proc -norom", "opt_expr", "opt_clean", "opt_merge", "opt_clean", "opt_dff", "opt_clean", "opt_expr", "opt_merge",
+    "opt_clean", "memory_collect",
+)
 
 
 def source_name(path: str) -> str:
