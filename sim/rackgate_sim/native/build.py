@@ -28,6 +28,7 @@ from amaranth.lib import wiring
 
 import rackgate
 from rackgate.export import to_verilog
+from rackgate.paths import cache_root
 
 from . import toolchain
 from .glue import PREFIX, glue_source
@@ -358,7 +359,7 @@ def build(
     """
     if variant not in VARIANTS:
         raise ValueError(f"variant must be one of {', '.join(VARIANTS)}, not {variant!r}")
-    cache = Path(cache) if cache else toolchain.cache_folder() / "native"
+    cache = Path(cache) if cache else cache_root() / "native"
     report = progress or (lambda text: None)
     ports, signals = describe(component)
     verilog = _export(component, name, variant == "coverage", key, cache, report)

@@ -19,16 +19,9 @@ from pathlib import Path
 
 from .errors import ToolError
 
-__all__ = ["cache_folder", "compiler", "cpu_flags", "launcher", "publish", "run_tool", "verilator_root"]
+__all__ = ["compiler", "cpu_flags", "launcher", "publish", "run_tool", "verilator_root"]
 
 _APT = "sudo apt-get install g++ zlib1g-dev liblz4-dev"
-
-
-def cache_folder() -> Path:
-    """Where built models are kept: ``$RACKGATE_CACHE``, else ``rackgate`` in the user's cache folder."""
-    if chosen := os.environ.get("RACKGATE_CACHE"):
-        return Path(chosen)
-    return Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "rackgate"
 
 
 def publish(made: Path, place: Path) -> Path:
