@@ -57,7 +57,7 @@ async def registers(dut, pause):
 
 
 @cocotb.test(timeout_time=_LIMIT_NS, timeout_unit="ns")
-@cocotb.parametrize(pause=[0.0, 0.7])
+@cocotb.parametrize(pause=[0.0, 0.8])
 async def streams(dut, pause):
     """All framings and kinds of blocks on all contexts at once, at any alignment, around the ring."""
     bench = await Bench.start(dut, f"streams {pause}", pause=pause)
@@ -65,7 +65,7 @@ async def streams(dut, pause):
     await bench.write("IRQ_ENABLE", 1)
     contents = []
     for number, (kind, form) in enumerate(itertools.product(KINDS, Format)):
-        data = text(bench.rng, bench.rng.randint(1, 900))
+        data = text(bench.rng, bench.rng.randint(1, 1500))
         stream = compress(data, form, kind)
         destination = bench.allocate(len(data))
         is_last = number == len(KINDS) * len(Format) - 1
@@ -96,6 +96,7 @@ async def streams(dut, pause):
     await ClockCycles(dut.clk, 3)
     assert not dut.irq.value
     await bench.finish()
+    assert not pause or all(bench.pauses.seen.values()), f"not every channel has paused: {bench.pauses.seen}"
 
 
 @cocotb.test(timeout_time=_LIMIT_NS, timeout_unit="ns")

@@ -6,6 +6,7 @@ import random
 import cocotb
 from cocotb.triggers import RisingEdge, with_timeout
 from cocotbext.axi import AxiBus, AxiLiteBus, AxiLiteMaster, AxiRam, AxiResp
+from cocotbext.axi.stream import StreamSource
 
 __all__ = ["GuardedBytes", "Memory", "Pauses", "Registers"]
 
@@ -100,19 +101,31 @@ class Registers:
 class Pauses:
     """Idle cycles and back-pressure: in each cycle each of ``channels`` pauses with a probability of its own.
 
-    The probabilities are drawn up to ``most``, so that in each run some channels are fast and some slow.
+    The probabilities are drawn between half of ``most`` and ``most``, so that in each run some channels are fast and
+    some slow. ``seen`` counts, by channel and in every fourth cycle, pauses that held something up.
     """
 
     def __init__(self, clock, channels, *, rng: random.Random, most: float):
         self.clock = clock
         self.rng = rng
-        self.channels = [(channel, rng.random() * most) for channel in channels]
+        self.channels = [(channel, most * rng.uniform(0.5, 1)) for channel in channels]
+        self.seen = {channel.bus._name: 0 for channel in channels}
         if most:
             cocotb.start_soon(self._run())
 
     async def _run(self):
         edge = RisingEdge(self.clock)
         while True:
-            for channel, probability in self.channels:
-                channel.pause = self.rng.random() < probability
-            await edge
+            for _ in range(4):
+                for channel, probability in self.channels:
+                    channel.pause = self.rng.random() < probability
+                await edge
+            for channel, _ in self.channels:
+                self.seen[channel.bus._name] += self._is_held(channel)
+
+    @staticmethod
+    def _is_held(channel) -> bool:
+        """Whether a sink keeps the other side waiting, or a source keeps what it has to itself."""
+        if isinstance(channel, StreamSource):
+            return not channel.valid.value and not channel.empty()
+        return bool(channel.valid.value) and not channel.ready.value

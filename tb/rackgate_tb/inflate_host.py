@@ -85,8 +85,8 @@ class Bench:
         logging.getLogger(f"cocotb.{dut._name}").setLevel(logging.WARNING)
         self.memory = Memory(dut, "mem", base=BASE, size=SIZE)
         self.registers = Registers(dut, "csr", period_ns=PERIOD_NS)
-        Pauses(dut.clk, self.memory.channels() + self.registers.channels(), rng=session.rng(f"{purpose} pauses"),
-               most=pause)
+        self.pauses = Pauses(dut.clk, self.memory.channels() + self.registers.channels(),
+                             rng=session.rng(f"{purpose} pauses"), most=pause)
         self.image = np.frombuffer(self.rng.randbytes(SIZE), np.uint8).copy()
         self.memory.bytes.data[:] = self.image.tobytes()
         self._free = BASE
@@ -206,12 +206,12 @@ class Bench:
         self.completed += len(self.jobs)
         await self.wait_for("COMPLETED", self.completed)
         records = [self.record(job) for job in self.jobs]
-        last = dict.fromkeys(range(self.contexts), 0)
+        last: dict[int, int] = {}
         for job, record in zip(self.jobs, records, strict=True):
             where = f"job {job.descriptor}: {record}"
             assert record.tag == job.descriptor.tag, f"another job's tag in the record of {where}"
             assert record.status != Status.IN_PROGRESS, f"counted but not written: {where}"
-            assert last[job.descriptor.context] <= record.started <= record.finished, f"out of order: {where}"
+            assert last.get(job.descriptor.context, 0) <= record.started <= record.finished, f"out of order: {where}"
             last[job.descriptor.context] = record.finished
             if job.expected is not None:
                 wrong = difference(job.expected, record)

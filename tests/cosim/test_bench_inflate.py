@@ -3,10 +3,11 @@
 
 import pytest
 
+from rackgate.stream.queue import Queue
 from rackgate_tb.axi_pins import AxiPins, inflate
 from rackgate_tb.launch import run
 
-pytestmark = [pytest.mark.cosim, pytest.mark.timeout(2400)]
+pytestmark = [pytest.mark.cosim, pytest.mark.timeout(2400), pytest.mark.xdist_group("bench_inflate")]
 
 # The number is the bench's own, so that an edit that leaves the Verilog as it is builds nothing.
 PARAMETERS = {"contexts": 2, "build": 0x0123456789ABCDEF}
@@ -27,7 +28,5 @@ def test_speed(seed):
 
 
 def test_pins_are_for_axi_only():
-    from rackgate.stream.queue import Queue
-
     with pytest.raises(TypeError, match="members must be AXI or plain signals, not i"):
         AxiPins(Queue(8, depth=4))

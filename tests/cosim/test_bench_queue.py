@@ -41,6 +41,13 @@ def test_queue(depth, seed):
     assert outcome.seed == seed
 
 
+def test_as_the_runner_ships_and_with_waves(seed):
+    outcome = run(queue, name="queue", module="rackgate_tb.bench_queue", parameters={"width": 12, "depth": 5},
+                  tests=["latency"], seed=seed, lean=False, waves=True)
+    assert outcome.tests == 1
+    assert (outcome.folder / "dump.fst").stat().st_size > 0
+
+
 def test_a_wrong_queue_fails(seed):
     with pytest.raises(BenchError, match="failed: .*fill_and_drain.*seed"):
         run(Forgetful, name="queue", module="rackgate_tb.bench_queue", parameters={"width": 12, "depth": 5},
