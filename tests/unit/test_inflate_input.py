@@ -114,7 +114,7 @@ def test_random_consumption_and_restarts(seed):
     bench.run(testbench)
 
 
-@pytest.mark.parametrize(("step", "every"), [(16, 1), (13, 1), (32, 1), (31, 2), (17, 2), (1, 1)])
+@pytest.mark.parametrize(("step", "every"), [(16, 1), (13, 1), (32, 2), (31, 2), (17, 2), (1, 1)])
 def test_sustained_rate(step, every):
     """From the first full window to 96 bits before the end, ``step`` bits can be taken every ``every`` cycles."""
     generator = random.Random(step)

@@ -30,14 +30,13 @@ class SourceWord(data.Struct):
 class InputBuffer(wiring.Component):
     """Shows the next 32 bits of the source and moves on by any number of them in every cycle.
 
-    Words go into a ring (LUT RAM), from there in halves into two registers that hold them in place, from there
-    to the window, which is always full: ``level`` says how much of it may be taken without emptying those registers.
-    So the loop from ``window`` through the user to ``consume`` and back has one shifter in it, and the high bits of
-    ``consume``, which most users leave alone, come first there.
+    Words go into a ring (LUT RAM), from there in halves through two registers that hold them as they are
+    into the window, which is always full: ``level`` says how much of it may be taken without emptying those
+    registers. So the loop from ``window`` through the user to ``consume`` and back has one shifter in it.
 
-    Throughput: 16 bits a cycle for ever, as are 32 if all steps are 32 and began at a multiple of it; any 32 bits
-    in every other cycle. In the last 96 bits ``level`` may be zero for a cycle now and then. Latency from a
-    restart, with the words there: 5 cycles. ``i.ready`` does not depend on ``i.valid``.
+    Throughput: 16 bits a cycle for ever, or 32 in every other cycle. In the last 96 bits ``level`` may be zero for a
+    cycle now and then. Latency from a restart, with the words there: 5 cycles. ``i.ready`` does not depend on
+    ``i.valid``.
 
     ``end`` must be stable from the cycle of a restart to the next restart or flush. While ``flush`` is high,
     arriving words are taken and dropped, so a reader that still has words under way can be emptied into it.
@@ -102,43 +101,42 @@ class InputBuffer(wiring.Component):
 
     def elaborate(self, platform):
         m = Module()
-        staged = Signal(_Half)  # the next half word
-        halves = Signal(data.ArrayLayout(32, 2))  # those with even and with odd index
-        loaded = Signal(2)
-        slot = Signal()  # where ``staged`` goes
-        place = Signal()
+        staged = Signal(_Half)  # the half word after those in use
+        first, second = Signal(32), Signal(32)
+        has_first, has_second = Signal(), Signal()
+        place, move = Signal(), Signal()
         window = Signal(WINDOW)
         primed = Signal()  # the window is filled
-        offset = Signal(6)  # in ``halves``: the bit that follows the window
-        count = Signal(7)  # valid bits in the window and in ``halves``
-        full = Signal()
-        step = Signal(6)
-        following = Signal(6)
+        offset = Signal(5)  # in ``first``: the bit that follows the window
+        count = Signal(7)  # valid bits in the window, ``first`` and ``second``
+        step, following = Signal(6), Signal(6)
 
         after = Signal(WINDOW)  # the bits that follow the window
         m.d.comb += [
-            place.eq(staged.valid & ~loaded.bit_select(slot, 1)),
+            move.eq(~has_first & has_second),
+            place.eq(staged.valid & (~has_second | move)),
             # Users consume nothing before the window is full, so OR is enough.
-            step.eq(self.consume | Mux(~primed & loaded.all(), WINDOW, 0)),
+            step.eq(self.consume | Mux(~primed & has_first & has_second, WINDOW, 0)),
             following.eq(offset + step),
-            after.eq(_shift(Cat(halves[0], halves[1], halves[0])[:95], offset)),
+            after.eq(_shift(Cat(first, second), offset)),
             self.window.eq(window),
         ]
         m.d.sync += [
-            window.eq(_shift(Cat(window, after), step)),
-            primed.eq(primed | loaded.all()),
+            window.eq(Mux(step[5], after, _shift(Cat(window, after), step))),
+            primed.eq(primed | (has_first & has_second)),
             offset.eq(following),
             count.eq(count + Mux(place, staged.count, 0) - self.consume),
             self.position.eq(self.position + self.consume),
         ]
-        with m.If(following[5] != offset[5]):
-            m.d.sync += loaded.bit_select(offset[5], 1).eq(0)
+        with m.If(following[5] | move):
+            m.d.sync += [first.eq(second), has_first.eq(has_second), has_second.eq(0)]
         with m.If(place):
-            m.d.sync += [halves[slot].eq(staged.bits), loaded.bit_select(slot, 1).eq(1), slot.eq(~slot)]
+            m.d.sync += [second.eq(staged.bits), has_second.eq(1)]
 
         # Up to the end, ``count`` less what the window holds. After it, zeros keep coming and do not count.
-        shown = primed & (~staged.is_padding | loaded.all())
+        full, shown = Signal(), Signal()
         m.d.comb += [
+            shown.eq(primed & has_first & (~staged.is_padding | has_second)),
             full.eq(count[6] | (staged.is_padding & count[5])),
             self.level.eq(Mux(shown, Mux(full, WINDOW, count[:5]), 0)),
             self.exhausted.eq(shown & staged.is_padding & ~at_least(count, WINDOW + 1)),
@@ -148,7 +146,7 @@ class InputBuffer(wiring.Component):
         with m.If(self.restart | self.flush):
             target = Signal(32)
             m.d.comb += target.eq(Mux(self.restart, self.restart_position, 0))
-            m.d.sync += [loaded.eq(0), primed.eq(0), offset.eq(target), slot.eq(target[5]), self.position.eq(target),
+            m.d.sync += [has_first.eq(0), has_second.eq(0), primed.eq(0), offset.eq(target), self.position.eq(target),
                          count.eq(-target[:5])]
         self._check(m)
         return m
@@ -232,8 +230,8 @@ class _Half(data.Struct):
 
 
 def _shift(bits, amount):
-    """The 32 bits of ``bits`` from ``amount`` on, with its high bits applied first."""
-    for place in reversed(range(len(amount))):
+    """The 32 bits of ``bits`` from ``amount`` (0 to 31) on; the high bits of ``amount`` apply first."""
+    for place in reversed(range(5)):
         bits = Mux(amount[place], bits[1 << place:], bits)[:WINDOW + (1 << place) - 1]
     return bits
 
