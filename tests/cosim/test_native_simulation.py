@@ -4,6 +4,7 @@
 
 import random
 import re
+import signal
 
 import numpy as np
 import pytest
@@ -424,6 +425,29 @@ def test_cutting_a_run_into_pieces_changes_nothing(copier):
             assert simulation.cycle < 50_000
         results.append((simulation.cycle, simulation.log_hash()))
     assert len(set(results)) == 1
+
+
+def test_long_runs_can_be_interrupted(forwarder):
+    """A run of any length comes back to Python now and then: a signal's handler gets its turn."""
+
+    class Enough(Exception):
+        pass
+
+    def stop(*_):
+        raise Enough
+
+    simulation = Simulation(forwarder)
+    simulation.poke("counting", 1)
+    before = signal.signal(signal.SIGALRM, stop)
+    signal.setitimer(signal.ITIMER_REAL, 0.05)
+    try:
+        with pytest.raises(Enough):
+            simulation.run(1 << 40)
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
+    assert 0 < simulation.cycle < 1 << 32
+    assert simulation.run(300_000, Event.IRQ) == Event.LIMIT
 
 
 # ---- assertions ----

@@ -9,7 +9,7 @@ from typing import Protocol
 
 from .binding import load
 from .errors import SimulationError
-from .simulation import FAILURE, Event, Simulation
+from .simulation import FAILURE, Event, Simulation, in_slices
 from .streams import InputStream, OutputStream
 
 __all__ = ["Cluster", "History", "LinkInfo", "LinkStatistics"]
@@ -222,14 +222,16 @@ class Cluster:
         return Event(self._run(cycles, int(until)))
 
     def _run(self, cycles: int, mask: int) -> int:
-        events = self._alive().rg_cluster_run(self._handle, cycles, mask)
+        lib = self._alive()
+        events = in_slices(lambda step: lib.rg_cluster_run(self._handle, step, mask), cycles)
         if events & FAILURE:
             self._raise()
         return events
 
     def advance(self, simulation: Simulation, cycles: int, mask: int) -> int:
         """Run one of the simulations, the others keeping within a window of it (see :class:`.simulation.Scheduler`)."""
-        events = self._alive().rg_cluster_advance(self._handle, simulation.handle, cycles, mask)
+        lib, handle = self._alive(), simulation.handle
+        events = in_slices(lambda step: lib.rg_cluster_advance(self._handle, handle, step, mask), cycles)
         if events & FAILURE:
             self._raise()
         return events

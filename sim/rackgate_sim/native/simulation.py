@@ -5,6 +5,7 @@ import enum
 import os
 import re
 import weakref
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -14,10 +15,11 @@ from .errors import AssertionFailure, ProtocolError, RegisterError, SimulationEr
 from .memory import MemoryPort
 from .streams import InputStream, OutputStream
 
-__all__ = ["DEFAULT_LIMIT", "FAILURE", "Event", "Scheduler", "Simulation"]
+__all__ = ["DEFAULT_LIMIT", "FAILURE", "Event", "Scheduler", "Simulation", "in_slices"]
 
 #: Cycles that a register access may take, unless told otherwise.
 DEFAULT_LIMIT = 10_000
+_SLICE = 1 << 18
 _RESET_CYCLES = 8
 # Status of a register access beyond the bus's own responses (``rg_transfer`` in the harness).
 _BUSY, _LATE, _BROKEN = 4, 5, 6
@@ -45,6 +47,15 @@ class Event(enum.IntFlag):
 
 #: Event bit of the library: something broke, and :meth:`Simulation.check` raises it.
 FAILURE = 64
+
+
+def in_slices(run: Callable[[int], int], cycles: int) -> int:
+    """Call ``run(cycles)`` in slices, so that ^C is heard soon, until it returns another event than the limit."""
+    while cycles > _SLICE:
+        if (events := run(_SLICE)) != Event.LIMIT:
+            return events
+        cycles -= _SLICE
+    return run(cycles)
 
 
 class Scheduler(Protocol):
@@ -156,7 +167,7 @@ class Simulation:
 
     def run_alone(self, cycles: int, mask: int) -> int:
         """What :meth:`run` does without a scheduler, in the library's terms. For schedulers."""
-        events = self._call("run", cycles, mask)
+        events = in_slices(lambda step: self._call("run", step, mask), cycles)
         if events & FAILURE:
             self.check()
         return events

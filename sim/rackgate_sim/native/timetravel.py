@@ -66,7 +66,7 @@ class TimeTravel:
         simulation: Simulation | Cluster,
         waves: str | os.PathLike,
         *,
-        every: int = 10_000,
+        every: int = 20_000,
         keep: int = 2,
         limit: float = 300.0,
     ):
