@@ -4,6 +4,9 @@
 The pages come from a Python process that is started for this and has worked with NumPy, JSON and SQLite. Its
 address space is laid out the same each time where the system allows, so pages differ little between
 runs; between machines they differ. Linux only: reads /proc/self/mem.
+
+``python -m rackgate_sim.inflate.pages KIND COUNT`` writes them to standard output, KIND being anonymous, code, or tar
+(COUNT is then in bytes).
 """
 
 import collections
@@ -132,6 +135,9 @@ def _pages(kind: str) -> Iterator[bytes]:
 
 def _main(kind: str, count: int) -> None:
     """The started process: work, then write pages to standard output."""
+    if kind == "tar":
+        sys.stdout.buffer.write(tar_bytes(count))
+        return
     library = ctypes.CDLL(None)
     if _AGAIN not in os.environ and library.personality(_NO_RANDOMIZE) >= 0:
         os.execve(sys.executable, [sys.executable, "-m", "rackgate_sim.inflate.pages", kind, str(count)],

@@ -1,6 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """The bench ``inflate``: output bytes a cycle on real memory pages and on a tar, every byte compared."""
 
+import os
+import subprocess
+import sys
 import zlib
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
@@ -10,9 +13,8 @@ import numpy as np
 from rackgate.inflate.abi import Flag, Format, Status
 
 from ..device import open_device
-from ..errors import DeviceFault
+from ..errors import DeviceFault, Unavailable
 from ..inflate.driver import InflateDriver, Job
-from .pages import process_pages, tar
 
 __all__ = ["measure", "run"]
 
@@ -24,7 +26,26 @@ _GOALS: dict[str, tuple[float | None, float | None]] = {
     "code-4k-fixed": (None, None),
     "tar-10m": (2.5, None),
 }
-_TAR_SIZE = 10 << 20
+_TAR_SIZE = 10_000_000
+_PAGE = 4096
+# A program of the simulators' package, run and not imported: a host that drives a board needs none of them.
+_DATA = "rackgate_sim.inflate.pages"
+
+
+def _data(kind: str, count: int) -> bytes:
+    """``count`` pages of memory ("anonymous" or "code") or bytes of a tar ("tar")."""
+    environment = dict(os.environ, PYTHONPATH=os.pathsep.join(filter(None, sys.path)), PYTHONHASHSEED="0")
+    done = subprocess.run([sys.executable, "-m", _DATA, kind, str(count)], env=environment, capture_output=True,
+                          check=False, timeout=300)
+    if done.returncode:
+        reason = done.stderr.decode(errors="replace").strip().splitlines() or ["no reason given"]
+        raise Unavailable(f"there is no data of the kind {kind} to measure on: {reason[-1]}")
+    return done.stdout
+
+
+def _pages(kind: str, count: int) -> list[bytes]:
+    content = _data(kind, count)
+    return [content[start:start + _PAGE] for start in range(0, len(content), _PAGE)]
 
 
 def _deflate(content: bytes, strategy: int) -> bytes:
@@ -69,7 +90,7 @@ def run(*, seed: int = 1, report: Callable[[str], None] = lambda line: None, dev
     Parameters
     ----------
     seed:
-        Chooses the pages, and seeds the simulation.
+        Seeds the simulation; the data is the same each time.
     report:
         Called with a line on what is under way.
     device:
@@ -81,14 +102,14 @@ def run(*, seed: int = 1, report: Callable[[str], None] = lambda line: None, dev
     with open_device(device, **options) as opened:
         driver = InflateDriver.of(opened)
         report("taking pages of a process")
-        anon, code = process_pages(seed, pages)
+        anon, code = _pages("anonymous", pages), _pages("code", pages)
         whole = f"{pages} pages of 4 KB, each compressed alone by zlib -6"
         cases = (
             ("anon-4k-dynamic", anon, zlib.Z_DEFAULT_STRATEGY, f"anonymous memory of a Python process, {whole}"),
             ("anon-4k-fixed", anon, zlib.Z_FIXED, f"anonymous memory of a Python process, {whole}, fixed codes"),
             ("code-4k-dynamic", code, zlib.Z_DEFAULT_STRATEGY, f"code of the libraries of a Python process, {whole}"),
             ("code-4k-fixed", code, zlib.Z_FIXED, f"code of the libraries of a Python process, {whole}, fixed codes"),
-            ("tar-10m", [tar(_TAR_SIZE)], zlib.Z_DEFAULT_STRATEGY,
+            ("tar-10m", [_data("tar", _TAR_SIZE)], zlib.Z_DEFAULT_STRATEGY,
              "tar of Python sources and programs, zlib -6, one stream"),
         )
         for case, contents, strategy, source in cases:
