@@ -2,6 +2,7 @@
 """cocotbext-axi's models on the pins of :class:`rackgate_tb.axi_pins.AxiPins`, with what a bench wants of them."""
 
 import random
+from typing import Any
 
 import cocotb
 from cocotb.triggers import RisingEdge, with_timeout
@@ -11,6 +12,11 @@ from cocotbext.axi.stream import StreamSource
 __all__ = ["GuardedBytes", "Memory", "Pauses", "Registers"]
 
 _REGISTER_LIMIT_CYCLES = 2000
+
+
+def _channels(model: Any) -> list[Any]:
+    write, read = model.write_if, model.read_if
+    return [write.aw_channel, write.w_channel, write.b_channel, read.ar_channel, read.r_channel]
 
 
 class GuardedBytes:
@@ -60,10 +66,9 @@ class Memory:
         self.bytes = GuardedBytes(base, size, 1 << len(getattr(dut, f"{prefix}_araddr")))
         self.ram = AxiRam(AxiBus.from_prefix(dut, prefix), dut.clk, size=len(self.bytes), mem=self.bytes)
 
-    def channels(self):
+    def channels(self) -> list[Any]:
         """The five channels, to pause."""
-        write, read = self.ram.write_if, self.ram.read_if
-        return [write.aw_channel, write.w_channel, write.b_channel, read.ar_channel, read.r_channel]
+        return _channels(self.ram)
 
 
 class Registers:
@@ -73,10 +78,9 @@ class Registers:
         self.master = AxiLiteMaster(AxiLiteBus.from_prefix(dut, prefix), dut.clk)
         self._limit = _REGISTER_LIMIT_CYCLES * period_ns
 
-    def channels(self):
+    def channels(self) -> list[Any]:
         """The five channels, to pause."""
-        write, read = self.master.write_if, self.master.read_if
-        return [write.aw_channel, write.w_channel, write.b_channel, read.ar_channel, read.r_channel]
+        return _channels(self.master)
 
     async def access(self, offset: int, value: bytes | None = None) -> tuple[AxiResp, bytes]:
         """Read 4 bytes, or write the given ones (which stay within a word); returns the response and what was read."""
@@ -124,8 +128,9 @@ class Pauses:
                 self.seen[channel.bus._name] += self._is_held(channel)
 
     @staticmethod
-    def _is_held(channel) -> bool:
+    def _is_held(channel: Any) -> bool:
         """Whether a sink keeps the other side waiting, or a source keeps what it has to itself."""
+        is_valid = bool(channel.valid.value)
         if isinstance(channel, StreamSource):
-            return not channel.valid.value and not channel.empty()
-        return bool(channel.valid.value) and not channel.ready.value
+            return not is_valid and not channel.empty()
+        return is_valid and not channel.ready.value

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The host's part in the benches of the inflate device: memory, ring, jobs, and what must come of them."""
 
+import gc
 import logging
 import zlib
 from dataclasses import dataclass
@@ -78,6 +79,8 @@ class Bench:
     """
 
     def __init__(self, dut, purpose: str, pause: float):
+        # cocotb makes and drops many objects each cycle; the collector need not look at the imported modules each time.
+        gc.freeze()
         self.dut = dut
         self.rng = session.rng(purpose)
         self.contexts = session.parameters()["contexts"]

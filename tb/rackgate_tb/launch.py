@@ -254,7 +254,7 @@ def run(component: Callable[..., wiring.Component], *, name: str, module: str,
         runner.test(test_module=module, hdl_toplevel=name, hdl_toplevel_lang="verilog", seed=seed, build_dir=place,
                     test_dir=folder, results_xml=str(results), log_file=log, waves=waves,
                     test_filter=rf"\.({'|'.join(map(re.escape, tests))})\b" if tests else None,
-                    extra_env={session.variable: json.dumps(said)})
+                    extra_env={session.VARIABLE: json.dumps(said)})
     except SystemExit:
         # Under pytest the runner leaves this way when a test failed; the results say more.
         pass

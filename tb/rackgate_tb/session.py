@@ -7,14 +7,14 @@ import random
 from pathlib import Path
 from typing import Any
 
-__all__ = ["options", "parameters", "report", "rng", "variable"]
+__all__ = ["VARIABLE", "options", "parameters", "report", "rng"]
 
 #: Environment variable that holds what the launcher said, as JSON.
-variable = "RACKGATE_BENCH"
+VARIABLE = "RACKGATE_BENCH"
 
 
 def _said() -> dict[str, Any]:
-    return json.loads(os.environ[variable])
+    return json.loads(os.environ[VARIABLE])
 
 
 def parameters() -> dict[str, Any]:
