@@ -99,6 +99,7 @@ class _Flying:
     expected: Completion
     expected_output: bytes
     running: "_Running"
+    context: int
     completion: Completion | None = None
     output: bytes = b""
 
@@ -213,7 +214,8 @@ class Bench:
             Descriptor(0, len(model_source), 0, job.room, 0, job.opcode, job.format, job.flags, context, tag,
                        model_bit), memory)
         output = memory.written
-        flying = _Flying(job, slot, tag, BASE + source, BASE + destination, expected, output, running)
+        flying = _Flying(job, slot, tag, BASE + source, BASE + destination, expected, output, running,
+                         context)
         self.flying[tag] = flying
         return flying
 
@@ -265,8 +267,9 @@ class Bench:
         before = self.simulation.cycle
         while not (done := self.collect()):
             if self.simulation.cycle - before > self.limit:
-                names = "; ".join(self.describe(flying) for flying in self.flying.values())
-                raise Stuck(f"no completion in {self.limit} cycles, to cycle {self.simulation.cycle}: {names}\n"
+                oldest = {flying.context: flying for flying in reversed(self.flying.values())}
+                raise Stuck(f"no completion in {self.limit} cycles, to cycle {self.simulation.cycle}; the oldest of "
+                            f"each context: {'; '.join(map(self.describe, oldest.values()))}\n"
                             f"{self.simulation.state()}")
             self.simulation.run(self.limit + 1 - (self.simulation.cycle - before), Event.IRQ)
             causes = self.read("IRQ_STATUS")
@@ -279,8 +282,8 @@ class Bench:
     def run(self, scripts: Iterable[Script]) -> list[object]:
         """Run scripts over all contexts; their outcomes in order. An outcome may be an exception.
 
-        Scripts that were under way on a device that got stuck, or wrote where it must not, have that exception as
-        outcome if they were the oldest of a context; those behind them are lost too and say so.
+        When the device gets stuck, or writes where it must not, a fresh one goes on with the scripts that have not
+        begun. Those that had begun have an exception as outcome: that one if they were the oldest of their context.
         """
         waiting = deque(_Running(index, script) for index, script in enumerate(scripts))
         outcomes: dict[int, object] = {}
@@ -295,8 +298,9 @@ class Bench:
                     self._advance(queue, outcomes)
             except (Stuck, Wrong) as error:
                 for queue in queues:
-                    for running in queue:
-                        outcomes[running.index] = error
+                    for place, running in enumerate(queue):
+                        lost = Stuck(f"bench seed {self.seed} script {running.index}: lost, with what others have met")
+                        outcomes[running.index] = lost if place else error
                     queue.clear()
                 self.open()
         return [outcomes[index] for index in sorted(outcomes)]
