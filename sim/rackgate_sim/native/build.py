@@ -77,11 +77,8 @@ _DEFINES = (
 )
 # Several libraries live in one process, each with its own copy of Verilator's runtime: nothing may be shared by name.
 _COMPILE = ("-std=gnu++20", "-fPIC", "-pthread", "-w", "-fvisibility=hidden", "-fno-gnu-unique", *_DEFINES)
-_RUNTIME = {
-    "fast": ("verilated", "verilated_threads"),
-    "debug": ("verilated", "verilated_threads", "verilated_fst_c"),
-    "coverage": ("verilated", "verilated_threads", "verilated_cov"),
-}
+_RUNTIME = ("verilated", "verilated_threads")
+_RUNTIME_OF = {"fast": (), "debug": ("verilated_fst_c",), "coverage": ("verilated_cov",)}
 #: Bytes of generated C++ up to which a model is compiled as one file, and up to which as two.
 _ONE_UNIT_LIMIT, _UNITY_LIMIT = 150_000, 400_000
 
@@ -244,7 +241,7 @@ class _Compiler:
 
 
 def _objects(
-    kind: str, sources: list[Path], inputs: list[Path], cache: Path, tools: _Compiler, progress: Progress
+    kind: str, sources: list[Path], inputs: list[Path], tools: _Compiler, *, cache: Path, progress: Progress
 ) -> list[Path]:
     """Objects that several models share, by the content of everything they are made from."""
     digest = _digest(
@@ -264,15 +261,21 @@ def _objects(
     return [place / f"{source.stem}.o" for source in sources]
 
 
-def _runtime(root: Path, variant: str, cache: Path, tools: _Compiler, progress: Progress) -> list[Path]:
-    """Verilator's runtime and the part of the harness that does not depend on the design."""
+def _runtime(root: Path, variant: str, cache: Path, progress: Progress) -> list[Path]:
+    """Verilator's runtime and the part of the harness that does not depend on the design.
+
+    Neither looks at the variants' switches, so one set of objects serves all; waves and coverage add their own.
+    """
     harness = sorted(_HARNESS.iterdir())
-    verilated = [root / "include" / f"{stem}.cpp" for stem in _RUNTIME[variant]]
-    own = [file for file in harness if file.suffix == ".cpp"]
-    return [
-        *_objects(f"verilator-{variant}", verilated, [_HARNESS / "print.h"], cache, tools, progress),
-        *_objects(f"harness-{variant}", own, harness, cache, tools, progress),
+    common = _Compiler(root, "fast")
+    parts = [
+        ("verilator", [root / "include" / f"{stem}.cpp" for stem in _RUNTIME], [_HARNESS / "print.h"], common),
+        ("harness", [file for file in harness if file.suffix == ".cpp"], harness, common),
     ]
+    if own := [root / "include" / f"{stem}.cpp" for stem in _RUNTIME_OF[variant]]:
+        parts.append((f"verilator-{variant}", own, [_HARNESS / "print.h"], _Compiler(root, variant)))
+    objects = [_objects(*part, cache=cache, progress=progress) for part in parts]
+    return [one for some in objects for one in some]
 
 
 def _generated(folder: Path, group: str) -> list[Path]:
@@ -394,7 +397,7 @@ def build(
                 variant,
                 root,
                 tools,
-                _runtime(root, variant, cache, tools, report),
+                _runtime(root, variant, cache, report),
                 report,
             )
     cls = type(component)
