@@ -7,6 +7,7 @@ and the memory's latency are the same; how many jobs are done follows from the t
 """
 
 import argparse
+import itertools
 import json
 import os
 import signal
@@ -30,7 +31,7 @@ CASES: Mapping[str, tuple[float | None, float | None]] = {
     "pysim": (None, None), "cocotb-default": (None, None), "cocotb-tight": (50e3, None), "native": (1e6, None),
 }
 _RATIO_FLOOR = 20
-_MOST_BUILD_OUTPUT = 300  # characters of an error
+_MOST_OF_ERROR = 300  # characters
 
 
 def _pysim(design: Mapping[str, int], pages: list[bytes], seconds: float) -> Mapping[str, float]:
@@ -76,8 +77,6 @@ def _cocotb(design: Mapping[str, int], pages: list[bytes], seconds: float, lean:
 
 
 def _native(design: Mapping[str, int], pages: list[bytes], seconds: float) -> Mapping[str, float]:
-    import itertools
-
     import numpy as np
 
     import rackgate_host
@@ -95,7 +94,7 @@ def _native(design: Mapping[str, int], pages: list[bytes], seconds: float) -> Ma
             sources.append((source, np.frombuffer(page, np.uint8)))
         free = [device.allocate(len(pages[0])) for _ in range(IN_FLIGHT)]
         flying: deque = deque()
-        jobs, start, begin = 0, device.cycles, time.perf_counter()
+        jobs, start, cpu, begin = 0, device.cycles, time.process_time(), time.perf_counter()
         for source, page in itertools.cycle(sources):
             if time.perf_counter() - begin < seconds:
                 destination = free.pop()
@@ -109,8 +108,8 @@ def _native(design: Mapping[str, int], pages: list[bytes], seconds: float) -> Ma
                 raise RuntimeError(f"job {jobs} did not come out as it went in")
             free.append(destination)
             jobs += 1
-        return {"cycles": device.cycles - start, "seconds": time.perf_counter() - begin, "jobs": jobs,
-                "build_seconds": built}
+        return {"cycles": device.cycles - start, "seconds": time.perf_counter() - begin,
+                "cpu_seconds": time.process_time() - cpu, "jobs": jobs, "build_seconds": built}
 
 
 _RUNNERS: Mapping[str, Callable[[Mapping[str, int], list[bytes], float], Mapping[str, float]]] = {
@@ -135,7 +134,7 @@ def _measure(case: str, design: Mapping[str, int], seconds: float, limit: float)
         return {"why": f"building and running took more than {limit:g} s"}
     if child.returncode:
         last = next((line for line in reversed(errors.splitlines()) if line.strip()), "it said nothing")
-        return {"why": f"it failed: {last[:_MOST_BUILD_OUTPUT]}"}
+        return {"why": f"it failed: {last[:_MOST_OF_ERROR]}"}
     return json.loads(output.splitlines()[-1])
 
 

@@ -60,8 +60,8 @@ class Host:
         for index, stream in enumerate(self.streams):
             self.memory[self._source(index):self._source(index) + len(stream)] = stream
         self.cycle = self.jobs = self.tail = 0
-        self.begin_cycle = self.end_cycle = 0
-        self.begin = self.end = self.limit = 0.0
+        self.end_cycle = 0
+        self.begin = self.end = self.limit = self.cpu = self._cpu_begin = 0.0
         self._next = itertools.cycle(range(len(pages)))
         self._flying: deque[tuple[int, int]] = deque()
         self._reads: deque[tuple[int, int]] = deque()  # cycle, payload
@@ -69,7 +69,7 @@ class Host:
         self._words: deque[int] = deque()
         self._answers: deque[tuple[int, int]] = deque()
         self._registers: deque[tuple[int, int]] = deque()
-        self._r_valid = self._b_valid = False
+        self._r_valid = self._b_valid = self._r_driven = self._b_driven = False
         self._csr = [False, False]  # aw and w offered
         self._csr_busy = False
 
@@ -104,14 +104,15 @@ class Host:
         return not self._flying
 
     def result(self) -> Mapping[str, float]:
-        """Cycles and seconds from the start to the last job's end, and how many jobs that were."""
-        return {"cycles": self.end_cycle - self.begin_cycle, "seconds": self.end - self.begin, "jobs": self.jobs}
+        """Cycles, wall-clock and CPU seconds from the start to the last job's end, and how many jobs that were."""
+        return {"cycles": self.end_cycle, "seconds": self.end - self.begin, "cpu_seconds": self.cpu, "jobs": self.jobs}
 
     def step(self) -> None:
         """Do a cycle. To be called after each clock edge."""
         if not self.cycle:
             self.begin = time.perf_counter()
             self.limit = self.begin + self.seconds
+            self._cpu_begin = time.process_time()
         self.cycle += 1
         if self.cycle - self.end_cycle > _NO_JOB_LIMIT:
             raise RuntimeError(f"no job has ended in {_NO_JOB_LIMIT} cycles")
@@ -142,8 +143,6 @@ class Host:
             elif self._r_driven:
                 put("mem__r__valid", 0)
                 self._r_driven = False
-
-    _r_driven = _b_driven = False
 
     def _write(self) -> None:
         get, put = self.get, self.put
@@ -193,6 +192,7 @@ class Host:
             self._flying.popleft()
             self.jobs += 1
             self.end, self.end_cycle = time.perf_counter(), self.cycle
+            self.cpu = time.process_time() - self._cpu_begin
             if self.end < self.limit:
                 self._submit()
 
