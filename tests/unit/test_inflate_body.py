@@ -165,11 +165,13 @@ def test_invalid_length_symbol(symbol, error):
 
 
 @pytest.mark.parametrize("distance", [30, 31])
-def test_invalid_distance_symbol(distance):
+@pytest.mark.parametrize("end", [20, 30, 50])
+def test_invalid_distance_symbol(distance, end):
+    """It has no extra bits, so it is an error and no lack of input even if it is the last of the source."""
     text = f"{0x30 + 97:08b}" + "0000001" + f"{distance:05b}" + "0" * 32
     source = int(text[::-1], 2).to_bytes(len(text) // 8 + 1, "little")
     bench = Bench()
-    out, mark = bench.run(source, [8] * 144 + [9] * 112 + [7] * 24 + [8] * 8, [5] * 32, 0)
+    out, mark = bench.run(source, [8] * 144 + [9] * 112 + [7] * 24 + [8] * 8, [5] * 32, 0, end=end)
     assert (out, mark["mark"], mark["error"]) == (b"a", Mark.ERROR, ErrorCode.BAD_DISTANCE_CODE)
     assert bench.stop.position == 8, "the length symbol of the match does not count"
 

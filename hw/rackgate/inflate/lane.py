@@ -96,7 +96,10 @@ class Lane(wiring.Component):
                   for length in LENGTHS}
         reached = [Const(0, 1), *compare.reached]
         found = ranks[ranked.index]
-        extra = Mux(found < 2, 0, (found >> 1) - 1)[:4] if split is None else Mux(ranked.flag, found, 0)
+        if split is None:  # 30 and 31 are no distances: like a code that is bad, they ask for no more bits
+            extra = Mux((found < 2) | (found >= 30), 0, (found >> 1) - 1)[:4]
+        else:
+            extra = Mux(ranked.flag, found, 0)
         with m.If(self.enable):
             m.d.sync += [
                 compare.ahead.eq(ahead),
