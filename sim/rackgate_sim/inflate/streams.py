@@ -220,6 +220,8 @@ def _wrong_blocks() -> tuple[Corner, ...]:
                code.STORED_LENGTH_MISMATCH),
         _wrong("symbol 287", Assembler().fixed([3, Symbol(287)]), code.BAD_LITERAL_CODE, b"\x03"),
         _wrong("distance symbol 31", Assembler().fixed([3, Match(260, 0, 31, 0)]), code.BAD_DISTANCE_CODE, b"\x03"),
+        _wrong("distance symbol 30 at the very end", Assembler().fixed([3, Match(260, 0, 30, 0)], end=False),
+               code.BAD_DISTANCE_CODE, b"\x03", padding=0),
         _wrong("match at the start", Assembler().fixed([(3, 1)]), code.DISTANCE_BEFORE_START),
         _wrong("distance one too far", Assembler().stored(block).fixed([(3, 32768)]), code.DISTANCE_BEFORE_START,
                block),
