@@ -137,7 +137,7 @@ def test_addresses_beyond_the_bus():
         usual = {"source": 0, "source_size": 8, "destination": 0, "destination_size": 8, "completion": 0}
         return Descriptor(**usual | fields)
 
-    top = 1 << 40
+    top = 1 << 48
     cases = [(job(source=top), Status.READ_ERROR), (job(source=top - 4), Status.READ_ERROR),
              (job(source=top - 8), Status.IN_PROGRESS), (job(destination=top - 7), Status.WRITE_ERROR),
              (job(destination=top - 8), Status.IN_PROGRESS)]

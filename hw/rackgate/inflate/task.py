@@ -6,7 +6,7 @@ from amaranth.lib import data
 __all__ = ["ADDR_WIDTH", "Record", "Task"]
 
 #: Address bits at the memory port. Descriptors have 64: what lies beyond is answered as a bus error.
-ADDR_WIDTH = 40
+ADDR_WIDTH = 48
 
 
 class Task(data.Struct):
