@@ -3,13 +3,13 @@
 
 Plain Python: driver, model and manual read it from here; the gateware knows the offsets.
 
-The part that Rackgate's device reads is what canned tables need. IAA goes on where an earlier job stopped: bits that this
-job had fetched and not used stand in the AECS' input accumulator and come before the bits of source 1, and the parser
-state says what comes next. So an AECS whose accumulator holds the header of a dynamic block, with the parser in front
-of a block header, makes any number of jobs start behind that header: their sources are block bodies in its codes, and
-none of them carries it. That is how Rackgate's canned tables are handed to the device; it keeps the tables it made of an
-accumulator, by the AECS' address and AECS_GENERATION, and reads neither again. An AECS that holds finished tables (the
-parser within a block, as QPL makes it for its canned mode) is refused with ErrorCode.BAD_AECS.
+The part that Rackgate's device reads is what canned tables need. IAA goes on where an earlier job stopped: bits that
+this job had fetched and not used stand in the AECS' input accumulator and come before the bits of source 1, and the
+parser state says what comes next. So an AECS whose accumulator holds the header of a dynamic block, with the parser in
+front of a block header, makes any number of jobs start behind that header: their sources are block bodies in its
+codes, and none of them carries it. That is how Rackgate's canned tables are handed to the device; it keeps the tables
+it made of an accumulator, by the AECS' address and AECS_GENERATION, and reads neither again. An AECS that holds
+finished tables (the parser within a block, as QPL makes it for its canned mode) is refused with ErrorCode.BAD_AECS.
 """
 
 import struct
