@@ -1,0 +1,2 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Golden models of the IAA-style device's parts."""
