@@ -107,10 +107,10 @@ class Framing(enum.IntEnum):
 
 
 class Crc64Flag(enum.IntFlag):
-    """CRC64 flags."""
+    """CRC64 flags. The names are QPL's, and so is what they mean: see BIG_ENDIAN."""
 
     INVERT = 1 << 14  # seed and result; the width follows from the lowest set bit of the polynomial
-    BIG_ENDIAN = 1 << 15  # the first bit of a byte is its highest
+    BIG_ENDIAN = 1 << 15  # the first bit of a byte is its lowest, which counts as its highest power, as in gzip
 
 
 class Status(enum.IntEnum):
