@@ -176,7 +176,8 @@ class FrontBench:
             self.end = min(self.end, 64 * broken)
         self.copier.destination = bytearray()
         await self._send(ctx, front.i_job, {
-            "load": opcode == Opcode.LOAD, "framing": framing, "resume": bool(flags & Flag.RESUME),
+            "load": opcode == Opcode.LOAD, "tables": opcode == Opcode.TABLES,
+            "canned": bool(flags & Flag.CANNED), "framing": framing, "resume": bool(flags & Flag.RESUME),
             "last": bool(flags & Flag.LAST), "multi": bool(flags & Flag.MULTI),
             "strict_lengths": bool(flags & Flag.STRICT_LENGTHS),
             "source_bits": begin, "source_end": begin - start_bit + 8 * len(source), "room": room})

@@ -224,6 +224,21 @@ def test_dictionaries():
     assert done.status == empty.status == raw.status == Status.SUCCESS and output == TEXT
 
 
+def test_tables_without_codes():
+    """A canned job needs codes, and a stored block has none to keep."""
+    results = run(
+        job(b"abc", flags=LAST | Flag.CANNED),
+        job(stored(b"a"), opcode=Opcode.TABLES),
+        job(b"abc", flags=LAST | Flag.CANNED),
+        job(b"", opcode=Opcode.TABLES),
+        job(stored(TEXT)),
+        job(stored(TEXT)[:4], flags=Flag(0)),
+        job(stored(TEXT)[4:], flags=LAST | RESUME | Flag.CANNED),
+    )
+    assert [(completion.status, completion.error) for completion, _ in results[:4]] == [
+        (Status.ANALYTICS_ERROR, ErrorCode.BAD_AECS)] * 3 + [(Status.ANALYTICS_ERROR, ErrorCode.HEADER_TRUNCATED)]
+
+
 def test_start_entries():
     """What begins is announced once, just before the first entry that it matters for."""
     seen = []

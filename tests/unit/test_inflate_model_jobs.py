@@ -61,7 +61,6 @@ FRAMED = {
     Format.GZIP: gzip_frame(DATA, TEXT, extra=b"extra", name=b"name", header_crc=True),
 }
 
-
 class Jobs:
     """Runs jobs on one context."""
 
@@ -463,3 +462,59 @@ def test_split_random_streams(seed):
         assert text == (text if want.output is None else want.output), f"seed {seed} case {case.index}"
         if want.accepted:
             assert start == want.consumed
+
+
+# Canned codes
+
+
+def _deflate(data: bytes, strategy: int = zlib.Z_DEFAULT_STRATEGY) -> bytes:
+    compressor = zlib.compressobj(9, wbits=-15, strategy=strategy)
+    return compressor.compress(data) + compressor.flush()
+
+
+@pytest.mark.parametrize("strategy", [zlib.Z_DEFAULT_STRATEGY, zlib.Z_FIXED])
+@pytest.mark.parametrize("empty_blocks", range(5))
+def test_canned_jobs_go_on_behind_the_header(strategy, empty_blocks):
+    data = _deflate(TEXT, strategy)
+    for _ in range(empty_blocks):  # not the last, fixed codes, end of block: ten bits
+        data = (int.from_bytes(data, "little") << 10 | 0b010).to_bytes(len(data) + 2, "little")
+    jobs = Jobs()
+    tables, nothing = jobs.run(data, Flag.LAST, room=0, opcode=Opcode.TABLES)
+    assert (tables.status, tables.flags, nothing) == (Status.SUCCESS, 0, b"")
+    body = data[tables.consumed:]
+    for _ in range(2):
+        done, output = jobs.run(body, Flag.LAST | Flag.CANNED, start_bit=tables.consumed_bit)
+        assert (done.status, done.flags, output) == (Status.SUCCESS, ResultFlag.END, TEXT)
+        assert len(body) - done.consumed <= 3 and (done.crc32, done.total) == (zlib.crc32(TEXT), len(TEXT))
+
+
+def test_canned_jobs_resume():
+    data = _deflate(TEXT)
+    jobs = Jobs()
+    tables, _ = jobs.run(data, Flag.LAST, opcode=Opcode.TABLES)
+    body = data[tables.consumed:]
+    stop, begin = jobs.run(body, Flag.LAST | Flag.CANNED, room=5, start_bit=tables.consumed_bit)
+    assert (stop.status, stop.flags, len(begin)) == (Status.OUTPUT_OVERFLOW, ResultFlag.BLOCK, 5)
+    end, rest = jobs.resume(body, stop, Flag.LAST | Flag.CANNED)
+    assert end.status == Status.SUCCESS and begin + rest == TEXT
+
+
+def test_codes_are_kept_until_the_next_header():
+    data = _deflate(TEXT)
+    jobs = Jobs(contexts=2)
+    for _ in range(2):
+        refused, _ = jobs.run(data, Flag.LAST | Flag.CANNED)
+        assert (refused.status, refused.error) == (Status.ANALYTICS_ERROR, ErrorCode.BAD_AECS)
+        jobs.run(data, Flag.LAST, opcode=Opcode.TABLES)
+        elsewhere, _ = jobs.run(data, Flag.LAST | Flag.CANNED, context=1)
+        assert elsewhere.error == ErrorCode.BAD_AECS
+        jobs.run(data, Flag.LAST)
+    stored, _ = jobs.run(zlib.compress(TEXT, 0)[2:], Flag.LAST, opcode=Opcode.TABLES)
+    assert stored.error == ErrorCode.BAD_AECS
+
+
+@pytest.mark.parametrize("format", [Format.ZLIB, Format.GZIP])
+def test_canned_codes_have_no_framing(format):
+    jobs = Jobs(format)
+    assert jobs.run(b"", opcode=Opcode.TABLES)[0].status == Status.BAD_FLAGS
+    assert jobs.run(b"", Flag.CANNED)[0].status == Status.BAD_FLAGS

@@ -39,6 +39,7 @@ class Opcode(enum.IntEnum):
 
     INFLATE = 1  # decompress
     LOAD = 2  # copy the source into the context's window and write nothing: a preset dictionary
+    TABLES = 3  # decode up to the first symbol of a compressed final block, and keep its codes: see Flag.CANNED
 
 
 class Format(enum.IntEnum):
@@ -57,6 +58,7 @@ class Flag(enum.IntFlag):
     MULTI = 1 << 2  # go on with the next gzip member, skipping zero padding
     INTERRUPT = 1 << 3  # raise the interrupt when the completion record is in memory
     STRICT_LENGTHS = 1 << 4  # code lengths must not run across the literal/distance border (as IAA wants)
+    CANNED = 1 << 5  # the source has no block header: it is a final block in the codes that TABLES has kept
 
 
 class Status(enum.IntEnum):
@@ -97,6 +99,7 @@ class ErrorCode(enum.IntEnum):
     END_OF_BLOCK_MISSING = 15  # the input ends within a block
     DISTANCE_TOO_LARGE = 17  # farther than the window
     DISTANCE_BEFORE_START = 18  # farther than the output so far
+    BAD_AECS = 22  # TABLES found a stored final block; or a CANNED job, and no codes have been kept
     TOO_MANY_LITERAL_CODES = 35
     TOO_MANY_DISTANCE_CODES = 36
     ZLIB_HEADER_CHECK = 0x80  # CMF and FLG are no multiple of 31

@@ -127,6 +127,8 @@ class Job(data.Struct):
     """
 
     load: 1
+    tables: 1
+    canned: 1
     framing: 2  # an abi.Format
     resume: 1
     last: 1

@@ -117,7 +117,7 @@ class Front(wiring.Component):
                         state.end_dry(m, self.read_error)
                     with m.Else():
                         m.d.comb += runner.set_length.eq(1)
-                        m.d.sync += phase.eq(Mux(block.is_stored, Phase.STORED, Phase.BODY))
+                        state.header_done(m, block.final, block.is_stored)
                         m.next = "STEP"
             with m.State("RUN"):
                 with m.If(runner.has_result):
@@ -151,6 +151,7 @@ class Front(wiring.Component):
         with m.Else(), m.Switch(state.phase):
             with m.Case(Phase.BLOCK):
                 m.d.comb += block.start.eq(1)
+                m.d.sync += state.has_codes.eq(0)
                 m.next = "BLOCK"
             with m.Case(Phase.BODY, Phase.STORED):
                 m.d.comb += runner.start.eq(1)

@@ -68,6 +68,8 @@ class JobState:
         ``dictionary`` stay zero.
     has_more : Value
         Further gzip members may follow.
+    has_codes : Signal()
+        The context's codes are those that a TABLES job has kept.
     is_over : Value
         The status is known.
     """
@@ -78,6 +80,7 @@ class JobState:
         self.pending = Signal(Start)
         self.result = Signal(JobResult, init={"adler32": 1})
         self.has_more = self.job.multi & (self.job.framing == Format.GZIP)
+        self.has_codes = Signal()
         self.is_over = self.result.status != Status.IN_PROGRESS
 
     def accept(self, m, job):
@@ -94,7 +97,11 @@ class JobState:
         with m.If(job.load | ~job.resume | (phase == Phase.NONE)):
             self.begin_member(m)
             m.d.sync += [self.result.members.eq(0), phase.eq(Phase.HEADER)]
-            with m.If(job.load | (job.framing == Format.RAW)):
+            with m.If(job.canned & ~job.load & ~job.tables):
+                m.d.sync += phase.eq(Phase.BODY)
+                with m.If(~self.has_codes):
+                    self.end(m, Status.ANALYTICS_ERROR, ErrorCode.BAD_AECS)
+            with m.Elif(job.load | (job.framing == Format.RAW)):
                 m.d.sync += phase.eq(Phase.BLOCK)
 
     def begin_member(self, m):
@@ -103,6 +110,14 @@ class JobState:
             self.result.crc32.eq(0), self.result.adler32.eq(1), self.result.total.eq(0),
             self.pending.reset_history.eq(1), self.pending.reset_check.eq(1),
         ]
+
+    def header_done(self, m, is_final, is_stored):
+        """A block header has been read: go on with the block's content, or keep the codes."""
+        m.d.sync += self.phase.eq(Mux(is_stored, Phase.STORED, Phase.BODY))
+        with m.If(self.job.tables & is_final):
+            m.d.sync += self.has_codes.eq(~is_stored)
+            self.end(m, Mux(is_stored, Status.ANALYTICS_ERROR, Status.SUCCESS),
+                     Mux(is_stored, ErrorCode.BAD_AECS, ErrorCode.NONE))
 
     def announced(self, m):
         """The START entry has been sent."""
@@ -155,7 +170,7 @@ class JobState:
         m.d.comb += [
             payload.eq(self.result),
             payload.dictionary.eq(dictionary),
-            payload.flags.eq(Mux(succeeded & ~self.job.load, ResultFlag.END, 0)
+            payload.flags.eq(Mux(succeeded & ~self.job.load & ~self.job.tables, ResultFlag.END, 0)
                              | Mux(~succeeded & in_block, ResultFlag.BLOCK, 0)),
         ]
 

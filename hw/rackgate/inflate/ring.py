@@ -146,6 +146,8 @@ class RingReader(wiring.Component):
         return [
             task.status.eq(self._refusal(raw)),
             task.load.eq(raw.opcode == Opcode.LOAD),
+            task.tables.eq(raw.opcode == Opcode.TABLES),
+            task.canned.eq((raw.flags & Flag.CANNED).any()),
             task.framing.eq(raw.framing),
             task.resume.eq((raw.flags & Flag.RESUME).any()),
             task.last.eq((raw.flags & Flag.LAST).any()),
@@ -166,10 +168,11 @@ class RingReader(wiring.Component):
         """The status that the descriptor is refused with, or IN_PROGRESS."""
         is_load = raw.opcode == Opcode.LOAD
         known_flags = sum(Flag)
+        is_raw_only = (raw.opcode == Opcode.TABLES) | (raw.flags & Flag.CANNED).any()
         checks = [
-            (~is_load & (raw.opcode != Opcode.INFLATE), Status.BAD_OPCODE),
-            ((raw.framing > max(Format)) | (raw.flags & ~known_flags & 0xFF).any() | (raw.context >= self.contexts),
-             Status.BAD_FLAGS),
+            (~Cat(raw.opcode == opcode for opcode in Opcode).any(), Status.BAD_OPCODE),
+            ((raw.framing > max(Format)) | (is_raw_only & (raw.framing != Format.RAW))
+             | (raw.flags & ~known_flags & 0xFF).any() | (raw.context >= self.contexts), Status.BAD_FLAGS),
             ((raw.source_size > MAX_SOURCE_SIZE) | (raw.destination_size > MAX_DESTINATION_SIZE)
              | (raw.start_bit > Mux(is_load, 0, 7)), Status.BAD_SIZE),
             (raw.reserved.any(), Status.RESERVED_NONZERO),

@@ -22,6 +22,9 @@ __all__ = ["Slot"]
 #: Fields of a record that are the front's result as it stands.
 _FROM_FRONT = ("produced", "crc32", "adler32", "members", "total", "dictionary", "error", "flags")
 
+#: Fields of a job that are the task's.
+_FROM_TASK = ("load", "tables", "canned", "framing", "resume", "last", "multi", "strict_lengths")
+
 
 class Slot(wiring.Component):
     """Do the tasks of one context, one at a time, each from its descriptor to its completion record.
@@ -85,12 +88,7 @@ class Slot(wiring.Component):
             # Positions count from bit 0 of the aligned word that holds the first byte.
             source_end.eq((task.source[:3] + task.source_size) << 3),
             source_bits.eq(Mux(task.source_size == 0, source_end, task.source[:3] << 3 | task.start_bit)),
-            front.i_job.p.load.eq(task.load),
-            front.i_job.p.framing.eq(task.framing),
-            front.i_job.p.resume.eq(task.resume),
-            front.i_job.p.last.eq(task.last),
-            front.i_job.p.multi.eq(task.multi),
-            front.i_job.p.strict_lengths.eq(task.strict_lengths),
+            *(front.i_job.p[name].eq(task[name]) for name in _FROM_TASK),
             front.i_job.p.source_bits.eq(source_bits),
             front.i_job.p.source_end.eq(source_end),
             front.i_job.p.room.eq(task.destination_size),

@@ -17,6 +17,8 @@ class Task(data.Struct):
 
     status: 8
     load: 1
+    tables: 1
+    canned: 1
     framing: 2
     resume: 1
     last: 1

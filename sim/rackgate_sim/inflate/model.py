@@ -42,7 +42,7 @@ destination alone is no overflow: the stream may end without another byte.
 import enum
 import zlib
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import NoReturn, Protocol
 
 import numpy as np
 
@@ -250,6 +250,7 @@ class _Code:
 
 
 _FIXED = (_Code(FIXED_LITERALS), _Code(FIXED_DISTANCES))
+_NO_CODES = (_Code(()), _Code(()))
 
 
 @dataclass
@@ -303,14 +304,18 @@ class _Job:
 def check(descriptor: Descriptor, contexts: int = 2, reserved: bytes = b"") -> Status:
     """SUCCESS if a device with ``contexts`` contexts takes the descriptor, else the status it answers with.
 
-    Checked in this order: an unknown opcode is BAD_OPCODE; an unknown format, an unknown flag or a context
-    that the device has not is BAD_FLAGS; a size above the maximum, or ``start_bit`` above 7 (for LOAD: above
-    0), is BAD_SIZE; a nonzero byte in ``reserved``, bytes 44 to 63 of the descriptor, is RESERVED_NONZERO.
+    Checked in this order: an unknown opcode is BAD_OPCODE; an unknown format, another than RAW with TABLES or CANNED,
+    an unknown flag or a context that the device has not is BAD_FLAGS; a size above the maximum, or ``start_bit``
+    above 7 (for LOAD: above 0), is BAD_SIZE; a nonzero byte in ``reserved``, bytes 44 to 63 of the descriptor, is
+    RESERVED_NONZERO.
     """
     if descriptor.opcode not in tuple(Opcode):
         return Status.BAD_OPCODE
     known = descriptor.flags & ~sum(Flag) == 0
-    if descriptor.format not in tuple(Format) or not known or descriptor.context >= contexts:
+    formats = tuple(Format)
+    if descriptor.opcode == Opcode.TABLES or descriptor.flags & Flag.CANNED:
+        formats = (Format.RAW,)
+    if descriptor.format not in formats or not known or descriptor.context >= contexts:
         return Status.BAD_FLAGS
     start_limit = 0 if descriptor.opcode == Opcode.LOAD else 7
     if (descriptor.source_size > MAX_SOURCE_SIZE or descriptor.destination_size > MAX_DESTINATION_SIZE
@@ -336,6 +341,10 @@ class Engine:
     window. LOAD empties the window, fills it with its source (what does not fit falls out at the front) and
     leaves the context before a block header: a RESUME job of any format then goes on there.
 
+    TABLES decodes as INFLATE does up to the first symbol of a compressed final block; then it succeeds and keeps
+    the block's codes until the context reads another block header. A CANNED job that begins anew begins in the
+    body of a final block in these codes.
+
     MULTI matters only for gzip. Between members the checksums, ``total`` and the window are kept until
     the next member's header is complete. ``members`` counts the members that have ended since the last
     job without RESUME.
@@ -349,6 +358,7 @@ class Engine:
         self.contexts = contexts
         self.window = window
         self._contexts = [_Context() for _ in range(contexts)]
+        self._kept: list[tuple[_Code, _Code] | None] = [None] * contexts
 
     def run(self, descriptor: Descriptor, memory: Memory) -> Completion:
         """Do a job: read its source from ``memory``, write its output there, and return the result.
@@ -370,6 +380,9 @@ class Engine:
         if not descriptor.flags & Flag.RESUME or context.state == _State.DONE:
             context = self._contexts[descriptor.context] = _Context(
                 _State.BLOCK if descriptor.format == Format.RAW else _State.HEADER)
+            if descriptor.flags & Flag.CANNED and descriptor.opcode == Opcode.INFLATE:
+                context.state, context.final = _State.CODES, True
+                context.codes = self._kept[descriptor.context] or _NO_CODES
         out = bytearray(context.history)
         job = _Job(descriptor, _Source(source, descriptor.start_bit if source else 0), out, len(out))
         stop, inside = self._decode(context, job)
@@ -381,7 +394,9 @@ class Engine:
             context.state = _State.DONE
             return _refusal(descriptor, Status.WRITE_ERROR)
         context.history = bytes(out[max(job.reach, len(out) - self.window):])
-        flags = ResultFlag.END if stop.status == Status.SUCCESS else ResultFlag.BLOCK if inside else 0
+        flags = ResultFlag.BLOCK if inside else 0
+        if stop.status == Status.SUCCESS:
+            flags = 0 if descriptor.opcode == Opcode.TABLES else ResultFlag.END
         return self._result(context, descriptor, len(produced), job.commit, stop, flags)
 
     def forget(self, context: int) -> None:
@@ -409,7 +424,12 @@ class Engine:
         try:
             while context.state != _State.DONE:
                 job.commit = job.source.position
+                if context.state == _State.BLOCK:
+                    self._kept[job.descriptor.context] = None
                 steps[context.state](context, job)
+                if job.descriptor.opcode == Opcode.TABLES and context.final and context.state != _State.BLOCK:
+                    job.commit = job.source.position
+                    self._keep(context, job)
             stop = _Stop(Status.SUCCESS)
             job.commit = job.source.position
         except _Dry:
@@ -424,9 +444,19 @@ class Engine:
             context.state = _State.DONE
         return stop, inside
 
+    def _keep(self, context: _Context, job: _Job) -> NoReturn:
+        """End a TABLES job behind the header of the final block."""
+        if context.state == _State.STORED:
+            raise _wrong(ErrorCode.BAD_AECS)
+        self._kept[job.descriptor.context] = context.codes
+        context.state = _State.DONE
+        raise _Stop(Status.SUCCESS)
+
     def _codes(self, context: _Context, job: _Job) -> None:
         """Carry out the symbols of a compressed block."""
         source, out = job.source, job.out
+        if context.codes is _NO_CODES:
+            raise _wrong(ErrorCode.BAD_AECS)
         literals, distances = context.codes
         while True:
             job.commit = source.position
