@@ -8,8 +8,15 @@ What Rackgate adds stands in opcodes from 0x80 on, in status codes from 0x38 on,
 Address space of ``csr``, 64 KiB: the registers below from 0; Intel's BAR0 registers from :data:`BAR0` on, at Intel's
 offsets; a portal of 4 KiB for each work queue from :data:`PORTALS` on. A descriptor is submitted by writing its 16
 words in order to any 64-byte-aligned place in a portal; the write of the last word submits it. That write is answered
-with SLVERR if the queue does not take the descriptor: a shared queue at its threshold (``ENQCMD``'s "retry"), or a
-queue that is not enabled. A dedicated queue that is full drops the descriptor, answers OKAY and says so in SWERR.
+with SLVERR if the queue does not take the descriptor: a shared queue at its threshold (``ENQCMD``'s "retry"), or one
+that is full when the first word comes. A dedicated queue that is full when the first word comes drops the
+descriptor, answers OKAY and says so in SWERR. Every write to a queue that is not enabled, or is draining, is answered
+with SLVERR.
+
+A word out of order, or not all of its bytes, is refused with SLVERR, and what was begun at its place is forgotten:
+begin again with word 0. Words of one descriptor go to one place. Clients that share a queue should use different
+places: the one that began last wins, the others' words are refused. At one place two clients whose words mix are both
+refused, as far as the device can tell them apart.
 """
 
 import enum
@@ -137,6 +144,7 @@ class Status(enum.IntEnum):
     BAD_OPERATION_FLAGS = 0x30
     NEED_DICTIONARY = 0x39  # a zlib stream with FDICT
     ABORTED = 0x3A  # by an abort command, before it began or in its course
+    QUEUE_FULL = 0x3B  # in SWERR only: a dedicated queue had no place for a descriptor
 
 
 #: Bit 7 of the status byte: the access that faulted was a write.
@@ -145,7 +153,12 @@ WRITE_FAULT = 0x80
 
 class Command(enum.IntEnum):
     """Bits 24:20 of CMD. The operand is a bit mask of queues for DRAIN_WQ, ABORT_WQ, DISABLE_WQ and RESET_WQ (bits
-    15:0, of the 16 queues from 16 times bits 19:16 on), a queue number for ENABLE_WQ."""
+    15:0, of the 16 queues from 16 times bits 19:16 on), a queue number for ENABLE_WQ.
+
+    A write to CMD while CMDSTS.ACTIVE is not carried out. DRAIN and ABORT leave queues enabled, but they take no
+    descriptors until the command is done. RESET_WQ aborts and disables. RESET_DEVICE stops everything at once, gives no
+    completion records, and gives all registers their values after reset.
+    """
 
     ENABLE_DEVICE = 1
     DISABLE_DEVICE = 2
@@ -160,21 +173,27 @@ class Command(enum.IntEnum):
 
 
 class CommandError(enum.IntEnum):
-    """Bits 7:0 of CMDSTS."""
+    """Bits 7:0 of CMDSTS, as idxd's registers.h has them; QUEUE_IN_NO_GROUP is Rackgate's.
+
+    The checks are made in this order, the first that fails is told: a command that there is; the state of the
+    device; the operand; the state of the queues; the queue's group, size, priority, mode and limits.
+    """
 
     NONE = 0x00
     UNKNOWN_COMMAND = 0x01
-    DEVICE_ENABLED = 0x10
-    DEVICE_NOT_ENABLED = 0x11
-    NO_GROUPS = 0x12
-    BAD_QUEUE = 0x20
+    BAD_QUEUE = 0x02  # the operand names a queue that there is not, or none at all
+    DEVICE_ENABLED = 0x10  # ENABLE_DEVICE
+    NO_GROUPS = 0x15  # ENABLE_DEVICE: no group has both a queue and an engine
+    DEVICE_NOT_ENABLED = 0x20  # ENABLE_WQ
     QUEUE_ENABLED = 0x21
-    BAD_QUEUE_SIZE = 0x22
-    BAD_QUEUE_PRIORITY = 0x23
-    BAD_QUEUE_MODE = 0x24
-    BLOCK_ON_FAULT_DISABLED = 0x25
-    QUEUE_IN_NO_GROUP = 0x26
-    QUEUE_NOT_ENABLED = 0x27
+    BAD_QUEUE_SIZE = 0x22  # 0, or the sizes of the queues up to this one are more than the entries, or it meets an
+    # enabled queue: places are given out in the order of the queues, by the sizes as they are at each ENABLE_WQ
+    BAD_QUEUE_PRIORITY = 0x23  # 0
+    BAD_QUEUE_MODE = 0x24  # shared, and the threshold is 0 or more than the size
+    BAD_TRANSFER_SIZE = 0x28  # beyond GENCAP's
+    DEVICE_DISABLED = 0x31  # DISABLE_DEVICE, DRAIN_ALL, ABORT_ALL
+    QUEUE_NOT_ENABLED = 0x32  # DRAIN_WQ, ABORT_WQ, DISABLE_WQ: one of them is not; with RESET_WQ: the device is not
+    QUEUE_IN_NO_GROUP = 0x60  # or its groups have no engine
 
 
 class DeviceState(enum.IntEnum):
@@ -253,7 +272,7 @@ def _queue_registers(queue: int) -> tuple[Register, ...]:
            fields=(Field("THRESHOLD", 0, 16),)),
         at("MODE", 8, Access.RW, "Mode and priority.",
            fields=(Field("DEDICATED", 0, 1), Field("BOF", 1, 1, "Descriptors may block on a page fault."),
-                   Field("PRIORITY", 4, 4, "15 is served first."),
+                   Field("PRIORITY", 4, 4, "15 is served first; 0 is refused."),
                    Field("PASID", 8, 20, "What a descriptor's PASID is set to, if PASID_ENABLE."),
                    Field("PASID_ENABLE", 28, 1, "Addresses are virtual: translated with the queue's tables."),
                    Field("PRIVILEGED", 29, 1))),
@@ -318,8 +337,9 @@ REGISTERS = RegisterMap("IAA ", (1, 0), (
              fields=(Field("DECOMPRESS", 8, 1), Field("INDEXING", 9, 1))),
     Register("WQCAP_LO", BAR0 + 0x20, Access.CONST, "Work queue capabilities.",
              fields=(Field("ENTRIES", 0, 16), Field("QUEUES", 16, 8), Field("CONFIG_SIZE", 24, 4))),
-    Register("WQCAP_HI", BAR0 + 0x24, Access.CONST, "Work queue capabilities, high word.", reset=0x13 << 16,
-             fields=(Field("SHARED", 16, 1), Field("DEDICATED", 17, 1), Field("PRIORITY", 20, 1))),
+    Register("WQCAP_HI", BAR0 + 0x24, Access.CONST, "Work queue capabilities, high word.", reset=0x3B << 16,
+             fields=(Field("SHARED", 16, 1), Field("DEDICATED", 17, 1), Field("PRIORITY", 19, 1),
+                     Field("OCCUPANCY", 20, 1), Field("OCCUPANCY_INTERRUPT", 21, 1))),
     Register("GRPCAP", BAR0 + 0x30, Access.CONST, "Groups.", reset=GROUPS, fields=(Field("GROUPS", 0, 8),)),
     Register("ENGCAP", BAR0 + 0x38, Access.CONST, "Engines.", fields=(Field("ENGINES", 0, 8),)),
     *(Register(f"OPCAP{n}", BAR0 + 0x40 + 4 * n, Access.CONST, f"Operations {32 * n} to {32 * n + 31} that there are.",

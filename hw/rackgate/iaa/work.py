@@ -5,7 +5,7 @@ from amaranth.lib import data
 
 from rackgate.inflate.task import ADDR_WIDTH
 
-__all__ = ["RawDescriptor", "Space", "Work"]
+__all__ = ["ErrorReport", "RawDescriptor", "Space", "Work"]
 
 
 class RawDescriptor(data.Struct):
@@ -44,9 +44,22 @@ class Work(data.Struct):
     """A descriptor off its queue.
 
     ``space.block`` says what the queue allows; the descriptor must ask for it too. ``max_transfer_shift`` bounds
-    its sizes.
+    its sizes. ``aborted``: it was still queued when an abort command came; it gets a completion record with
+    Status.ABORTED and nothing else.
     """
 
     descriptor: RawDescriptor
     space: Space
     max_transfer_shift: 5
+    aborted: 1
+
+
+class ErrorReport(data.Struct):
+    """An error of a descriptor that no completion record can tell, for SWERR. ``write``: a write failed."""
+
+    status: 8
+    queue: 3
+    opcode: 8
+    pasid: 20
+    write: 1
+    address: 64
