@@ -164,12 +164,12 @@ def _wrong(error: ErrorCode) -> _Stop:
 
 
 class _Source:
-    """The bits of a source, lowest bit of the first byte first."""
+    """The bits of a source, lowest bit of the first byte first. The last ``ignored`` bits are not there."""
 
-    def __init__(self, data: bytes, position: int) -> None:
+    def __init__(self, data: bytes, position: int, ignored: int = 0) -> None:
         self.data = data
         self.position = position
-        self.end = 8 * len(data)
+        self.end = 8 * len(data) - ignored
 
     def peek(self) -> int:
         """At least the next 57 bits, lowest first; zeros past the end."""
@@ -284,13 +284,14 @@ class _Job:
     """A job under way. ``out`` holds the history, up to ``begin``, then the bytes delivered.
 
     Bytes from ``reach`` on can be referred to; bytes up to ``checked`` are in the checksums. ``commit``
-    is the resume point, a bit position in the source.
+    is the resume point, a bit position in the source. With ``one_block`` every block is the last.
     """
 
     descriptor: Descriptor
     source: _Source
     out: bytearray
     begin: int
+    one_block: bool = False
     limit: int = field(init=False)
     reach: int = 0
     commit: int = 0
@@ -360,8 +361,12 @@ class Engine:
         self._contexts = [_Context() for _ in range(contexts)]
         self._kept: list[tuple[_Code, _Code] | None] = [None] * contexts
 
-    def run(self, descriptor: Descriptor, memory: Memory) -> Completion:
+    def run(self, descriptor: Descriptor, memory: Memory, *, ignored_bits: int = 0,
+            one_block: bool = False) -> Completion:
         """Do a job: read its source from ``memory``, write its output there, and return the result.
+
+        For the device with IAA's interface: the last ``ignored_bits`` (0 to 7) of the source are as if they were not
+        there; with ``one_block`` every block counts as the last one.
 
         The completion record is not written, and its times are zero. A :class:`BusError` while reading gives
         READ_ERROR, while writing WRITE_ERROR, with nothing consumed and nothing to resume.
@@ -384,7 +389,8 @@ class Engine:
                 context.state, context.final = _State.CODES, True
                 context.codes = self._kept[descriptor.context] or _NO_CODES
         out = bytearray(context.history)
-        job = _Job(descriptor, _Source(source, descriptor.start_bit if source else 0), out, len(out))
+        bits = _Source(source, descriptor.start_bit if source else 0, ignored_bits if source else 0)
+        job = _Job(descriptor, bits, out, len(out), one_block)
         stop, inside = self._decode(context, job)
         produced = bytes(out[job.begin:])
         try:
@@ -582,7 +588,7 @@ def _block(context: _Context, job: _Job) -> None:
         strict = bool(job.descriptor.flags & Flag.STRICT_LENGTHS)
         context.codes = _FIXED if kind == 1 else _dynamic(source, strict)
         context.state = _State.CODES
-    context.final = bool(header & 1)
+    context.final = bool(header & 1) or job.one_block
 
 
 def _dynamic(source: _Source, strict: bool) -> tuple[_Code, _Code]:
