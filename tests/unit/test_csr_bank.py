@@ -231,5 +231,49 @@ def test_bad_parameters():
         Bank(MAP, values={"SETTING": 1})
     with pytest.raises(ValueError, match="value of SIZE must fit 32 bits, not 0x100000000"):
         Bank(MAP, values={"SIZE": 1 << 32})
-    with pytest.raises(ValueError, match="the map must fit 4096 bytes, not take 4100"):
-        Bank(RegisterMap("BIGG", (1, 0), (Register("X", 0x1000, Access.RO, ""),)))
+    with pytest.raises(ValueError, match="absent must name registers of the map, not 'NOWHERE'"):
+        Bank(MAP, absent=["NOWHERE"])
+    with pytest.raises(ValueError, match="values must name CONST registers of the map, not 'SIZE'"):
+        Bank(MAP, values={"SIZE": 1}, absent=["SIZE"])
+
+
+def test_large_map():
+    """Addresses beyond 4 KiB are told apart from those below; an absent register is no register."""
+    registers = RegisterMap("BIGG", (1, 0), (
+        Register("LOW", 0x24, Access.RW, ""),
+        Register("HIGH", 0x1024, Access.RW, ""),
+        Register("GONE", 0x1028, Access.RW, ""),
+        Register("LAST", 0x16FC, Access.RO, ""),
+    ))
+    dut = Bank(registers, absent=["GONE"])
+    assert dut.addr_width == 13 and Bank(MAP).addr_width == 12
+    assert not hasattr(dut, "gone")
+
+    async def testbench(ctx):
+        host = Host(ctx, dut.bus)
+        ctx.set(dut.last, 77)
+        assert await host.write(0x24, 1) == Response.OKAY
+        assert await host.write(0x1024, 2) == Response.OKAY
+        assert await host.write(0x1028, 3) == Response.SLVERR
+        assert await host.read(0x24) == (Response.OKAY, 1)
+        assert await host.read(0x1024) == (Response.OKAY, 2)
+        assert await host.read(0x1028) == (Response.SLVERR, 0)
+        assert await host.read(0x16FC) == (Response.OKAY, 77)
+        for address in (0x6FC, 0x1700, 0x1FFC):
+            assert await host.read(address) == (Response.SLVERR, 0)
+
+    simulate(dut, testbench)
+
+
+def test_device_clears():
+    dut = Bank(MAP)
+
+    async def testbench(ctx):
+        ctx.set(dut.causes_set, 0x3)
+        await ctx.tick()
+        ctx.set(dut.causes_set, 0x10)
+        ctx.set(dut.causes_clear, 0x91)
+        await ctx.tick()
+        assert ctx.get(dut.causes) == 0x12, "setting wins over clearing"
+
+    simulate(dut, testbench)

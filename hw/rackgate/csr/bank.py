@@ -1,18 +1,20 @@
 # SPDX-License-Identifier: Apache-2.0
 """A register map as hardware behind AXI4-Lite."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 from amaranth.hdl import Cat, Module, Mux, Signal
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
+from amaranth.utils import ceil_log2
 
 from rackgate.axi.bus import AXI4LiteSignature, Response
 from rackgate.csr.map import Access, RegisterMap
 
 __all__ = ["Bank"]
 
-_ADDR_WIDTH = 12
+#: Address bits at least.
+_MIN_ADDR_WIDTH = 12
 
 
 def _ports(register):
@@ -24,7 +26,7 @@ def _ports(register):
         case Access.RW:
             return {name: Out(32, init=register.reset), f"{name}_written": Out(1)}
         case Access.W1C:
-            return {name: Out(32, init=register.reset), f"{name}_set": In(32)}
+            return {name: Out(32, init=register.reset), f"{name}_set": In(32), f"{name}_clear": In(32)}
         case Access.WO:
             return {name: Out(32), f"{name}_written": Out(1)}
         case Access.CONST:
@@ -45,45 +47,50 @@ class Bank(wiring.Component):
 
     ``RO``: ``x`` (In), sampled in the cycle in which ``x_read`` (Out) is high.
     ``RW``: ``x`` (Out), and ``x_written`` (Out), high in the first cycle of the new value.
-    ``W1C``: ``x`` (Out), and ``x_set`` (In): bits to set; setting wins over clearing.
+    ``W1C``: ``x`` (Out), and ``x_set`` and ``x_clear`` (In): bits to set and to clear; setting wins over clearing.
     ``WO``: ``x`` (Out), the data (bytes not strobed are zero) in the cycle in which ``x_written`` (Out) is high.
     ``CONST``: none.
 
     Parameters
     ----------
     registers:
-        The map; it must fit 4 KiB.
+        The map.
     values:
         Values of ``CONST`` registers by name, instead of those in the map.
+    absent:
+        Names of registers that this bank does not have: no ports, and SLVERR as for an address without a register.
 
     Members
     -------
     bus:
-        The target, 12 address bits.
+        The target; ``addr_width`` bits of address, 12 or as many as the map needs.
     clear:
         Give every ``RW`` and ``W1C`` register its value of the map; transactions go on.
 
     Raises
     ------
     ValueError
-        When ``values`` names no ``CONST`` register, or a value or the map does not fit.
+        When ``values`` names no ``CONST`` register, a value does not fit, or ``absent`` names no register.
     """
 
-    def __init__(self, registers: RegisterMap, *, values: Mapping[str, int] | None = None):
-        self.registers = registers
-        self.values = {name: r.reset for name, r in registers.items() if r.access is Access.CONST}
+    def __init__(self, registers: RegisterMap, *, values: Mapping[str, int] | None = None,
+                 absent: Iterable[str] = ()):
+        self.absent = frozenset(absent)
+        if unknown := sorted(self.absent - set(registers)):
+            raise ValueError(f"absent must name registers of the map, not {unknown[0]!r}")
+        self.registers = {name: register for name, register in registers.items() if name not in self.absent}
+        self.addr_width = max(_MIN_ADDR_WIDTH, ceil_log2(registers.size))
+        self.values = {name: r.reset for name, r in self.registers.items() if r.access is Access.CONST}
         for name, value in (values or {}).items():
             if name not in self.values:
                 raise ValueError(f"values must name CONST registers of the map, not {name!r}")
             if not 0 <= value < 1 << 32:
                 raise ValueError(f"value of {name} must fit 32 bits, not {value:#x}")
             self.values[name] = value
-        if registers.size > 1 << _ADDR_WIDTH:
-            raise ValueError(f"the map must fit {1 << _ADDR_WIDTH} bytes, not take {registers.size}")
         ports = {}
-        for register in registers.values():
+        for register in self.registers.values():
             ports |= _ports(register)
-        super().__init__({"bus": In(AXI4LiteSignature(addr_width=_ADDR_WIDTH)), "clear": In(1), **ports})
+        super().__init__({"bus": In(AXI4LiteSignature(addr_width=self.addr_width)), "clear": In(1), **ports})
 
     def elaborate(self, platform):
         m = Module()
@@ -92,7 +99,7 @@ class Bank(wiring.Component):
         return m
 
     def _read(self, m):
-        bus, index, is_chosen = self.bus, Signal(_ADDR_WIDTH - 2), Signal()
+        bus, index, is_chosen = self.bus, Signal(self.addr_width - 2), Signal()
         m.d.comb += bus.ar.ready.eq(~is_chosen & ~bus.r.valid)
         with m.If(bus.ar.valid & bus.ar.ready):
             m.d.sync += [index.eq(bus.ar.payload.addr[2:]), is_chosen.eq(1)]
@@ -122,7 +129,7 @@ class Bank(wiring.Component):
             m.d.sync += self.bus.r.payload.data.eq(getattr(self, name))
 
     def _write(self, m):
-        bus, index, is_chosen = self.bus, Signal(_ADDR_WIDTH - 2), Signal()
+        bus, index, is_chosen = self.bus, Signal(self.addr_width - 2), Signal()
         word, mask, is_free = Signal(32), Signal(32), Signal()
         m.d.comb += [
             is_free.eq(~is_chosen & ~bus.b.valid),
@@ -169,7 +176,7 @@ class Bank(wiring.Component):
                     m.d.sync += value.eq((word & mask | value & ~mask) & kept)
             case Access.W1C:
                 value = getattr(self, name)
-                clear = Mux(is_hit, word & mask, 0)
+                clear = Mux(is_hit, word & mask, 0) | getattr(self, f"{name}_clear")
                 m.d.sync += value.eq(value & ~clear | getattr(self, f"{name}_set"))
             case Access.WO:
                 m.d.sync += [
