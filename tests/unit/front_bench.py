@@ -113,35 +113,30 @@ class Copier:
         return result, summary
 
 
-class FrontBench:
-    """Runs ``await driver(bench)`` with a front; :meth:`job` does a job and compares it with the golden model.
+class _World:
+    """The design and its simulator: elaborated once a process, because that takes longer than most tests."""
 
-    ``gap`` is the share of cycles in which a partner is not ready or has nothing, for each of them.
-    """
+    kept = None
 
-    def __init__(self, *, seed=0, gap=0.0):
-        self.random, self.gap = random.Random(seed), gap
-        self.front, self.buffer = Front(context=CONTEXT), InputBuffer()
-        self.body_consume = Signal(6)
-        self.words, self.value, self.end = [], 0, 0
-        self.copier, self.symbols = Copier(), {}
-        self.reports, self.summaries = [], []
-        self.engine = Engine(1)
-        self.cycles = self.grants = 0
-        self.log = []  # START flags, RAW byte counts and MARKs of the last job
+    @classmethod
+    def take(cls):
+        """The world, which is nobody's until it comes back by :meth:`run`."""
+        world, cls.kept = cls.kept or cls(), None
+        return world
 
-    def run(self, driver):
-        """Simulate until ``driver`` returns."""
-        async def main(ctx):
-            self.ctx = ctx
-            await driver(self)
+    def __init__(self):
+        self.front, self.buffer, self.body_consume = Front(context=CONTEXT), InputBuffer(), Signal(6)
+        self.simulator = Simulator(self._design())
+        self.simulator.add_clock(1e-8)
+        self.bench = None
+        for name in ("main", "_feed", "_pipe", "_report", "_summarize", "_watch"):
+            self._partner(name)
 
-        simulator = Simulator(self._design())
-        simulator.add_clock(1e-8)
-        simulator.add_testbench(main)
-        for partner in (self._feed, self._pipe, self._report, self._summarize, self._watch):
-            simulator.add_testbench(partner, background=True)
-        simulator.run()
+    def _partner(self, name):
+        async def partner(ctx):
+            await getattr(self.bench, name)(ctx)
+
+        self.simulator.add_testbench(partner, background=name != "main")
 
     def _design(self):
         m = Module()
@@ -154,6 +149,43 @@ class FrontBench:
             buffer.flush.eq(front.flush),
         ]
         return m
+
+    def run(self, bench):
+        """Simulate from reset until ``bench.main`` returns. After an error the world is not used again."""
+        if self.bench is not None:
+            self.simulator.reset()
+        self.bench = bench
+        self.simulator.run()
+        _World.kept = self
+
+
+class FrontBench:
+    """Runs ``await driver(bench)`` with a front; :meth:`job` does a job and compares it with the golden model.
+
+    ``gap`` is the share of cycles in which a partner is not ready or has nothing, for each of them.
+    """
+
+    def __init__(self, *, seed=0, gap=0.0):
+        self.random, self.gap = random.Random(seed), gap
+        self._world = _World.take()
+        self.front, self.buffer, self.body_consume = (
+            self._world.front, self._world.buffer, self._world.body_consume)
+        self.words, self.value, self.end = [], 0, 0
+        self.copier, self.symbols = Copier(), {}
+        self.reports, self.summaries = [], []
+        self.engine = Engine(1)
+        self.cycles = self.grants = 0
+        self.log = []  # START flags, RAW byte counts and MARKs of the last job
+
+    def run(self, driver):
+        """Simulate until ``driver`` returns."""
+        self._driver = driver
+        self._world.run(self)
+
+    async def main(self, ctx):
+        """The test."""
+        self.ctx = ctx
+        await self._driver(self)
 
     async def job(self, source, framing=Format.RAW, flags=Flag.LAST, *, room=1 << 20, opcode=Opcode.INFLATE,
                   start_bit=0, broken=None, compare=True):
