@@ -69,4 +69,4 @@ def test_every_error_code_occurs():
     seen = {corner.error for corner in CORNERS}
     for negative in NEGATIVES:
         seen |= {negative.error, negative.strict, negative.small_window}
-    assert set(ErrorCode) - seen == set()
+    assert set(ErrorCode) - seen == {ErrorCode.BAD_AECS}  # comes with canned codes only: test_inflate_model_jobs

@@ -1,0 +1,586 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Golden model of what the IAA-style device does with a descriptor, as ``rackgate.iaa.abi`` has it.
+
+Written for being right by inspection. It knows nothing of time, queues or registers: see
+``rackgate_sim.iaa.device`` for these. Data is decoded by ``rackgate_sim.inflate.model``, with strict code lengths.
+
+Checks
+------
+In this order; the first that fails gives the status. Nothing is read or written before all have passed.
+
+1. COMPLETION_MISALIGNED: the completion address, if it is valid, is no multiple of 64. There is no record then.
+2. BAD_OPCODE: unknown; within a list also DRAIN and LIST.
+3. BAD_FLAGS, the bits in question in the low word of ``invalid_flags``: a general flag that the operation does not have
+   (all have BLOCK_ON_FAULT, COMPLETION_ADDRESS_VALID, REQUEST_COMPLETION, REQUEST_INTERRUPT and CACHE_CONTROL,
+   DECOMPRESS also READ_SOURCE2_AECS and CRC32C); REQUEST_COMPLETION without COMPLETION_ADDRESS_VALID; BLOCK_ON_FAULT if
+   the queue does not allow it; CRC32C with gzip framing, whose trailer needs the one CRC there is.
+4. BAD_OPERATION_FLAGS, the bits in the high word: DECOMPRESS without ENABLE; flags it does not have (BIG_ENDIAN,
+   INDEXING, bit 15); framing 3; framing with IGNORE_END_BITS (those bits) or with an AECS (the FRAMING bits). CRC64:
+   others than INVERT and BIG_ENDIAN.
+5. RESERVED_NONZERO: ``pasid_priv``; ``interrupt_handle`` without REQUEST_INTERRUPT; and every field that the operation
+   does not have. NOOP, DRAIN: all. DECOMPRESS: ``filter_flags``, ``elements``, and without an AECS ``source2`` and
+   ``source2_size``. CRC64: ``destination``, ``destination_size``, ``source2``, ``source2_size``. LIST: all but the
+   source. FILL: all but the destination and ``source2``. Operations without flags: ``operation_flags``.
+6. BAD_INTERRUPT_HANDLE: another than 0.
+7. BAD_SIZE: source (DECOMPRESS, CRC64, LIST) or destination (DECOMPRESS without SUPPRESS_OUTPUT, FILL) of 0 bytes or of
+   more than ``2**max_transfer_shift``; an AECS of another size than 0x4E0; a LIST that is no multiple of 64.
+8. AECS_MISALIGNED: an AECS at no multiple of 32, or a LIST at no multiple of 64.
+9. OVERLAP: the destination of DECOMPRESS, unless it is suppressed, has bytes of the source or the AECS.
+
+DECOMPRESS
+----------
+A final block ends the stream, whatever the flags: IAA without STOP_ON_EOB would take what follows for a next block.
+STOP_ON_EOB without EOB_IS_BFINAL ends it after the first block. Once it has ended the position is rounded up to whole
+bytes.
+
+If the source ends before the stream does: without CHECK_FOR_EOB that is a success. With CHECK_FOR_EOB it is the error
+HEADER_TRUNCATED in a block header (all of a dynamic one, and LEN and NLEN), END_OF_BLOCK_MISSING in a block; but
+without EOB_IS_BFINAL it is a success at a block header of which less than 8 bits are there. As there is no AECS to be
+written, a job cannot go on from there, nor after OUTPUT_OVERFLOW; ``completed``, ``unused_bits`` and the output say
+what was done.
+
+With framing, the end of the stream is that of the last block and its trailer, STOP_ON_EOB or not. A gzip file has
+only its first member taken with STOP_ON_EOB, else all that follow each other. ``crc`` is that of the last member's
+output, ``xor_checksum`` that of all of the output.
+
+SUPPRESS_OUTPUT: the destination is not looked at; ``output_size`` counts what would have been written. FLUSH has
+no effect, as all output is whole bytes.
+
+AECS: its accumulator is decoded first. It has to hold whole blocks, then the header of a final compressed block, and
+nothing else; another is an ANALYTICS_ERROR, with the error of the header, or BAD_AECS. An empty accumulator is none.
+
+Faults
+------
+Pages are asked for as they are needed, never ahead: the source's in order until the stream has ended, the
+destination's as bytes come for them, the completion record's last. PAGE_FAULT tells the page's address, and what
+was done before it: whole bytes before the page of the destination, or what the source before the page gives. READ_ERROR
+(anywhere in the source, whether the stream goes so far or not) and WRITE_ERROR tell nothing but an address.
+
+LIST
+----
+The descriptors are carried out as if each had been submitted, with completion records of their own; in what order they
+begin and end is open, so none may need what another writes. Its record comes when all of theirs have: SUCCESS,
+``completed`` the number of descriptors, ``error`` 1 if one of them had another status than SUCCESS. After a fault
+``completed`` are those in the pages before.
+"""
+
+import zlib
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+from rackgate.iaa.abi import (
+    AECS_ALIGNMENT,
+    COMPLETION_SIZE,
+    DESCRIPTOR_SIZE,
+    PAGE_SIZE,
+    WRITE_FAULT,
+    Completion,
+    Crc64Flag,
+    DecompressFlag,
+    Descriptor,
+    ErrorCode,
+    Flag,
+    Framing,
+    Opcode,
+    Status,
+)
+from rackgate.iaa.aecs import AECS_SIZE, Aecs
+from rackgate.inflate import abi as inflate
+from rackgate_sim.iaa.crc64 import crc64
+from rackgate_sim.inflate.model import ENTRY_BITS, BusError, Engine, JobMemory, Memory
+
+__all__ = [
+    "ADDRESS_BITS", "LIST_MEMBER_FAILED", "Fault", "Outcome", "Rules", "Translate", "check", "crc32c", "difference",
+    "identity", "is_record_due", "perform", "run", "xor16",
+]
+
+#: Addresses of the memory have so many bits.
+ADDRESS_BITS = 48
+#: Value of ``error`` in the record of a LIST of which a descriptor failed.
+LIST_MEMBER_FAILED = 1
+#: Where a page is: ``translate(address, write)`` gives the memory's address of the page at ``address``, a multiple of
+#: 4096, or ``None`` if it is not there or, with ``write``, not to be written.
+Translate = Callable[[int, bool], int | None]
+
+_COMMON = (Flag.BLOCK_ON_FAULT | Flag.COMPLETION_ADDRESS_VALID | Flag.REQUEST_COMPLETION | Flag.REQUEST_INTERRUPT
+           | Flag.CACHE_CONTROL)
+_DECOMPRESS_FLAGS = (
+    DecompressFlag.ENABLE | DecompressFlag.FLUSH | DecompressFlag.STOP_ON_EOB | DecompressFlag.CHECK_FOR_EOB
+    | DecompressFlag.EOB_IS_BFINAL | DecompressFlag.IGNORE_END_BITS | DecompressFlag.SUPPRESS_OUTPUT
+    | DecompressFlag.FRAMING)
+_FRAMING_SHIFT, _IGNORE_SHIFT = 13, 6
+_FORMATS = {Framing.RAW: inflate.Format.RAW, Framing.ZLIB: inflate.Format.ZLIB, Framing.GZIP: inflate.Format.GZIP}
+_NO_FIELDS = ("source", "source_size", "destination", "destination_size", "source2", "source2_size", "filter_flags",
+              "elements", "operation_flags")
+_RESERVED = {
+    Opcode.NOOP: _NO_FIELDS,
+    Opcode.DRAIN: _NO_FIELDS,
+    Opcode.DECOMPRESS: ("filter_flags", "elements"),
+    Opcode.CRC64: ("destination", "destination_size", "source2", "source2_size"),
+    Opcode.LIST: _NO_FIELDS[2:],
+    Opcode.FILL: ("source", "source_size", "source2_size", "filter_flags", "elements", "operation_flags"),
+}
+_HAVE_SOURCE = (Opcode.DECOMPRESS, Opcode.CRC64, Opcode.LIST)
+
+
+def identity(address: int, write: bool) -> int:
+    """The translation of a queue without one: every page is where its address says."""
+    return address
+
+
+@dataclass(frozen=True)
+class Rules:
+    """What besides the descriptor decides: the device's window, and the limits of the queue."""
+
+    window: int = 32768
+    max_transfer_shift: int = 21
+    may_block: bool = True
+    within_list: bool = False
+
+
+@dataclass(frozen=True)
+class Fault:
+    """An access that failed: PAGE_FAULT, READ_ERROR or WRITE_ERROR at the page at ``address``."""
+
+    status: Status
+    address: int
+    write: bool
+
+    def record(self, **progress: int) -> Completion:
+        """The completion record that tells it."""
+        is_write_fault = self.status == Status.PAGE_FAULT and self.write
+        return Completion(status=self.status | (WRITE_FAULT if is_write_fault else 0), fault_address=self.address,
+                          **progress)
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a descriptor comes to: its record, what is written (address in memory, bytes), the page it lacks.
+
+    ``members`` are a LIST's descriptors, which have not been carried out; its record does not know of their errors.
+    """
+
+    completion: Completion
+    writes: tuple[tuple[int, bytes], ...] = ()
+    fault: Fault | None = None
+    members: tuple[Descriptor, ...] = ()
+
+
+def _framing(descriptor: Descriptor) -> int:
+    return (descriptor.operation_flags & DecompressFlag.FRAMING) >> _FRAMING_SHIFT
+
+
+def _general_flags(descriptor: Descriptor, rules: Rules) -> int:
+    """The general flags to refuse."""
+    known = _COMMON
+    if descriptor.opcode == Opcode.DECOMPRESS:
+        known |= Flag.READ_SOURCE2_AECS | Flag.CRC32C
+    invalid = descriptor.flags & ~int(known)
+    if not descriptor.flags & Flag.COMPLETION_ADDRESS_VALID:
+        invalid |= descriptor.flags & Flag.REQUEST_COMPLETION
+    if not rules.may_block:
+        invalid |= descriptor.flags & Flag.BLOCK_ON_FAULT
+    if descriptor.opcode == Opcode.DECOMPRESS and _framing(descriptor) == Framing.GZIP:
+        invalid |= descriptor.flags & Flag.CRC32C
+    return invalid
+
+
+def _operation_flags(descriptor: Descriptor) -> int:
+    """The operation's flags to refuse."""
+    flags = descriptor.operation_flags
+    if descriptor.opcode == Opcode.CRC64:
+        return flags & ~int(Crc64Flag.INVERT | Crc64Flag.BIG_ENDIAN)
+    if descriptor.opcode != Opcode.DECOMPRESS:
+        return 0
+    invalid = flags & ~int(_DECOMPRESS_FLAGS) | ~flags & int(DecompressFlag.ENABLE)
+    framing = _framing(descriptor)
+    if framing == 3 or framing != Framing.RAW and descriptor.flags & Flag.READ_SOURCE2_AECS:
+        invalid |= flags & DecompressFlag.FRAMING
+    if framing != Framing.RAW:
+        invalid |= flags & DecompressFlag.IGNORE_END_BITS
+    return invalid
+
+
+def _has_reserved(descriptor: Descriptor) -> bool:
+    names = ["pasid_priv", *_RESERVED[Opcode(descriptor.opcode)]]
+    if descriptor.opcode == Opcode.DECOMPRESS and not descriptor.flags & Flag.READ_SOURCE2_AECS:
+        names += ["source2", "source2_size"]
+    if not descriptor.flags & Flag.REQUEST_INTERRUPT:
+        names.append("interrupt_handle")
+    return any(getattr(descriptor, name) for name in names)
+
+
+def _has_destination(descriptor: Descriptor) -> bool:
+    if descriptor.opcode == Opcode.DECOMPRESS:
+        return not descriptor.operation_flags & DecompressFlag.SUPPRESS_OUTPUT
+    return descriptor.opcode == Opcode.FILL
+
+
+def _reads_aecs(descriptor: Descriptor) -> bool:
+    return descriptor.opcode == Opcode.DECOMPRESS and bool(descriptor.flags & Flag.READ_SOURCE2_AECS)
+
+
+def _is_size_bad(descriptor: Descriptor, rules: Rules) -> bool:
+    sizes = [descriptor.source_size] if descriptor.opcode in _HAVE_SOURCE else []
+    if _has_destination(descriptor):
+        sizes.append(descriptor.destination_size)
+    if any(not 0 < size <= 1 << rules.max_transfer_shift for size in sizes):
+        return True
+    if descriptor.opcode == Opcode.LIST and descriptor.source_size % DESCRIPTOR_SIZE:
+        return True
+    return _reads_aecs(descriptor) and descriptor.source2_size != AECS_SIZE
+
+
+def _is_misaligned(descriptor: Descriptor) -> bool:
+    if descriptor.opcode == Opcode.LIST:
+        return descriptor.source % DESCRIPTOR_SIZE != 0
+    return _reads_aecs(descriptor) and descriptor.source2 % AECS_ALIGNMENT != 0
+
+
+def _overlap(one: int, size: int, other: int, other_size: int) -> bool:
+    """Whether two ranges have a byte in common; addresses go round at 2**64."""
+    return (other - one) % (1 << 64) < size or (one - other) % (1 << 64) < other_size
+
+
+def _has_overlap(descriptor: Descriptor) -> bool:
+    if descriptor.opcode != Opcode.DECOMPRESS or not _has_destination(descriptor):
+        return False
+    destination = descriptor.destination, descriptor.destination_size
+    return (_overlap(*destination, descriptor.source, descriptor.source_size)
+            or _reads_aecs(descriptor) and _overlap(*destination, descriptor.source2, descriptor.source2_size))
+
+
+def check(descriptor: Descriptor, rules: Rules | None = None) -> Completion | None:
+    """The record of a descriptor that is refused, ``None`` for one that can be carried out. See the module's text."""
+    rules = rules or Rules()
+    if descriptor.flags & Flag.COMPLETION_ADDRESS_VALID and descriptor.completion % COMPLETION_SIZE:
+        return Completion(Status.COMPLETION_MISALIGNED)
+    unknown = descriptor.opcode not in tuple(Opcode)
+    if unknown or rules.within_list and descriptor.opcode in (Opcode.DRAIN, Opcode.LIST):
+        return Completion(Status.BAD_OPCODE)
+    if invalid := _general_flags(descriptor, rules):
+        return Completion(Status.BAD_FLAGS, invalid_flags=invalid)
+    if invalid := _operation_flags(descriptor):
+        return Completion(Status.BAD_OPERATION_FLAGS, invalid_flags=invalid << 32)
+    if _has_reserved(descriptor):
+        return Completion(Status.RESERVED_NONZERO)
+    if descriptor.interrupt_handle:
+        return Completion(Status.BAD_INTERRUPT_HANDLE)
+    if _is_size_bad(descriptor, rules):
+        return Completion(Status.BAD_SIZE)
+    if _is_misaligned(descriptor):
+        return Completion(Status.AECS_MISALIGNED)
+    return Completion(Status.OVERLAP) if _has_overlap(descriptor) else None
+
+
+class _View:
+    """Memory as a job sees it."""
+
+    def __init__(self, memory: Memory, translate: Translate) -> None:
+        self._memory = memory
+        self._translate = translate
+
+    def _pages(self, address: int, size: int, write: bool) -> Iterator[tuple[int, int | None, int]]:
+        """For each page: its own address, the address in memory of its part of the range or ``None``, bytes of it."""
+        end = address + size
+        while address < end:
+            place = address % (1 << 64)
+            page = place & -PAGE_SIZE
+            count = min(end - address, page + PAGE_SIZE - place)
+            found = self._translate(page, write)
+            yield page, None if found is None else found + place - page, count
+            address += count
+
+    def read(self, address: int, size: int) -> tuple[bytes, Fault | None]:
+        """What can be read, up to a fault if there is one."""
+        data = b""
+        for page, place, count in self._pages(address, size, False):
+            if place is None:
+                return data, Fault(Status.PAGE_FAULT, page, False)
+            try:
+                data += self._memory.read(_in_memory(place), count)
+            except BusError:
+                return data, Fault(Status.READ_ERROR, page, False)
+        return data, None
+
+    def room(self, address: int, size: int) -> tuple[int, Fault | None]:
+        """How much of a range can be written, up to a fault if there is one."""
+        room = 0
+        for page, place, count in self._pages(address, size, True):
+            if place is None:
+                return room, Fault(Status.PAGE_FAULT, page, True)
+            room += count
+        return room, None
+
+    def writes(self, address: int, data: bytes) -> tuple[tuple[int, bytes], ...]:
+        """``data`` in pieces with addresses in memory; its pages must be there."""
+        pieces, begin = [], 0
+        for _, place, count in self._pages(address, len(data), True):
+            assert place is not None
+            pieces.append((place, data[begin:begin + count]))
+            begin += count
+        return tuple(pieces)
+
+
+def _in_memory(address: int) -> int:
+    if address >= 1 << ADDRESS_BITS:
+        raise BusError(f"addresses have {ADDRESS_BITS} bits, {address:#x} has more")
+    return address
+
+
+def perform(descriptor: Descriptor, memory: Memory, translate: Translate = identity,
+            rules: Rules | None = None) -> Outcome:
+    """Carry out a descriptor but for its writes, which are left to the caller.
+
+    Accesses that the memory refuses when it is written are the caller's to answer with WRITE_ERROR.
+    """
+    rules = rules or Rules()
+    refusal = check(descriptor, rules)
+    if refusal is not None:
+        return Outcome(refusal)
+    view = _View(memory, translate)
+    if descriptor.opcode == Opcode.DECOMPRESS:
+        return _decompress(descriptor, view, rules)
+    if descriptor.opcode == Opcode.CRC64:
+        return _crc64(descriptor, view)
+    if descriptor.opcode == Opcode.FILL:
+        return _fill(descriptor, view)
+    if descriptor.opcode == Opcode.LIST:
+        return _list(descriptor, view)
+    return Outcome(Completion(Status.SUCCESS))
+
+
+def _crc64(descriptor: Descriptor, view: _View) -> Outcome:
+    data, fault = view.read(descriptor.source, descriptor.source_size)
+    if fault is not None:
+        return _failed(fault, completed=len(data))
+    result = crc64(data, descriptor.polynomial, invert=bool(descriptor.operation_flags & Crc64Flag.INVERT),
+                   big_endian=bool(descriptor.operation_flags & Crc64Flag.BIG_ENDIAN))
+    return Outcome(Completion(Status.SUCCESS, completed=len(data), maximum=result & 0xFFFFFFFF, sum=result >> 32))
+
+
+def _fill(descriptor: Descriptor, view: _View) -> Outcome:
+    size = descriptor.destination_size
+    room, fault = view.room(descriptor.destination, size)
+    pattern = descriptor.source2.to_bytes(8, "little") * (size // 8 + 1)
+    writes = view.writes(descriptor.destination, pattern[:room])
+    if fault is not None:
+        return _failed(fault, writes, output_size=room)
+    return Outcome(Completion(Status.SUCCESS, output_size=size), writes)
+
+
+def _list(descriptor: Descriptor, view: _View) -> Outcome:
+    data, fault = view.read(descriptor.source, descriptor.source_size)
+    members = tuple(Descriptor.unpack(data[at:at + DESCRIPTOR_SIZE]) for at in range(0, len(data), DESCRIPTOR_SIZE))
+    if fault is not None:
+        return Outcome(fault.record(completed=len(members)), (), fault if fault.status == Status.PAGE_FAULT else None,
+                       members)
+    return Outcome(Completion(Status.SUCCESS, completed=len(members)), members=members)
+
+
+def _failed(fault: Fault, writes: tuple[tuple[int, bytes], ...] = (), **progress: int) -> Outcome:
+    """An outcome that a fault brought about. Only page faults tell progress."""
+    if fault.status == Status.PAGE_FAULT:
+        return Outcome(fault.record(**progress), writes, fault)
+    return Outcome(fault.record())
+
+
+def _decompress(descriptor: Descriptor, view: _View, rules: Rules) -> Outcome:
+    aecs = Aecs()
+    if _reads_aecs(descriptor):
+        raw, fault = view.read(descriptor.source2, AECS_SIZE)
+        if fault is not None:
+            return _failed(fault)
+        try:
+            aecs = Aecs.unpack(raw)
+        except ValueError:
+            return Outcome(Completion(Status.ANALYTICS_ERROR, ErrorCode.BAD_AECS))
+    source, source_fault = view.read(descriptor.source, descriptor.source_size)
+    if source_fault is not None and source_fault.status != Status.PAGE_FAULT:
+        return _failed(source_fault)
+    room, room_fault = inflate.MAX_DESTINATION_SIZE, None
+    if _has_destination(descriptor):
+        room, room_fault = view.room(descriptor.destination, descriptor.destination_size)
+    engine = Engine(1, rules.window)
+    if aecs.header:
+        error = _tables(engine, aecs.header)
+        if error:
+            return Outcome(Completion(Status.ANALYTICS_ERROR, error))
+    result, output = _decode(engine, descriptor, source, room, bool(aecs.header), source_fault is not None)
+    writes = view.writes(descriptor.destination, output) if _has_destination(descriptor) else ()
+    progress = _progress(descriptor, aecs, result, output)
+    if result.status == inflate.Status.NEED_INPUT and source_fault is not None:
+        return _failed(source_fault, writes, **progress)
+    if result.status == inflate.Status.OUTPUT_OVERFLOW and room_fault is not None:
+        return _failed(room_fault, writes, **progress)
+    status, error = _verdict(descriptor, result)
+    return Outcome(Completion(status, error, **progress), writes)
+
+
+def _tables(engine: Engine, header: bytes) -> ErrorCode:
+    """Let the engine keep the codes of an AECS. The error, if there is one."""
+    flags = inflate.Flag.LAST | inflate.Flag.STRICT_LENGTHS
+    result = engine.run(inflate.Descriptor(0, len(header), 0, 0, 0, inflate.Opcode.TABLES, flags=flags),
+                        JobMemory(header))
+    if result.status != inflate.Status.SUCCESS:
+        # Output in the accumulator: there is no place for it.
+        return ErrorCode(result.error) if result.error else ErrorCode.BAD_AECS
+    is_whole = (result.consumed, result.consumed_bit) == (len(header), 0)
+    return ErrorCode.NONE if is_whole else ErrorCode.BAD_AECS
+
+
+def _decode(engine: Engine, descriptor: Descriptor, source: bytes, room: int, canned: bool,
+            is_cut: bool) -> tuple[inflate.Completion, bytes]:
+    """Decode ``source``, of which with ``is_cut`` there is more behind a page that is not there."""
+    operation = DecompressFlag(descriptor.operation_flags)
+    framing = Framing(_framing(descriptor))
+    stops, checks, wants_last = (bool(operation & flag) for flag in (
+        DecompressFlag.STOP_ON_EOB, DecompressFlag.CHECK_FOR_EOB, DecompressFlag.EOB_IS_BFINAL))
+    flags = inflate.Flag.STRICT_LENGTHS
+    if checks and not is_cut and (wants_last or framing != Framing.RAW):
+        flags |= inflate.Flag.LAST
+    if canned:
+        flags |= inflate.Flag.CANNED
+    if framing == Framing.GZIP and not stops:
+        flags |= inflate.Flag.MULTI
+    memory = JobMemory(source)
+    result = engine.run(
+        inflate.Descriptor(0, len(source), 0, room, 0, format=_FORMATS[framing], flags=flags), memory,
+        ignored_bits=0 if is_cut else _ignored_bits(operation),
+        one_block=framing == Framing.RAW and stops and not wants_last)
+    return result, memory.written
+
+
+def _ignored_bits(operation: int) -> int:
+    return (operation & DecompressFlag.IGNORE_END_BITS) >> _IGNORE_SHIFT
+
+
+def _verdict(descriptor: Descriptor, result: inflate.Completion) -> tuple[Status, ErrorCode]:
+    """Status and error of a job whose pages were all there."""
+    if result.status != inflate.Status.NEED_INPUT:
+        return Status(result.status), ErrorCode(result.error)
+    operation = descriptor.operation_flags
+    # With LAST the engine has found the error itself; what is left is a check for any end of a block.
+    if not operation & DecompressFlag.CHECK_FOR_EOB:
+        return Status.SUCCESS, ErrorCode.NONE
+    if result.flags & inflate.ResultFlag.BLOCK:
+        return Status.ANALYTICS_ERROR, ErrorCode.END_OF_BLOCK_MISSING
+    left = 8 * descriptor.source_size - _ignored_bits(operation) - (8 * result.consumed + result.consumed_bit)
+    if left < 8:
+        return Status.SUCCESS, ErrorCode.NONE
+    return Status.ANALYTICS_ERROR, ErrorCode.HEADER_TRUNCATED
+
+
+def _progress(descriptor: Descriptor, aecs: Aecs, result: inflate.Completion, output: bytes) -> dict[str, int]:
+    """The fields of a record that tell what was done."""
+    framing = _framing(descriptor)
+    completed = result.consumed + (result.consumed_bit > 0)
+    if framing == Framing.GZIP:
+        crc = result.crc32
+    else:
+        crc = crc32c(output, aecs.crc) if descriptor.flags & Flag.CRC32C else zlib.crc32(output, aecs.crc)
+    return {
+        "completed": completed,
+        "unused_bits": 8 * completed - 8 * result.consumed - result.consumed_bit,
+        "output_size": len(output),
+        "xor_checksum": xor16(output, aecs.xor_checksum),
+        "crc": crc,
+        "members": result.members & 0xFFFF if framing == Framing.GZIP else 0,
+        "adler32": result.adler32 if framing == Framing.ZLIB else 0,
+    }
+
+
+def _make_crc32c() -> tuple[int, ...]:
+    table = []
+    for value in range(256):
+        for _ in range(8):
+            value = value >> 1 ^ (0x82F63B78 if value & 1 else 0)
+        table.append(value)
+    return tuple(table)
+
+
+_CRC32C = _make_crc32c()
+
+
+def crc32c(data: bytes, start: int = 0) -> int:
+    """CRC-32C (Castagnoli) of ``data`` after data whose CRC is ``start``."""
+    value = start ^ 0xFFFFFFFF
+    for byte in data:
+        value = value >> 8 ^ _CRC32C[(value ^ byte) & 0xFF]
+    return value ^ 0xFFFFFFFF
+
+
+def xor16(data: bytes, start: int = 0) -> int:
+    """Exclusive-or of the halfwords of ``data``, low byte first, a last byte alone as the low one, and ``start``."""
+    low = high = 0
+    for byte in data[::2]:
+        low ^= byte
+    for byte in data[1::2]:
+        high ^= byte
+    return start ^ (low | high << 8)
+
+
+def is_record_due(descriptor: Descriptor, completion: Completion) -> bool:
+    """Whether a record is written: with an address to write it to, and always unless a success was not asked about."""
+    if not descriptor.flags & Flag.COMPLETION_ADDRESS_VALID or completion.status == Status.COMPLETION_MISALIGNED:
+        return False
+    return bool(descriptor.flags & Flag.REQUEST_COMPLETION) or completion.status != Status.SUCCESS
+
+
+def run(descriptor: Descriptor, memory: Memory, translate: Translate = identity,
+        rules: Rules | None = None) -> Completion:
+    """Carry out a descriptor with all its writes, a LIST's members in order before the list's own record.
+
+    Returns the record, written or not; COMPLETION_FAULT if it was to be written and could not be.
+    """
+    rules = rules or Rules()
+    outcome = perform(descriptor, memory, translate, rules)
+    completion = outcome.completion
+    member_rules = Rules(rules.window, rules.max_transfer_shift, rules.may_block, True)
+    records = [run(member, memory, translate, member_rules) for member in outcome.members]
+    if completion.status == Status.SUCCESS and any(record.status != Status.SUCCESS for record in records):
+        completion = Completion(completion.status, LIST_MEMBER_FAILED, completed=completion.completed)
+    try:
+        for address, data in outcome.writes:
+            memory.write(_in_memory(address), data)
+    except BusError:
+        completion = Fault(Status.WRITE_ERROR, descriptor.destination & -PAGE_SIZE, True).record()
+    if is_record_due(descriptor, completion):
+        place = translate(descriptor.completion & -PAGE_SIZE, True)
+        try:
+            if place is None:
+                return Completion(Status.COMPLETION_FAULT)
+            memory.write(_in_memory(place + descriptor.completion % PAGE_SIZE), completion.pack())
+        except BusError:
+            return Completion(Status.COMPLETION_FAULT)
+    return completion
+
+
+_NO_PROGRESS = (Status.READ_ERROR, Status.WRITE_ERROR)
+
+
+def difference(expected: Completion, actual: Completion) -> str:
+    """What tells ``actual`` (gateware) from ``expected`` (this model), or an empty text if nothing that matters.
+
+    ``cycles`` never matters; after a bus error nothing but the status does. After an overflow, an error or a page
+    fault the position may be before the model's, by as much as ``rackgate_sim.inflate.model.ENTRY_BITS``: the gateware
+    takes several symbols in a step.
+    """
+    if expected.status != actual.status:
+        return f"status: expected {expected.status:#x}, got {actual.status:#x}"
+    if expected.status in _NO_PROGRESS:
+        return ""
+    names = ["error", "invalid_flags", "output_size", "output_bits", "xor_checksum", "crc", "minimum", "maximum", "sum",
+             "members", "adler32"]
+    if expected.status & 0x3F == Status.PAGE_FAULT:
+        names.append("fault_address")
+    for name in names:
+        want, got = getattr(expected, name), getattr(actual, name)
+        if want != got:
+            return f"{name}: expected {want:#x}, got {got:#x}"
+    want, got = (8 * record.completed - record.unused_bits for record in (expected, actual))
+    inexact = (Status.OUTPUT_OVERFLOW, Status.ANALYTICS_ERROR, Status.PAGE_FAULT)
+    slack = ENTRY_BITS if expected.status & 0x3F in inexact else 0
+    if not want - slack <= got <= want:
+        return f"completed: expected bit {want}" + (f" or up to {slack} before" if slack else "") + f", got {got}"
+    return ""
