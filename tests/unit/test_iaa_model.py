@@ -220,19 +220,34 @@ def test_overlap(at, overlaps):
     expected = Completion(Status.OVERLAP) if overlaps else None
     for source in (SOURCE, 0, (1 << 64) - 50):
         destination = (source + at) % (1 << 64)
-        assert check(job(source=source, destination=destination)) == expected
-        assert check(job(source=source, destination=destination,
-                         operation_flags=PLAIN | DecompressFlag.SUPPRESS_OUTPUT)) is None
+        refusal = check(job(source=source, destination=destination))
+        assert refusal == expected or not overlaps and refusal.status in (Status.READ_ERROR, Status.WRITE_ERROR)
+        refusal = check(job(source=source, destination=destination,
+                            operation_flags=PLAIN | DecompressFlag.SUPPRESS_OUTPUT))
+        assert refusal is None or refusal.status == Status.READ_ERROR
     aecs = {"flags": WITH_AECS, "source2": AECS, "source2_size": AECS_SIZE}
     assert check(job(destination=AECS - 4095, **aecs)) == Completion(Status.OVERLAP)
     assert check(job(destination=AECS + AECS_SIZE - 1, **aecs)) == Completion(Status.OVERLAP)
     assert check(job(destination=AECS + AECS_SIZE, **aecs)) is None
 
 
+def test_addresses_have_48_bits():
+    top = (1 << 48) - 4096
+    aecs = {"flags": WITH_AECS, "source2_size": AECS_SIZE}
+    for fields, status in (
+            ({"source": top + 3996}, None), ({"source": top + 3997}, Status.READ_ERROR),
+            ({"source": (1 << 64) - 50}, Status.READ_ERROR), ({"destination": top}, None),
+            ({"destination": top + 1}, Status.WRITE_ERROR), ({"destination": 1 << 48}, Status.WRITE_ERROR),
+            ({"source2": top, **aecs}, None), ({"source2": (1 << 48) - 32, **aecs}, Status.READ_ERROR),
+            ({"source": 1 << 48, "destination": 1 << 49}, Status.READ_ERROR)):
+        assert check(job(**fields)) == (None if status is None else Completion(status)), fields
+
+
 def test_order_of_checks():
     """Each mistake hides the ones after it."""
     mistakes = [
-        (Status.OVERLAP, {"destination": SOURCE}),
+        (Status.READ_ERROR, {"source": 1 << 50}),
+        (Status.OVERLAP, {"destination": 1 << 50}),
         (Status.AECS_MISALIGNED, {"source2": SOURCE + 1}),
         (Status.BAD_SIZE, {"source_size": 0}),
         (Status.BAD_INTERRUPT_HANDLE, {"interrupt_handle": 1}),
@@ -242,7 +257,7 @@ def test_order_of_checks():
         (Status.BAD_OPCODE, {"opcode": 0x43}),
         (Status.COMPLETION_MISALIGNED, {"completion": RECORD + 1}),
     ]
-    fields = {"flags": WITH_AECS | Flag.REQUEST_INTERRUPT, "source2": SOURCE, "source2_size": AECS_SIZE}
+    fields = {"flags": WITH_AECS | Flag.REQUEST_INTERRUPT, "source2": AECS, "source2_size": AECS_SIZE}
     for status, mistake in mistakes:
         fields |= mistake
         refusal = check(job(**fields))

@@ -26,6 +26,8 @@ In this order; the first that fails gives the status. Nothing is read or written
    more than ``2**max_transfer_shift``; an AECS of another size than 0x4E0; a LIST that is no multiple of 64.
 8. AECS_MISALIGNED: an AECS at no multiple of 32, or a LIST at no multiple of 64.
 9. OVERLAP: the destination of DECOMPRESS, unless it is suppressed, has bytes of the source or the AECS.
+10. READ_ERROR: source or AECS reach beyond ``2**48``, which no address can, translated or not. Then WRITE_ERROR: the
+    destination does.
 
 DECOMPRESS
 ----------
@@ -250,6 +252,10 @@ def _has_overlap(descriptor: Descriptor) -> bool:
             or _reads_aecs(descriptor) and _overlap(*destination, descriptor.source2, descriptor.source2_size))
 
 
+def _is_beyond(address: int, size: int) -> bool:
+    return address + size > 1 << ADDRESS_BITS
+
+
 def check(descriptor: Descriptor, rules: Rules | None = None) -> Completion | None:
     """The record of a descriptor that is refused, ``None`` for one that can be carried out. See the module's text."""
     rules = rules or Rules()
@@ -270,7 +276,15 @@ def check(descriptor: Descriptor, rules: Rules | None = None) -> Completion | No
         return Completion(Status.BAD_SIZE)
     if _is_misaligned(descriptor):
         return Completion(Status.AECS_MISALIGNED)
-    return Completion(Status.OVERLAP) if _has_overlap(descriptor) else None
+    if _has_overlap(descriptor):
+        return Completion(Status.OVERLAP)
+    if descriptor.opcode in _HAVE_SOURCE and _is_beyond(descriptor.source, descriptor.source_size):
+        return Completion(Status.READ_ERROR)
+    if _reads_aecs(descriptor) and _is_beyond(descriptor.source2, descriptor.source2_size):
+        return Completion(Status.READ_ERROR)
+    if _has_destination(descriptor) and _is_beyond(descriptor.destination, descriptor.destination_size):
+        return Completion(Status.WRITE_ERROR)
+    return None
 
 
 class _View:
@@ -284,11 +298,10 @@ class _View:
         """For each page: its own address, the address in memory of its part of the range or ``None``, bytes of it."""
         end = address + size
         while address < end:
-            place = address % (1 << 64)
-            page = place & -PAGE_SIZE
-            count = min(end - address, page + PAGE_SIZE - place)
+            page = address & -PAGE_SIZE
+            count = min(end, page + PAGE_SIZE) - address
             found = self._translate(page, write)
-            yield page, None if found is None else found + place - page, count
+            yield page, None if found is None else found + address - page, count
             address += count
 
     def read(self, address: int, size: int) -> tuple[bytes, Fault | None]:
@@ -298,7 +311,7 @@ class _View:
             if place is None:
                 return data, Fault(Status.PAGE_FAULT, page, False)
             try:
-                data += self._memory.read(_in_memory(place), count)
+                data += self._memory.read(place, count)
             except BusError:
                 return data, Fault(Status.READ_ERROR, page, False)
         return data, None
@@ -320,12 +333,6 @@ class _View:
             pieces.append((place, data[begin:begin + count]))
             begin += count
         return tuple(pieces)
-
-
-def _in_memory(address: int) -> int:
-    if address >= 1 << ADDRESS_BITS:
-        raise BusError(f"addresses have {ADDRESS_BITS} bits, {address:#x} has more")
-    return address
 
 
 def perform(descriptor: Descriptor, memory: Memory, translate: Translate = identity,
@@ -542,15 +549,16 @@ def run(descriptor: Descriptor, memory: Memory, translate: Translate = identity,
         completion = Completion(completion.status, LIST_MEMBER_FAILED, completed=completion.completed)
     try:
         for address, data in outcome.writes:
-            memory.write(_in_memory(address), data)
+            memory.write(address, data)
     except BusError:
         completion = Fault(Status.WRITE_ERROR, descriptor.destination & -PAGE_SIZE, True).record()
     if is_record_due(descriptor, completion):
-        place = translate(descriptor.completion & -PAGE_SIZE, True)
+        is_beyond = _is_beyond(descriptor.completion, COMPLETION_SIZE)
+        place = None if is_beyond else translate(descriptor.completion & -PAGE_SIZE, True)
         try:
             if place is None:
                 return Completion(Status.COMPLETION_FAULT)
-            memory.write(_in_memory(place + descriptor.completion % PAGE_SIZE), completion.pack())
+            memory.write(place + descriptor.completion % PAGE_SIZE, completion.pack())
         except BusError:
             return Completion(Status.COMPLETION_FAULT)
     return completion
