@@ -156,8 +156,8 @@ def _walk(blob: bytes, steps: bytes, begin: int, end: int, places: list[int]) ->
 
 @functools.cache
 def _tables() -> tuple[np.ndarray, ...]:
-    """By the next bits: token lengths, symbols, code sizes. By symbol: extra bits. By the next bits: distance symbols. By
-    distance symbol: extra bits."""
+    """By the next bits: token lengths, symbols, code sizes. By symbol: extra bits. By the next bits: distance symbols.
+    By distance symbol: extra bits."""
     code_lengths = [8] * 144 + [9] * 112 + [7] * 24 + [8] * 8
     symbols, sizes = np.zeros(512, np.intp), np.zeros(512, np.uint8)
     for symbol, (length, code) in enumerate(zip(code_lengths, reversed_codes(code_lengths), strict=True)):
