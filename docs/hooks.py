@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable, Sequence
 
 from rackgate.csr.map import IDENTITY_REGISTERS, Register
 from rackgate.inflate import abi
+from rackgate_host.sabre import format as sabre
 
 __all__ = ["on_page_markdown"]
 
@@ -29,6 +30,34 @@ def _codes(kind: Iterable) -> str:
     return _table(("code", "name"), ((f"`{member.value:#04x}`", f"`{member.name}`") for member in kind))
 
 
+def _layout(layout: sabre.Layout, behind: Sequence[tuple[int, str, str, str]] = ()) -> str:
+    names = {"S": "bytes", "u": "unsigned"}
+    rows: list[tuple[object, ...]] = []
+    for field, offset in zip(layout.fields, layout.offsets, strict=True):
+        kind = field.type.lstrip("<")
+        rows.append((offset, f"`{field.name}`", f"{names[kind[0]]} {kind[1:]}", field.doc))
+    return _table(("offset", "field", "type, bytes", "meaning"), [*rows, *behind])
+
+
+def _sabre_header() -> str:
+    end = sabre.HEADER.offsets[-1] + 4
+    return _layout(sabre.HEADER, [
+        (end, "", f"bytes {sabre.PAGE - 4 - end}", "0"),
+        (sabre.PAGE - 4, "`header_crc32`", "unsigned 4", f"of the {sabre.PAGE - 4} bytes before it"),
+    ])
+
+
+_KINDS = {
+    sabre.Kind.ZERO: "nothing; all bytes are zero",
+    sabre.Kind.RAW: "the bytes as they are",
+    sabre.Kind.FIXED: "raw Deflate (RFC 1951) of fixed and stored blocks",
+    sabre.Kind.DYNAMIC: "raw Deflate of any blocks",
+    sabre.Kind.CANNED: "codes of a canned table, below",
+    sabre.Kind.DUPLICATE: "nothing; the same bytes and pages as partition `duplicate_of`, which comes before it and is "
+                          "neither ZERO nor DUPLICATE",
+}
+
+
 _TABLES: dict[str, Callable[[], str]] = {
     "identity": lambda: _registers(IDENTITY_REGISTERS),
     "inflate-registers": lambda: _registers(abi.REGISTERS[name] for name in abi.REGISTERS
@@ -36,6 +65,11 @@ _TABLES: dict[str, Callable[[], str]] = {
     "inflate-status": lambda: _codes(abi.Status),
     "inflate-errors": lambda: _codes(abi.ErrorCode),
     "inflate-flags": lambda: _codes(abi.Flag),
+    "sabre-header": _sabre_header,
+    "sabre-region": lambda: _layout(sabre.REGION),
+    "sabre-partition": lambda: _layout(sabre.ENTRY),
+    "sabre-kinds": lambda: _table(("code", "kind", "stored bytes"), (
+        (int(kind), f"`{kind.name}`", _KINDS[kind]) for kind in sabre.Kind)),
 }
 
 

@@ -15,6 +15,7 @@ import typer
 from . import doctor, waves
 from .bench import command as bench
 from .inflate import command as inflate
+from .sabre import command as sabre
 
 __all__ = ["app", "exit_code", "main", "sentence"]
 
@@ -45,7 +46,7 @@ def _global(
         os.environ[_DEBUG] = "1"
 
 
-for _module in (inflate, doctor, waves, bench):
+for _module in (inflate, sabre, doctor, waves, bench):
     _module.register(app)
 
 

@@ -11,19 +11,21 @@ import pytest
 from rackgate_host import checks, cli, inflate
 
 TOP = Path(__file__).parents[2]
-PAGES = [TOP / "README.md", *sorted((TOP / "docs").glob("*.md"))]
+PAGES = [TOP / "README.md", *sorted((TOP / "docs").rglob("*.md"))]
 
 pytestmark = pytest.mark.build
 
 
 def test_the_manual_builds(tmp_path):
     command = [sys.executable, "-m", "mkdocs", "build", "--strict", "--site-dir", str(tmp_path)]
-    environment = {"PYTHONPATH": str(TOP / "hw"), "PATH": ""}
+    environment = {"PYTHONPATH": f"{TOP / 'hw'}:{TOP / 'sw'}", "PATH": ""}
     done = subprocess.run(command, cwd=TOP, env=environment, capture_output=True, text=True, timeout=120)
     assert done.returncode == 0, done.stderr
     text = (tmp_path / "inflate.html").read_text()
     assert "RING_TAIL" in text and "DISTANCE_TOO_LARGE" in text
     assert "<!-- table" not in text
+    text = (tmp_path / "sabre" / "format.html").read_text()
+    assert "working_set_count" in text and "CANNED" in text and "<!-- table" not in text
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
@@ -31,6 +33,7 @@ def test_pages_name_what_exists(page):
     text = page.read_text()
     targets = set(re.findall(r"^([a-z]+):", (TOP / "Makefile").read_text(), re.MULTILINE))
     commands = {command.name for command in cli.app.registered_commands}
+    commands |= {group.typer_instance.info.name for group in cli.app.registered_groups if group.typer_instance}
     assert set(re.findall(r"(?:`|^\$ )make ([a-z]+)", text, re.MULTILINE)) <= targets
     assert set(re.findall(r"(?:`|^\$ )rackgate ([a-z]+)", text, re.MULTILINE)) <= commands
     for target in re.findall(r"\]\(([^)#:]+)\)", text):
