@@ -189,13 +189,14 @@ class Header:
 
     def to_bytes(self) -> bytes:
         """The header's page."""
-        values = np.zeros(1, HEADER.dtype)
+        page = bytearray(PAGE)  # NumPy may leave anything in the bytes behind the fields of its own arrays
+        values = np.frombuffer(page, HEADER.dtype)
         fixed = {"magic": MAGIC, "version": VERSION, "page_size": PAGE}
         places = {name: getattr(self, name) for name in _OFFSETS}
         for name, value in {**fixed, **places, **asdict(self)}.items():
             values[name] = value
-        page = values.tobytes()[:-4]
-        return page + zlib.crc32(page).to_bytes(4, "little")
+        page[-4:] = zlib.crc32(page[:-4]).to_bytes(4, "little")
+        return bytes(page)
 
     @classmethod
     def from_bytes(cls, page: bytes, path: str | Path, size: int) -> "Header":
