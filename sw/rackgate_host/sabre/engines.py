@@ -48,16 +48,14 @@ class EngineError(SabreError):
 
 class Arenas:
     """Memory that the restorer, the readers and the engine share: ``source`` for stored bytes, ``target`` for
-    restored ones. Both begin at a page, and forked workers see them."""
+    restored ones, which begins at ``target_address`` here. Both begin at a page, and forked workers see them."""
 
     def __init__(self, source: int, target: int):
-        self.source = np.frombuffer(mmap.mmap(-1, max(source, PAGE)), np.uint8)
-        self.target = np.frombuffer(mmap.mmap(-1, max(target, PAGE)), np.uint8)
-
-    @property
-    def target_address(self) -> int:
-        """Where ``target`` begins in this process."""
-        return self.target.ctypes.data
+        self.source = memoryview(mmap.mmap(-1, max(source, PAGE)))
+        self.target = memoryview(mmap.mmap(-1, max(target, PAGE)))
+        self.target_address = np.frombuffer(self.target, np.uint8).ctypes.data
+        for arena in (self.source, self.target):
+            np.frombuffer(arena, np.uint8)[::PAGE] = 0  # the kernel makes its pages now, not while time is taken
 
 
 @dataclass(frozen=True)
@@ -224,7 +222,7 @@ class SoftwareEngine:
         self._codec = _Codec(snapshot, codec)
         self.codec = self._codec.name
         self._arenas = arenas
-        self._source, self._target = memoryview(arenas.source), memoryview(arenas.target)
+        self._source, self._target = arenas.source, arenas.target
         self._done: list[BatchResult] = []
         self._batches: dict[int, tuple[int, np.ndarray]] = {}
         self._load = [0] * count
@@ -292,7 +290,9 @@ class SoftwareEngine:
         return pid, ours
 
     def _serve(self, endpoint: socket.socket) -> None:
-        """A worker's life."""
+        """A worker's life. It maps the arenas' pages before there is work."""
+        for arena in (self._source, self._target):
+            np.frombuffer(arena, np.uint8)[::PAGE].max()
         while request := endpoint.recv(1 << 20):
             number, count = _REQUEST.unpack_from(request)
             work = np.frombuffer(request, WORK, count, _REQUEST.size)
@@ -319,7 +319,8 @@ class SoftwareEngine:
         partitions = [int(work["partition"][0]) for owner, work in self._batches.values() if owner == worker]
         _, status = os.waitpid(pid, 0)
         how = signal.Signals(os.WTERMSIG(status)).name if os.WIFSIGNALED(status) else "an error"
-        return f"a decompression worker (process {pid}) was ended by {how}; its batches began at partitions {partitions}"
+        return f"a decompression worker (process {pid}) was ended by {how}; its batches " \
+               f"began at partitions {partitions}"
 
 
 @dataclass(frozen=True)
@@ -435,8 +436,8 @@ class PacedEngine:
         to be installed."""
         codec = _Codec(snapshot, None)
         total = int(plan.units["size"].sum(dtype=np.int64))
-        self._store = np.frombuffer(mmap.mmap(-1, max(total, PAGE)), np.uint8)
-        target = memoryview(self._store)
+        target = memoryview(mmap.mmap(-1, max(total, PAGE)))
+        self._store = np.frombuffer(target, np.uint8)
         crcs, faults = np.zeros(len(plan.units), np.uint32), {}
         addresses = np.zeros(len(plan.units), np.int64)
         place = 0
@@ -463,7 +464,7 @@ class Batched:
         self.depth = depth
         self._engine = engine
         self._arenas = arenas
-        self._source, self._target = memoryview(arenas.source), memoryview(arenas.target)
+        self._source, self._target = arenas.source, arenas.target
         self._queue: deque[tuple[int, int, EngineJob]] = deque()
         self._running: dict[int, deque[tuple[int, int]]] = {}
         self._count = 0

@@ -108,7 +108,7 @@ class GuestMemory:
         """Give a page that was removed back as zero; it may be removed any number of times."""
         deadline = time.monotonic() + _PATIENCE
         while True:
-            stopped = self._call(lambda: self.userfault.zero(self.address(page), PAGE)).stopped
+            stopped = self._call(self.userfault.zero, self.address(page), PAGE).stopped
             if stopped != errno.EAGAIN:
                 break
             self._change_of_mappings(deadline)
@@ -121,7 +121,7 @@ class GuestMemory:
         self.repeated += 1
         if times > _REPEATS:
             raise SabreError(f"the page at {self.address(page):#x} was installed and has faulted {times} times since")
-        self._call(lambda: self.userfault.wake(self.address(page), PAGE))
+        self._call(self.userfault.wake, self.address(page), PAGE)
 
     def poison(self) -> int:
         """Give up and end the registrations: whoever touches a missing page gets SIGBUS, who waits for one too.
@@ -148,10 +148,10 @@ class GuestMemory:
                 if error.errno not in (errno.EINVAL, errno.ENOMEM, errno.ESRCH, errno.ENOENT):
                     raise  # those say that the guest unmapped it, or is gone
 
-    def _call(self, call: Callable[[], Any]) -> Any:
+    def _call(self, call: Callable[..., Any], *values: int) -> Any:
         start = time.monotonic()
         try:
-            return call()
+            return call(*values)
         except UserfaultError as error:
             if error.memory_gone:
                 raise GuestGone("the guest has ended: its memory is gone") from error
@@ -170,7 +170,7 @@ class GuestMemory:
                 continue
             run = min(run, limit)
             address = self.address(page)
-            done, stopped = self._call(lambda: ioctl(page, run * PAGE, address))
+            done, stopped = self._call(ioctl, page, run * PAGE, address)
             if done:
                 whole = done // PAGE
                 state[page:page + whole] = bytes([becomes]) * whole
@@ -202,7 +202,7 @@ class GuestMemory:
         if self.strict:
             raise SabreError(f"the page at {self.address(page):#x} was there before it was restored: "
                              "its content is unknown")
-        self._call(lambda: self.userfault.wake(self.address(page), PAGE))
+        self._call(self.userfault.wake, self.address(page), PAGE)
 
     def _change_of_mappings(self, deadline: float) -> None:
         """The guest is changing its mappings and waits until its event is read."""

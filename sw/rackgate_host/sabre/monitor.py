@@ -18,7 +18,7 @@ import subprocess
 import sys
 import time
 import traceback
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, Protocol
 
 from .channel import Channel, ChannelClosed, SabreTimeout
@@ -152,8 +152,7 @@ class Monitor:
         try:
             self._channel.send(message, descriptors, self.timeout)
         except ChannelClosed:
-            with contextlib.suppress(MonitorError):
-                self.message(1.0, "its last words")
+            self.message(1.0, f"an answer to {message['kind']!r}")  # raises what it had to say before it ended
             raise MonitorError(f"the monitor {self._fate()} before it got {message['kind']!r}") from None
 
     def _fate(self) -> str:
@@ -191,8 +190,8 @@ class _Guard:
 
     def watch(self, userfault: Userfault, regions: Sequence[tuple[int, int]]) -> None:
         """From now on the memory is to be freed if this process ends without :meth:`dismiss`."""
-        self._channel.send({"kind": "watch", "features": int(userfault.features), "regions": [list(r) for r in regions]},
-                           [userfault.fileno()])
+        self._channel.send({"kind": "watch", "features": int(userfault.features),
+                            "regions": [list(item) for item in regions]}, [userfault.fileno()])
 
     def dismiss(self) -> None:
         """Nothing is left to free."""
@@ -253,7 +252,8 @@ def _serve(channel: Channel, guard: _Guard, message: dict[str, Any], descriptors
     memory: GuestMemory | None = None
     try:
         module, _, name = message["factory"].partition(":")
-        session = getattr(importlib.import_module(module), name)(message["options"], descriptors)
+        factory: Callable[..., Session] = getattr(importlib.import_module(module), name)
+        session = factory(message["options"], descriptors)
         channel.send({"kind": "ready", "pid": os.getpid(), "guard": guard.pid})
         message, descriptors = channel.receive(86400.0, "the guest's memory")
         memory = _memory(message, descriptors)
@@ -281,6 +281,7 @@ def _give_up(channel: Channel, guard: _Guard, memory: GuestMemory | None, error:
         if lost and not isinstance(error, GuestGone | ChannelClosed):
             what = "raise SIGBUS" if Feature.POISON in memory.userfault.features else "read as zero"
             text += f" ({lost} pages were not restored: they {what} when touched)"
+            print(f"rackgate monitor: {text}", file=sys.stderr, flush=True)  # the guest may not live to tell
     guard.dismiss()
     with contextlib.suppress(SabreError):
         channel.send({"kind": "failed", "text": text, "exit_code": getattr(error, "exit_code", 1)})

@@ -65,7 +65,7 @@ class RestoreSession:
             source, target = _READ_SLOTS * self._read_bytes, self._depth * self._batch_bytes
         self._urgent_source, self._urgent_target = source, target
         arenas = Arenas(source + _URGENT_SLOTS * self._span_bytes, target + _URGENT_SLOTS * self._unit_bytes)
-        self._source = memoryview(arenas.source)
+        self._source = arenas.source
         self._engine = make_engine(options["engine"], self._snapshot, plan, arenas, options["engine_options"])
         self._reader: ReadAhead | None = None
         self._resident: dict[int, tuple[Read, int]] = {}
@@ -223,13 +223,14 @@ class RestoreSession:
 
     def _check(self, work: np.ndarray, result: BatchResult) -> None:
         """Raise :class:`SabreError` for the first unit whose bytes are not those that were stored."""
+        def fail(entry: int, reason: str) -> None:
+            raise SabreError(f"{self._options['path']}: partition {work['partition'][entry]} {reason}")
+
         for entry, reason in sorted(result.faults.items()):
-            raise SabreError(f"{self._options['path']}: partition {work['partition'][entry]} cannot be restored: {reason}")
-        wrong = np.flatnonzero(result.crc32 != work["crc32"])
-        if len(wrong):
-            entry = int(wrong[0])
-            raise SabreError(f"{self._options['path']}: partition {work['partition'][entry]} restores to bytes with "
-                             f"CRC-32 {int(result.crc32[entry]):#010x}; the index says {int(work['crc32'][entry]):#010x}")
+            fail(entry, f"cannot be restored: {reason}")
+        for entry in np.flatnonzero(result.crc32 != work["crc32"]).tolist():
+            fail(entry, f"restores to bytes with CRC-32 {int(result.crc32[entry]):#010x}; the index says "
+                        f"{int(work['crc32'][entry]):#010x}")
 
     def _install(self, work: np.ndarray, addresses: np.ndarray) -> None:
         """Put a batch into the guest, in runs as long as they come."""

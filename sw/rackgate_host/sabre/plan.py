@@ -70,8 +70,8 @@ class Plan:
     @classmethod
     def of(cls, snapshot: Snapshot, **sizes: int) -> "Plan":
         """The plan for an open snapshot."""
-        return cls(snapshot.partitions, snapshot.header.working_set_count, [region.pages for region in snapshot.regions],
-                   **sizes)
+        pages = [region.pages for region in snapshot.regions]
+        return cls(snapshot.partitions, snapshot.header.working_set_count, pages, **sizes)
 
     @property
     def largest_batch(self) -> int:

@@ -19,8 +19,6 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any
 
-import numpy as np
-
 from ..errors import UsageError
 from .channel import SabreTimeout
 from .monitor import Monitor, MonitorError
@@ -86,11 +84,12 @@ class Restored:
     """
 
     def __init__(self, buffers: Sequence[Any], memory: OwnedMemory, userfault: Userfault, monitor: Monitor,
-                 timeout: float):
+                 prefetch: Prefetch, timeout: float):
         self.buffers = list(buffers)
         self._memory = memory
         self._userfault = userfault
         self._monitor = monitor
+        self._prefetch = prefetch
         self._timeout = timeout
         self._report: Report | None = None
 
@@ -114,7 +113,7 @@ class Restored:
 
     def finish(self, progress: Callable[[int, int], None] | None = None) -> Report:
         """Have the rest restored too, and wait for it."""
-        if self._report is None:
+        if self._report is None and self._prefetch is not Prefetch.ALL:
             self._monitor.tell("finish")
         return self.wait(progress)
 
@@ -186,6 +185,7 @@ class Restorer:
         with Snapshot.open(path) as snapshot:
             self.sizes = [region.pages for region in snapshot.regions]
         self._timeout = timeout
+        self._prefetch: Prefetch = prefetch
         self._used = False
         self._userfault = Userfault.open()
         options = {"path": os.fspath(os.path.abspath(path)), "policy": policy, "prefetch": prefetch, "engine": engine,
@@ -219,7 +219,7 @@ class Restorer:
         if sizes != self.sizes:
             raise UsageError(f"the memory has regions of {sizes} pages, the snapshot of {self.sizes}")
         self._used = True
-        restored = Restored(own, memory, self._userfault, self._monitor, self._timeout)
+        restored = Restored(own, memory, self._userfault, self._monitor, self._prefetch, self._timeout)
         try:
             memory.register(self._userfault)
             self._monitor.begin(self._userfault, memory.regions)
@@ -247,7 +247,7 @@ def restore(path: str | os.PathLike[str], buffers: Sequence[Any] | None = None, 
     """Restore all of a snapshot eagerly; the regions' memory and the report. ``options`` as of :class:`Restorer`."""
     with Restorer(path, **options) as restorer:
         restored = restorer.restore(buffers)
-        return restored.buffers, restored.finish() if options.get("prefetch", "all") != "all" else restored.wait()
+        return restored.buffers, restored.finish()
 
 
 def _choice(kind: type[StrEnum], name: str, value: str) -> Any:
@@ -256,8 +256,3 @@ def _choice(kind: type[StrEnum], name: str, value: str) -> Any:
     except ValueError:
         raise UsageError(f"{name} must be one of {', '.join(kind)}, not {value!r}") from None
 
-
-def equal(buffers: Sequence[Any], original: Sequence[Any]) -> bool:
-    """Whether restored regions hold the same bytes as the original ones."""
-    return all(np.array_equal(np.frombuffer(one, np.uint8), np.frombuffer(other, np.uint8))
-               for one, other in zip(buffers, original, strict=True))
