@@ -155,9 +155,10 @@ class Command(enum.IntEnum):
     """Bits 24:20 of CMD. The operand is a bit mask of queues for DRAIN_WQ, ABORT_WQ, DISABLE_WQ and RESET_WQ (bits
     15:0, of the 16 queues from 16 times bits 19:16 on), a queue number for ENABLE_WQ.
 
-    A write to CMD while CMDSTS.ACTIVE is not carried out. DRAIN and ABORT leave queues enabled, but they take no
-    descriptors until the command is done. RESET_WQ aborts and disables. RESET_DEVICE stops everything at once, gives no
-    completion records, and gives all registers their values after reset.
+    A write to CMD while CMDSTS.ACTIVE is not carried out, but for RESET_DEVICE, which ends what waits. DRAIN and
+    ABORT leave queues enabled, but they take no descriptors until the command is done. RESET_WQ aborts and disables.
+    RESET_DEVICE stops everything at once, gives no completion records, and gives all registers their values after
+    reset.
     """
 
     ENABLE_DEVICE = 1
