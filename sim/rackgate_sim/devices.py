@@ -2,7 +2,7 @@
 """Devices by name: how to build the gateware of one, and its register-level model."""
 
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from rackgate.provenance import build_hash
@@ -28,24 +28,30 @@ def _inflate_model(memory: Any, **parameters: int) -> Any:
     return InflateModel(memory, **parameters)
 
 
-_COMPONENTS: dict[str, Callable[..., "Component"]] = {"inflate": _inflate_component}
-_MODELS: dict[str, Callable[..., Any]] = {"inflate": _inflate_model}
+def _iaa_model(memory: Any, **parameters: int) -> Any:
+    from rackgate_sim.iaa.device import IaaModel
 
-#: Names of the devices there are.
+    return IaaModel(memory, **parameters)
+
+
+_COMPONENTS: dict[str, Callable[..., "Component"]] = {"inflate": _inflate_component}
+_MODELS: dict[str, Callable[..., Any]] = {"iaa": _iaa_model, "inflate": _inflate_model}
+
+#: Names of the devices that there is gateware of.
 NAMES = tuple(_COMPONENTS)
 
 
-def _known(name: str) -> str:
-    if name not in _COMPONENTS:
-        raise ValueError(f"name must be one of {', '.join(NAMES)}, not {name!r}")
+def _known(name: str, table: Mapping[str, Any]) -> str:
+    if name not in table:
+        raise ValueError(f"name must be one of {', '.join(table)}, not {name!r}")
     return name
 
 
 def component(name: str, **parameters: int) -> "Component":
     """The gateware of device ``name``, built with ``parameters``. Its BUILD registers hold the hash of its sources."""
-    return _COMPONENTS[_known(name)](**parameters)
+    return _COMPONENTS[_known(name, _COMPONENTS)](**parameters)
 
 
 def model(name: str, memory: Any, **parameters: int) -> Any:
     """The register-level model of device ``name``, on ``memory`` (see :class:`rackgate_sim.inflate.model.Memory`)."""
-    return _MODELS[_known(name)](memory, **parameters)
+    return _MODELS[_known(name, _MODELS)](memory, **parameters)
