@@ -4,6 +4,8 @@
 import random
 from dataclasses import dataclass
 
+from amaranth.hdl import Cat
+
 from rackgate.axi.bus import Response
 from rackgate.iaa.abi import PORTAL_SIZE, PORTALS, REGISTERS, Command, Descriptor, Opcode, queue_register
 
@@ -123,10 +125,10 @@ class Lanes:
 
     async def run(self, ctx):
         """Play the lanes; a model for ``simulate``."""
-        ready = [False] * len(self.o)
+        ready, offered = [False] * len(self.o), Cat(o.valid for o in self.o)
         while True:
             strobes = 0
-            for lane, (handed, end) in list(self.running.items()):
+            for lane, (_, end) in list(self.running.items()):
                 if end is not None and self.cycle >= end:
                     strobes |= 1 << lane
                     del self.running[lane]
@@ -135,13 +137,10 @@ class Lanes:
                 ready[lane] = lane not in self.running and (ready[lane] or self.rng.random() >= self.stall)
                 ctx.set(self.o[lane].ready, ready[lane])
             ctx.set(self.retired, strobes)
-            _, _, *seen = await ctx.tick().sample(*(value for o in self.o for value in (o.valid, o.payload)))
-            offers = [lane for lane in range(len(self.o)) if seen[2 * lane]]
-            assert len(offers) <= 1, "a descriptor is offered to two lanes"
-            for lane in offers:
-                if not ready[lane]:
-                    continue
-                work = seen[2 * lane + 1]
+            valid = ctx.get(offered)  # from registers: it does not change before the clock does
+            assert not valid & valid - 1, "a descriptor is offered to two lanes"
+            if valid and ready[lane := valid.bit_length() - 1]:
+                work = ctx.get(self.o[lane].payload)
                 handed = Handed(self.cycle, lane, work.space.queue, work.descriptor.source, work.descriptor.opcode,
                                 work.aborted, work)
                 busy = [other for other, _ in self.running.values() if other.queue == handed.queue]
@@ -149,6 +148,7 @@ class Lanes:
                 self.handed.append(handed)
                 time = self.hold(handed)
                 self.running[lane] = (handed, None if time is None else self.cycle + 1 + time)
+            await ctx.tick()
             self.cycle += 1
 
     def release(self):

@@ -25,8 +25,8 @@ class Commands(wiring.Component):
     A command begins in the cycle after ``written``; ``status`` says ACTIVE until it is done. What each does and the
     order of the checks: ``abi.Command``, ``abi.CommandError``. A refused command changes nothing. Draining closes the
     queues and waits until they have neither work nor anything running; aborting raises their ``abort`` meanwhile.
-    RESET_DEVICE raises ``stop``, waits for ``stopped``, then strobes ``restart``; it may be written at any time, and ends
-    a command that waits for queues to drain. Reset disables everything.
+    RESET_DEVICE raises ``stop``, waits for ``stopped``, then strobes ``restart``; it may be written at any time, and
+    ends a command that waits for queues to drain. Reset disables everything.
 
     Parameters
     ----------

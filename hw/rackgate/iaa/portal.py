@@ -29,10 +29,10 @@ class Portal(wiring.Component):
     SLVERR, and if it is at that place, the descriptor is forgotten, so that none is ever made of two, as far as
     different places or their order tell them apart. Queues do not disturb each other.
 
-    Each word for a queue that is not open is refused. The last word puts the descriptor into the queue and is answered
-    with OKAY. A shared queue that was full when word 0 came, or has reached its threshold, refuses the last word with
-    SLVERR (try again); a dedicated queue that was full loses the descriptor, with OKAY and ``overflow``. What was staged
-    in a queue is forgotten when it closes. Reads answer zero.
+    Each word for a queue that is not open is refused. The last word puts the descriptor into the queue and is
+    answered with OKAY. A shared queue that was full when word 0 came, or has reached its threshold, refuses the last
+    word with SLVERR (try again); a dedicated queue that was full loses the descriptor, with OKAY and ``overflow``.
+    What was staged in a queue is forgotten when it closes. Reads answer zero.
 
     A write takes 3 cycles, its answer comes 2 cycles after the request, with ``overflow`` when that has been taken.
     ``bus.aw.ready`` and ``bus.w.ready`` depend combinationally on each other's ``valid``. Reset forgets what was
