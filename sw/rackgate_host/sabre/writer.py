@@ -204,10 +204,13 @@ def _cut(pages: Sequence[npt.NDArray[np.uint8]], working_set: Iterable[tuple[int
         part["kind"] = np.where(zero, Kind.ZERO, Kind.RAW)
         parts.append(part)
     working = np.array([parts[region][number] for region, number in touched], ENTRY.dtype)
+    taken: dict[int, list[int]] = collections.defaultdict(list)
+    for region, number in touched:
+        taken[region].append(number)
     kept = []
     for region, part in enumerate(parts):
         free = np.ones(len(part), bool)
-        free[[number for place, number in touched if place == region]] = False
+        free[taken.get(region, [])] = False
         joined = free & (part["kind"] == Kind.ZERO)
         kept.append(_join(part[free], joined[free]))
     return np.concatenate([working, *kept]), len(working)
@@ -220,6 +223,8 @@ def _zero_pages(rows: npt.NDArray[np.uint8]) -> npt.NDArray[np.bool_]:
 
 def _join(part: npt.NDArray[np.void], joined: npt.NDArray[np.bool_]) -> npt.NDArray[np.void]:
     """``part`` with neighbours that are ``joined`` made one."""
+    if not len(part):
+        return part
     first, count = part["first_page"].astype(np.int64), part["pages"].astype(np.int64)
     same = np.zeros(len(part), bool)
     same[1:] = joined[1:] & joined[:-1] & (first[1:] == first[:-1] + count[:-1])
@@ -234,7 +239,7 @@ def _join(part: npt.NDArray[np.void], joined: npt.NDArray[np.bool_]) -> npt.NDAr
         run["first_page"] = np.arange(start, stop, MAX_PARTITION_PAGES)
         run["pages"] = np.minimum(stop - run["first_page"].astype(np.int64), MAX_PARTITION_PAGES)
         result.append(run)
-    return np.concatenate(result) if result else part
+    return np.concatenate(result)
 
 
 def _content(entry: np.void, pages: Sequence[npt.NDArray[np.uint8]]) -> memoryview:
