@@ -151,6 +151,37 @@ class Device:
         if self._recorder:
             self._recorder.register_write(offset, value)
 
+    def write_block(self, offset: int, words: Sequence[int]) -> bool:
+        """Write 32-bit ``words`` to consecutive places from byte ``offset`` on: whether the device took the last one.
+
+        A transcript shows it only if so: how often a full queue refuses is a matter of timing.
+        """
+        self._usable()
+        if offset % 4 or not words or not all(0 <= word < 1 << 32 for word in words):
+            raise ValueError("a block must be words of 0 to 2**32 - 1, at least one, at a multiple of 4")
+        taken = self.transport.write_block(offset, words)
+        if taken and self._recorder:
+            self._recorder.block_write(offset, words)
+        return taken
+
+    def submit_portal(self, offset: int, words: Sequence[int], *, timeout: float | None = None,
+                      cycles: int | None = None, what: str = "",
+                      on_refusal: Callable[[], None] | None = None) -> int:
+        """Write a block until the device takes it; how often it was refused.
+
+        Between tries device time passes: 16 cycles, then ever longer, up to 4096; before that ``on_refusal`` is called,
+        for what the device may be waiting for. Limits as in :meth:`wait`.
+        """
+        deadline = _Deadline(self, timeout, cycles)
+        interval, refusals = 16, 0
+        while not self.write_block(offset, words):
+            refusals += 1
+            if on_refusal:
+                on_refusal()
+            self._pass(deadline, what or f"acceptance at {offset:#x}", interval, False, None)
+            interval = min(2 * interval, 4096)
+        return refusals
+
     def register_name(self, offset: int) -> str:
         """Name of the register at byte ``offset``. Raises :class:`UsageError` if there is none."""
         if offset not in self._names:

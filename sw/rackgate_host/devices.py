@@ -4,6 +4,7 @@
 from dataclasses import dataclass
 
 from rackgate.csr.map import RegisterMap
+from rackgate.iaa import abi as iaa
 from rackgate.inflate import abi as inflate
 
 __all__ = ["DEVICES", "DeviceType"]
@@ -23,9 +24,16 @@ class DeviceType:
     volatile: frozenset[str]
 
 
+_TIMING = frozenset({"BUILD_LO", "BUILD_HI", "COMPLETED", "CYCLES_LO", "CYCLES_HI", "BUSY_CYCLES", "BYTES_IN",
+                     "BYTES_OUT"})
+
 DEVICES = {
+    "iaa": DeviceType(
+        "iaa", iaa.REGISTERS, ("engines", "queues", "entries", "contexts", "window", "lanes"),
+        _TIMING | {"PARAM_LANES", "INTCAUSE", "CMDSTS", "TLB_HITS", "TLB_MISSES", "PAGE_FAULTS", "PAGE_REQUEST",
+                   "PAGE_ADDRESS_LO", "PAGE_ADDRESS_HI"}
+        | {iaa.queue_register(queue, "STATE") for queue in range(iaa.QUEUES)}),
     "inflate": DeviceType(
         "inflate", inflate.REGISTERS, ("contexts", "window", "lanes"),
-        frozenset({"BUILD_LO", "BUILD_HI", "PARAM_LANES", "RING_HEAD", "COMPLETED", "IRQ_STATUS", "CYCLES_LO",
-                   "CYCLES_HI", "BUSY_CYCLES", "BYTES_IN", "BYTES_OUT"})),
+        _TIMING | {"PARAM_LANES", "RING_HEAD", "IRQ_STATUS"}),
 }

@@ -8,6 +8,7 @@ A transcript is a file of JSON lines. The first says what was recorded; each fur
 ==========  ===========================================================================================
 ``rr``      register read: offset ``a``, value ``v``; ``x`` is 1 when the value may differ (a counter)
 ``rw``      register write: offset ``a``, value ``v``
+``wb``      words ``v`` written to consecutive places from offset ``a`` on, the last of which was taken
 ``mw``      memory made visible to the device: address ``a``, size ``n``, hash ``h``, bytes ``d``
 ``mr``      memory made visible to the host: the same, without ``d``; ``x`` lists byte ranges left out of ``h``
 ``wait``    until the byte at address ``a`` (or at one of the list ``a``) is not zero; the W1C register at offset
@@ -115,6 +116,10 @@ class Recorder:
         """A register was written."""
         self._note("rw", a=offset, v=value)
 
+    def block_write(self, offset: int, words: Sequence[int]) -> None:
+        """A block was written and taken."""
+        self._note("wb", a=offset, v=list(words))
+
     def memory_write(self, address: int, content: bytes) -> None:
         """Memory was made visible to the device."""
         self._note("mw", a=address, **self._content(content))
@@ -220,6 +225,8 @@ def _redo(device: Device, transaction: dict[str, Any]) -> dict[str, Any]:
             return {**transaction, "v": device.read_register(transaction["a"])}
         case "rw":
             device.write_register(transaction["a"], transaction["v"])
+        case "wb":
+            device.submit_portal(transaction["a"], transaction["v"])
         case "mw":
             content = _content(transaction)
             device.transport.write_memory(transaction["a"], content)

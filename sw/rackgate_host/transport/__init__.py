@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Ways to reach a device, one class a world: :class:`Transport` is what all of them do."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol
 
 import numpy as np
@@ -45,6 +45,13 @@ class Transport(Protocol):
 
     def write_register(self, offset: int, value: int) -> None:
         """Write 32 bits to the register at byte ``offset``."""
+        ...
+
+    def write_block(self, offset: int, words: Sequence[int]) -> bool:
+        """Write 32-bit ``words`` to consecutive places from byte ``offset`` on.
+
+        Whether the last write was answered without an error; the answers of the others do not count.
+        """
         ...
 
     def read_memory(self, address: int, size: int) -> bytes:

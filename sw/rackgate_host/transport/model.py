@@ -1,12 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
 """The ``model:`` world: a golden model at register level. Fast, and right; its times mean nothing."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
 from ..devices import DeviceType
-from ..errors import RegisterError, Unavailable, UsageError
+from ..errors import DeviceFault, RegisterError, Unavailable, UsageError
 from . import DEFAULT_MEMORY, MEMORY_BASE, SharedMemory, convert, parameters
 
 __all__ = ["ModelTransport", "connect"]
@@ -55,8 +56,14 @@ class ModelTransport:
         return self._model.read_register(offset)
 
     def write_register(self, offset: int, value: int) -> None:
-        """Write 32 bits to the register at byte ``offset``."""
-        self._model.write_register(offset, value)
+        """Write 32 bits to the register at byte ``offset``. Raises :class:`DeviceFault` if the model refuses it."""
+        if self._model.write_register(offset, value) is False:
+            raise DeviceFault(f"write of register {offset:#x}: the device refused it")
+
+    def write_block(self, offset: int, words: Sequence[int]) -> bool:
+        """Write consecutive words. Whether the last one was not refused, which a model tells by returning false."""
+        answers = [self._model.write_register(offset + 4 * k, word) for k, word in enumerate(words)]
+        return answers[-1] is not False
 
     def read_memory(self, address: int, size: int) -> bytes:
         """``size`` bytes of device memory."""

@@ -21,7 +21,7 @@ Options of its URLs beside the device's parameters:
 A keyword ``progress`` of :func:`rackgate_host.open` is called with a line of text at each long step of a build.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
@@ -117,6 +117,19 @@ class SimTransport:
     def write_register(self, offset: int, value: int) -> None:
         """Write 32 bits to the register at byte ``offset``."""
         self._access(self.simulation.write_register, offset, value)
+
+    def write_block(self, offset: int, words: Sequence[int]) -> bool:
+        """Write consecutive words. Whether the last one was answered with OKAY."""
+        taken = False
+        for k, word in enumerate(words):
+            try:
+                self.simulation.write_register(offset + 4 * k, word)
+                taken = True
+            except self._refused:
+                taken = False
+            except self._late as error:
+                raise DeviceTimeout(str(error)) from None
+        return taken
 
     def _access(self, method: Callable[..., Any], *arguments: int) -> Any:
         try:
