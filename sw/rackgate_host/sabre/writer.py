@@ -46,7 +46,7 @@ class Region:
         return flat.reshape(-1, PAGE)
 
     def check(self, number: int) -> None:
-        """Raise ``ValueError`` or ``TypeError`` for what no file can hold."""
+        """Raise :class:`UsageError` or ``TypeError`` for what no file can hold."""
         if isinstance(self.data, np.ndarray):
             if self.data.dtype != np.uint8 or self.data.ndim != 1 or not self.data.flags.c_contiguous:
                 raise TypeError(f"region {number}: data must be a contiguous row of uint8, not {self.data.dtype} of "
@@ -55,13 +55,13 @@ class Region:
         else:
             size = memoryview(self.data).nbytes
         if size == 0 or size % PAGE:
-            raise ValueError(f"region {number}: data must be at least one and only whole pages of {PAGE} bytes, "
+            raise UsageError(f"region {number}: data must be at least one and only whole pages of {PAGE} bytes, "
                              f"not {size} bytes")
         if self.address % PAGE or not 0 <= self.address <= (1 << 64) - size:
-            raise ValueError(f"region {number}: address must be a multiple of {PAGE} and the region end below 2^64, "
+            raise UsageError(f"region {number}: address must be a multiple of {PAGE} and the region end below 2^64, "
                              f"not {self.address:#x}")
         if len(self.name.encode()) > NAME_SIZE or not self.name.isprintable():
-            raise ValueError(f"region {number}: name must be printable and at most {NAME_SIZE} bytes of UTF-8, "
+            raise UsageError(f"region {number}: name must be printable and at most {NAME_SIZE} bytes of UTF-8, "
                              f"not {self.name!r}")
 
 
@@ -130,18 +130,18 @@ def write(path: str | os.PathLike[str], regions: Sequence[Region], *, working_se
     progress:
         Called with the number of restored bytes that each step has done.
 
-    The memory must not change meanwhile: a file with wrong CRCs would come of it. Raises ``ValueError``
-    (:class:`UsageError` for options) for what makes no sense, naming it.
+    The memory must not change meanwhile: a file with wrong CRCs would come of it. Raises :class:`UsageError` or
+    ``TypeError`` for what makes no sense, naming it.
     """
     _check_options(mode, partition_pages, window, level, tables, compressor, jobs)
     if len(regions) > MAX_REGIONS:
-        raise ValueError(f"regions must be at most {MAX_REGIONS}, not {len(regions)}")
+        raise UsageError(f"regions must be at most {MAX_REGIONS}, not {len(regions)}")
     for number, region in enumerate(regions):
         region.check(number)
     order = sorted(regions, key=lambda region: region.address)
     for before, after in zip(order, order[1:], strict=False):
         if before.address + len(before.pages) * PAGE > after.address:
-            raise ValueError(f"regions {before.name!r} and {after.name!r} must not overlap at {after.address:#x}")
+            raise UsageError(f"regions {before.name!r} and {after.name!r} must not overlap at {after.address:#x}")
     pages = [region.pages for region in regions]
     index, touched = _cut(pages, working_set, partition_pages)
     _find_equal(index, pages, deduplicate, progress)
@@ -190,9 +190,9 @@ def _cut(pages: Sequence[npt.NDArray[np.uint8]], working_set: Iterable[tuple[int
     touched: dict[tuple[int, int], None] = {}
     for region, page in working_set:
         if not 0 <= region < len(pages):
-            raise ValueError(f"working_set: region must be below {len(pages)}, not {region}")
+            raise UsageError(f"working_set: region must be below {len(pages)}, not {region}")
         if not 0 <= page < len(pages[region]):
-            raise ValueError(f"working_set: page of region {region} must be below {len(pages[region])}, not {page}")
+            raise UsageError(f"working_set: page of region {region} must be below {len(pages[region])}, not {page}")
         touched[region, page // partition_pages] = None
     parts = []
     for region, rows in enumerate(pages):
