@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """CRC-32 of gzip and Ethernet, 8 bytes a cycle."""
 
+import operator
 from functools import reduce
 from operator import xor
 
@@ -10,16 +11,16 @@ from amaranth.lib.wiring import In, Out
 
 from rackgate.checksum.word import CheckWord, move_to_top
 
-__all__ = ["CRC32"]
+__all__ = ["CASTAGNOLI", "CRC32"]
 
-#: The polynomial with its bits reversed (RFC 1952 section 8), as suits a register that shifts right.
-_POLYNOMIAL = 0xEDB88320
+#: Polynomials with their bits reversed, as suits a register that shifts right: RFC 1952 section 8, RFC 3720 12.1.
+_GZIP, CASTAGNOLI = 0xEDB88320, 0x82F63B78
 
 
-def _advance(register: int, bits: int) -> int:
+def _advance(polynomial: int, register: int, bits: int) -> int:
     """The CRC register after ``bits`` zero bits of data."""
     for _ in range(bits):
-        register = register >> 1 ^ (_POLYNOMIAL if register & 1 else 0)
+        register = register >> 1 ^ (polynomial if register & 1 else 0)
     return register
 
 
@@ -29,14 +30,18 @@ def _linear(columns: list[int], bits) -> Cat:
                for row in range(32))
 
 
-#: What each bit of a word of 8 bytes adds to the register: it is XORed in at the right end of the register when
-#: as many bits as stand before it in the word are done, then goes through the rest.
-_WORD_COLUMNS = [_advance(1, 64 - k) for k in range(64)]
+def _word_columns(polynomial: int) -> list[int]:
+    """What each bit of a word of 8 bytes adds to the register.
+
+    It is XORed in at the right end of the register when as many bits as stand before it in the word are done, then
+    goes through the rest.
+    """
+    return [_advance(polynomial, 1, 64 - k) for k in range(64)]
 
 
-def _state_columns(count: int) -> list[int]:
+def _state_columns(polynomial: int, count: int) -> list[int]:
     """What each bit of the register turns into while ``count`` bytes go through."""
-    return [_advance(1 << k, 8 * count) for k in range(32)]
+    return [_advance(polynomial, 1 << k, 8 * count) for k in range(32)]
 
 
 class CRC32(wiring.Component):
@@ -47,6 +52,11 @@ class CRC32(wiring.Component):
 
     A word of 8 bytes takes 1 cycle; one of fewer takes as many as its count has bits set (at most 3), one of
     none 1; ``restart`` with bytes takes 1 more. ``i.ready`` depends on no input. Reset: the value is 0.
+
+    Parameters
+    ----------
+    polynomial:
+        32 bits, reversed; :data:`CASTAGNOLI` makes it CRC-32C.
 
     Members
     -------
@@ -62,6 +72,12 @@ class CRC32(wiring.Component):
     i: In(stream.Signature(CheckWord))
     value: Out(32)
     busy: Out(1)
+
+    def __init__(self, *, polynomial: int = _GZIP):
+        self.polynomial = operator.index(polynomial)
+        if not 0x8000_0000 <= self.polynomial < 1 << 32:
+            raise ValueError(f"polynomial must have 32 bits, the highest set, not {polynomial:#x}")
+        super().__init__()
 
     def elaborate(self, platform):
         m = Module()
@@ -84,7 +100,7 @@ class CRC32(wiring.Component):
             with m.If(ready.count[bit]):
                 m.d.comb += [
                     step.eq(1 << bit),
-                    advanced.eq(_linear(_state_columns(1 << bit), register)),
+                    advanced.eq(_linear(_state_columns(self.polynomial, 1 << bit), register)),
                 ]
         m.d.comb += is_last.eq(Mux(ready.restart, ready.count == 0, ready.count == step))
         with m.If(has_ready & ready.restart):
@@ -100,7 +116,7 @@ class CRC32(wiring.Component):
                 has_moved.eq(self.i.valid),
                 ready.eq(moved),
                 has_ready.eq(has_moved),
-                part.eq(_linear(_WORD_COLUMNS, moved.data)),
+                part.eq(_linear(_word_columns(self.polynomial), moved.data)),
             ]
             move_to_top(m, moved.data, self.i.payload.data, self.i.payload.count)
 

@@ -1,14 +1,14 @@
 # SPDX-License-Identifier: Apache-2.0
 """Checksums and length of what each context puts out."""
 
-from amaranth.hdl import Assert, Module, Mux, Signal
+from amaranth.hdl import Assert, Cat, Module, Mux, Signal
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
 
 from rackgate.checksum.adler32 import Adler32
-from rackgate.checksum.crc32 import CRC32
+from rackgate.checksum.crc32 import CASTAGNOLI, CRC32
 from rackgate.inflate.contexts import ContextStore
-from rackgate.inflate.entry import OutputWord, Start, Summary
+from rackgate.inflate.entry import Options, OutputWord, Start, Summary
 from rackgate.inflate.steps import check_contexts
 
 __all__ = ["ContextSummary", "OutputChecks"]
@@ -19,6 +19,20 @@ class ContextSummary(data.Struct):
 
     context: 3
     summary: Summary
+
+
+class _Halves(data.Struct):
+    """Exclusive-or of halfwords; ``is_odd``: the next byte is a high one."""
+
+    xor_checksum: 16
+    is_odd: 1
+
+
+class _State(data.Struct):
+    """What is kept of a context."""
+
+    summary: Summary
+    is_odd: 1
 
 
 class OutputChecks(wiring.Component):
@@ -32,13 +46,18 @@ class OutputChecks(wiring.Component):
     ----------
     contexts:
         How many contexts, 1 to 8.
+    extended:
+        Do what ``options`` ask for. Without it there is no CRC-32C, and ``xor_checksum`` is zero.
 
     Members
     -------
+    options:
+        Of each context's job, stable while it is under way.
     i:
         Output words. ``ready`` depends on registers only.
     o:
-        One summary for each ``end``, of all bytes since the START that said ``reset_check``.
+        One summary for each ``end``, of all bytes since the START that said ``reset_check``; ``xor_checksum`` since
+        that which said ``new_job``: the exclusive-or of halfwords, the first byte lowest, a last one alone low.
 
     Reset forgets the sums: every context needs a START with ``reset_check`` before its first byte.
     """
@@ -46,9 +65,11 @@ class OutputChecks(wiring.Component):
     i: stream.Interface
     o: stream.Interface
 
-    def __init__(self, *, contexts):
+    def __init__(self, *, contexts, extended=False):
         self.contexts = check_contexts(contexts)
+        self.extended = bool(extended)
         super().__init__({
+            "options": In(data.ArrayLayout(Options, self.contexts)),
             "i": In(stream.Signature(OutputWord)),
             "o": Out(stream.Signature(ContextSummary)),
         })
@@ -57,7 +78,7 @@ class OutputChecks(wiring.Component):
         m = Module()
         m.submodules.crc32 = crc32 = CRC32()
         m.submodules.adler32 = adler32 = Adler32()
-        m.submodules.store = store = ContextStore(Summary.as_shape(), contexts=self.contexts)
+        m.submodules.store = store = ContextStore(_State.as_shape(), contexts=self.contexts)
         word = Signal(OutputWord)
         has_word = Signal()
         done = Signal()
@@ -67,15 +88,23 @@ class OutputChecks(wiring.Component):
         can_feed = Signal()
         restart = Signal()
         base = Signal(Summary)
+        halves = Signal(_Halves)
         is_final = Signal()
         m.d.comb += [
             self.i.ready.eq(~has_word | done),
             store.old.eq(context),
             store.new.eq(word.context),
-            store.i.crc32.eq(crc32.value),
-            store.i.adler32.eq(adler32.value),
-            store.i.total.eq(total),
+            store.i.summary.crc32.eq(crc32.value),
+            store.i.summary.adler32.eq(adler32.value),
+            store.i.summary.total.eq(total),
+            store.i.summary.xor_checksum.eq(halves.xor_checksum),
+            store.i.is_odd.eq(halves.is_odd),
         ]
+        if self.extended:
+            m.submodules.crc32c = crc32c = CRC32(polynomial=CASTAGNOLI)
+            m.d.comb += [crc32c.i.payload.eq(crc32.i.payload), crc32c.i.valid.eq(crc32.i.valid)]
+            with m.If(self.options[context].crc32c):
+                m.d.comb += store.i.summary.crc32.eq(crc32c.value)
         self._feed(m, crc32, adler32, word, feed, can_feed, restart, base, is_final)
         with m.If(self.i.ready):
             m.d.sync += [has_word.eq(self.i.valid), word.eq(self.i.payload)]
@@ -89,18 +118,24 @@ class OutputChecks(wiring.Component):
                 with m.Elif(has_word & word.start):
                     m.d.comb += [
                         base.adler32.eq(1),
+                        base.crc32.eq(self.options[word.context].crc if self.extended else 0),
                         restart.eq(1),
                         feed.eq(Start(word.data[:9]).reset_check),
                         done.eq(~feed | can_feed),
                     ]
                     with m.If(feed & can_feed):
                         m.d.sync += total.eq(0)
+                    with m.If(Start(word.data[:9]).new_job):
+                        m.d.sync += [halves.xor_checksum.eq(self.options[word.context].xor_checksum),
+                                     halves.is_odd.eq(0)]
                 with m.Elif(has_word & (word.count != 0) & (word.first != 0)):
                     m.d.sync += [word.data.eq(word.data >> 8), word.first.eq(word.first - 1)]
                 with m.Elif(has_word):
                     m.d.comb += [feed.eq(word.count != 0), done.eq(can_feed & ~word.end)]
                     with m.If(can_feed):
                         m.d.sync += total.eq(total + word.count)
+                        if self.extended:
+                            m.d.sync += halves.eq(_after(halves, word))
                         with m.If(word.end):
                             m.next = "END"
             with m.State("END"):
@@ -109,13 +144,15 @@ class OutputChecks(wiring.Component):
                     m.d.sync += [
                         self.o.valid.eq(1),
                         self.o.payload.context.eq(context),
-                        self.o.payload.summary.eq(store.i),
+                        self.o.payload.summary.eq(store.i.summary),
                     ]
                     m.next = "FLOW"
             with m.State("SWITCH"):
                 with m.If(is_final):
-                    m.d.comb += [base.eq(store.o), restart.eq(1), feed.eq(1), store.swap.eq(1)]
-                    m.d.sync += [context.eq(word.context), total.eq(store.o.total)]
+                    m.d.comb += [base.eq(store.o.summary), restart.eq(1), feed.eq(1), store.swap.eq(1)]
+                    m.d.sync += [context.eq(word.context), total.eq(store.o.summary.total),
+                                 halves.xor_checksum.eq(store.o.summary.xor_checksum),
+                                 halves.is_odd.eq(store.o.is_odd)]
                     m.next = "FLOW"
         return m
 
@@ -142,3 +179,11 @@ class OutputChecks(wiring.Component):
                 adler.value.eq(base.adler32),
             ]
         m.d.sync += Assert(adler32.i.ready, "Adler-32 stalls")
+
+
+def _after(halves, word):
+    """``halves`` after the low ``count`` bytes of ``word``."""
+    parts = [Mux(k < word.count, word.data[8 * k:8 * k + 8], 0) for k in range(8)]
+    low, high = parts[0] ^ parts[2] ^ parts[4] ^ parts[6], parts[1] ^ parts[3] ^ parts[5] ^ parts[7]
+    return Cat(halves.xor_checksum ^ Mux(halves.is_odd, Cat(high, low), Cat(low, high)),
+               halves.is_odd ^ word.count[0])

@@ -28,7 +28,7 @@ class Engine(wiring.Component):
     ----------
     contexts:
         Contexts, 1 to 8. window: bytes of history of each, 4096 or 32768. lanes: source bits decoded a
-        cycle, 8 or 16.
+        cycle, 8 or 16. extended: the checks that ``entry.Options`` can ask for are there.
 
     Members
     -------
@@ -38,11 +38,11 @@ class Engine(wiring.Component):
     Reset forgets all tasks, streams and history (block RAM keeps its bytes, but nothing refers to them).
     """
 
-    def __init__(self, *, contexts: int = 2, window: int = 32768, lanes: int = 16):
+    def __init__(self, *, contexts: int = 2, window: int = 32768, lanes: int = 16, extended: bool = False):
         self.contexts = operator.index(contexts)
         self.window = operator.index(window)
         self.lanes = operator.index(lanes)
-        self._pipe = Pipe(contexts=contexts, window=window, lanes=lanes)
+        self._pipe = Pipe(contexts=contexts, window=window, lanes=lanes, extended=extended)
         self._writer = Writer(addr_width=ADDR_WIDTH, id_width=3, contexts=self.contexts)
         self._slots = [Slot(context=context) for context in range(self.contexts)]
         read = AXI4Signature(addr_width=ADDR_WIDTH, id_width=1)
@@ -89,6 +89,7 @@ class Engine(wiring.Component):
                 slot.body_consume.eq(pipe.consume[context]),
                 pipe.want[context].eq(slot.want),
                 pipe.exhausted[context].eq(slot.exhausted),
+                pipe.options[context].eq(slot.options),
                 pipe.tables[context].eq(slot.tables),
                 pipe.writes[context].eq(slot.o_symbol),
                 pipe.window[context].eq(slot.window),

@@ -3,7 +3,7 @@
 
 from amaranth.lib import data, enum
 
-__all__ = ["Entry", "Job", "Kind", "Mark", "OutputWord", "Result", "Run", "Start", "Stop", "Summary"]
+__all__ = ["Entry", "Job", "Kind", "Mark", "Options", "OutputWord", "Result", "Run", "Start", "Stop", "Summary"]
 
 
 class Kind(enum.Enum, shape=2):
@@ -94,6 +94,7 @@ class Summary(data.Struct):
     crc32: 32
     adler32: 32
     total: 64
+    xor_checksum: 16
 
 
 class Run(data.Struct):
@@ -119,6 +120,19 @@ class Stop(data.Struct):
     position: 32
 
 
+class Options(data.Struct):
+    """What a device with extended checks may ask for; all zero otherwise.
+
+    ``crc32c``: ``crc32`` is to be a CRC-32C. ``crc`` and ``xor_checksum`` are what the output's checksums begin with.
+    ``discard``: the output is counted and checked, and written nowhere.
+    """
+
+    crc32c: 1
+    discard: 1
+    crc: 32
+    xor_checksum: 16
+
+
 class Job(data.Struct):
     """A checked descriptor, held stable for a front while its job is under way.
 
@@ -134,6 +148,8 @@ class Job(data.Struct):
     last: 1
     multi: 1
     strict_lengths: 1
+    one_block: 1  # every block counts as its stream's last
+    options: Options
     source_bits: 32
     source_end: 32
     room: 32

@@ -86,7 +86,9 @@ class Front(wiring.Component):
         m.submodules.runner = runner = Runner(context=self.context)
         state = JobState()
         job, phase, result = state.job, state.phase, state.result
+        is_final = block.final | job.one_block
         self._connect(m, frame, block, runner, state)
+        m.d.comb += runner.final.eq(is_final)
 
         with m.FSM():
             with m.State("IDLE"):
@@ -117,7 +119,7 @@ class Front(wiring.Component):
                         state.end_dry(m, self.read_error)
                     with m.Else():
                         m.d.comb += runner.set_length.eq(1)
-                        state.header_done(m, block.final, block.is_stored)
+                        state.header_done(m, is_final, block.is_stored)
                         m.next = "STEP"
             with m.State("RUN"):
                 with m.If(runner.has_result):
@@ -125,7 +127,7 @@ class Front(wiring.Component):
                 with m.If(runner.done):
                     m.next = "CLOSE"
                     with m.If(~state.is_over):
-                        m.d.sync += phase.eq(Mux(block.final, Phase.TRAILER, Phase.BLOCK))
+                        m.d.sync += phase.eq(Mux(is_final, Phase.TRAILER, Phase.BLOCK))
                         m.next = "STEP"
             with m.State("CLOSE"):
                 m.d.comb += [runner.start.eq(1), runner.task.eq(RunTask.CLOSE)]
@@ -201,7 +203,7 @@ class Front(wiring.Component):
             frame.crc32.eq(result.crc32), frame.adler32.eq(result.adler32), frame.length.eq(result.total[:32]),
             block.offset.eq(self.position[:3]), block.strict.eq(job.strict_lengths),
             self.tables.eq(block.tables), self.o_symbol.eq(block.o_symbol),
-            runner.position.eq(self.position), runner.end.eq(job.source_end), runner.final.eq(block.final),
+            runner.position.eq(self.position), runner.end.eq(job.source_end),
             runner.keep.eq(state.has_more), runner.failed.eq(result.error.any()),
             runner.begin.eq(state.pending), runner.room.eq(job.room),
             runner.length.eq(block.length), runner.retire.eq(runner.has_result),

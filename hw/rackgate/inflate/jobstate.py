@@ -46,6 +46,7 @@ class JobResult(data.Struct):
     crc32: 32
     adler32: 32
     total: 64
+    xor_checksum: 16
     members: 32
     dictionary: 32
 
@@ -93,7 +94,10 @@ class JobState:
     def begin(self, m):
         """Decide whether the job accepted goes on or starts anew."""
         job, phase = self.job, self.phase
-        m.d.sync += [self.pending.new_job.eq(1), self.pending.suppress.eq(job.load)]
+        m.d.sync += [
+            self.pending.new_job.eq(1), self.pending.suppress.eq(job.load),
+            self.result.xor_checksum.eq(job.options.xor_checksum),
+        ]
         with m.If(job.load | ~job.resume | (phase == Phase.NONE)):
             self.begin_member(m)
             m.d.sync += [self.result.members.eq(0), phase.eq(Phase.HEADER)]
@@ -107,7 +111,7 @@ class JobState:
     def begin_member(self, m):
         """Nothing that came before can be referred to or is checked."""
         m.d.sync += [
-            self.result.crc32.eq(0), self.result.adler32.eq(1), self.result.total.eq(0),
+            self.result.crc32.eq(self.job.options.crc), self.result.adler32.eq(1), self.result.total.eq(0),
             self.pending.reset_history.eq(1), self.pending.reset_check.eq(1),
         ]
 
@@ -127,7 +131,8 @@ class JobState:
     def summarize(self, m, summary):
         """Take over the checksums of the output so far; of a dictionary there are none."""
         with m.If(~self.job.load):
-            m.d.sync += [getattr(self.result, name).eq(summary[name]) for name in ("crc32", "adler32", "total")]
+            m.d.sync += [getattr(self.result, name).eq(summary[name])
+                         for name in ("crc32", "adler32", "total", "xor_checksum")]
 
     def end(self, m, status, error=ErrorCode.NONE):
         """The job ends with ``status`` and ``error``."""

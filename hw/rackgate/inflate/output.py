@@ -1,12 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
 """From the copier to memory: output words go to the writer and into the checksums."""
 
-from amaranth.hdl import Module, Signal
-from amaranth.lib import stream, wiring
+from amaranth.hdl import Module, Mux, Signal
+from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
 
 from rackgate.inflate.checks import ContextSummary, OutputChecks
-from rackgate.inflate.entry import OutputWord, Start
+from rackgate.inflate.entry import Options, OutputWord, Start
 from rackgate.inflate.steps import check_contexts
 from rackgate.stream.aligner import pieces_layout
 from rackgate.stream.queue import Queue
@@ -28,9 +28,13 @@ class OutputStage(wiring.Component):
     ----------
     contexts:
         How many contexts, 1 to 8.
+    extended:
+        See ``OutputChecks``.
 
     Members
     -------
+    options:
+        Of each context's job, stable while it is under way.
     i:
         Output words. ``ready`` depends on ``o.ready``, not on ``valid``.
     o:
@@ -46,9 +50,11 @@ class OutputStage(wiring.Component):
     o: stream.Interface
     o_summary: stream.Interface
 
-    def __init__(self, *, contexts=2):
+    def __init__(self, *, contexts=2, extended=False):
         self.contexts = check_contexts(contexts)
+        self._checks = OutputChecks(contexts=contexts, extended=extended)
         super().__init__({
+            "options": In(data.ArrayLayout(Options, self.contexts)),
             "i": In(stream.Signature(OutputWord)),
             "o": Out(stream.Signature(pieces_layout(8))),
             "o_summary": Out(stream.Signature(ContextSummary)),
@@ -57,7 +63,7 @@ class OutputStage(wiring.Component):
     def elaborate(self, platform):
         m = Module()
         m.submodules.queue = queue = Queue(OutputWord, depth=_DEPTH)
-        m.submodules.checks = checks = OutputChecks(contexts=self.contexts)
+        m.submodules.checks = checks = self._checks
         wiring.connect(m, queue.o, checks.i)
         wiring.connect(m, checks.o, wiring.flipped(self.o_summary))
 
@@ -65,7 +71,10 @@ class OutputStage(wiring.Component):
         word, piece = self.i.payload, self.o.payload
         has_room = Signal()
         begin = Signal()
+        count = Signal(4)
         m.d.comb += [
+            checks.options.eq(self.options),
+            count.eq(Mux(self.options[word.context].discard, 0, word.count)),
             has_room.eq(~self.o.valid | self.o.ready),
             self.i.ready.eq(has_room & queue.i.ready),
             queue.i.payload.eq(word),
@@ -74,10 +83,10 @@ class OutputStage(wiring.Component):
         ]
         with m.If(has_room):
             m.d.sync += [
-                self.o.valid.eq(self.i.valid & queue.i.ready & (begin | word.end | (word.count != 0))),
+                self.o.valid.eq(self.i.valid & queue.i.ready & (begin | word.end | (count != 0))),
                 piece.data.eq(word.data),
                 piece.first.eq(word.first),
-                piece.count.eq(word.count),
+                piece.count.eq(count),
                 piece.context.eq(word.context),
                 piece.begin.eq(begin),
                 piece.flush.eq(word.end),

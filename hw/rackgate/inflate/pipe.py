@@ -10,7 +10,7 @@ from amaranth.lib.wiring import In, Out
 from rackgate.inflate.body import ENTRIES_IN_FLIGHT, BodyDecoder
 from rackgate.inflate.code import CodeTables, SymbolWrite
 from rackgate.inflate.copier import Copier
-from rackgate.inflate.entry import Entry, Result, Run, Stop, Summary
+from rackgate.inflate.entry import Entry, Options, Result, Run, Stop, Summary
 from rackgate.inflate.output import OutputStage
 from rackgate.stream.aligner import pieces_layout
 from rackgate.stream.queue import Queue
@@ -32,19 +32,22 @@ class Pipe(wiring.Component):
     ----------
     contexts, window, lanes:
         As for ``Inflate``.
+    extended:
+        As for ``Engine``.
 
     Members
     -------
     Arrays with an element a context: want, grant, fault, i_entry, i_run, o_stop, o_outcome, o_summary, tables,
-    writes, window, level, exhausted, consume. o: to the writer.
+    writes, options, window, level, exhausted, consume. o: to the writer.
 
     Reset drops everything in it.
     """
 
-    def __init__(self, *, contexts: int = 2, window: int = 32768, lanes: int = 16):
+    def __init__(self, *, contexts: int = 2, window: int = 32768, lanes: int = 16, extended: bool = False):
         self.contexts = operator.index(contexts)
         self._body = BodyDecoder(contexts=contexts, lanes=lanes)
         self._copier = Copier(contexts=contexts, window=window)
+        self._output = OutputStage(contexts=contexts, extended=extended)
         super().__init__({
             "want": In(self.contexts),
             "grant": Out(self.contexts),
@@ -56,6 +59,7 @@ class Pipe(wiring.Component):
             "o_summary": Out(stream.Signature(Summary)).array(self.contexts),
             "tables": In(data.ArrayLayout(CodeTables, self.contexts)),
             "writes": In(data.ArrayLayout(SymbolWrite, self.contexts)),
+            "options": In(data.ArrayLayout(Options, self.contexts)),
             "window": In(data.ArrayLayout(32, self.contexts)),
             "level": In(data.ArrayLayout(6, self.contexts)),
             "exhausted": In(self.contexts),
@@ -68,11 +72,11 @@ class Pipe(wiring.Component):
         m.submodules.body = body = self._body
         m.submodules.queue = queue = Queue(Entry, depth=ENTRY_QUEUE_DEPTH)
         m.submodules.copier = copier = self._copier
-        m.submodules.output = output = OutputStage(contexts=self.contexts)
+        m.submodules.output = output = self._output
         wiring.connect(m, queue.o, copier.i)
         wiring.connect(m, copier.o, output.i)
         wiring.connect(m, output.o, wiring.flipped(self.o))
-        m.d.comb += self.fault.eq(copier.fault)
+        m.d.comb += [self.fault.eq(copier.fault), output.options.eq(self.options)]
 
         holder = self._lock(m)
         self._enter(m, body, queue, holder)

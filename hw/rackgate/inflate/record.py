@@ -14,10 +14,11 @@ __all__ = ["Outcome", "RecordWriter"]
 _BEATS = COMPLETION_SIZE // 8
 
 class Outcome(data.Struct):
-    """A record and what is to be done with it."""
+    """A record, what is to be done with it, and what stands in no record of ours."""
 
     address: ADDR_WIDTH
     interrupt: 1
+    xor_checksum: 16
     record: Record
 
 

@@ -11,7 +11,7 @@ from rackgate.axi.bus import AXI4Signature
 from rackgate.dma.reader import Reader
 from rackgate.inflate.abi import Status
 from rackgate.inflate.code import CodeTables, SymbolWrite
-from rackgate.inflate.entry import Entry, Result, Run, Stop, Summary
+from rackgate.inflate.entry import Entry, Options, Result, Run, Stop, Summary
 from rackgate.inflate.front import Front
 from rackgate.inflate.input import InputBuffer
 from rackgate.inflate.record import Outcome
@@ -23,7 +23,8 @@ __all__ = ["Slot"]
 _FROM_FRONT = ("produced", "crc32", "adler32", "members", "total", "dictionary", "error", "flags")
 
 #: Fields of a job that are the task's.
-_FROM_TASK = ("load", "tables", "canned", "framing", "resume", "last", "multi", "strict_lengths")
+_FROM_TASK = (
+    "load", "tables", "canned", "framing", "resume", "last", "multi", "strict_lengths", "one_block", "options")
 
 
 class Slot(wiring.Component):
@@ -41,7 +42,7 @@ class Slot(wiring.Component):
     -------
     i, o: tasks, and their records in the same order.
     now: the cycle counter. busy: a task is under way.
-    destination: byte address of the job under way, for the writer.
+    destination: byte address of the job under way, for the writer. options: its options, for the output stage.
     writer_idle, writer_error: of this context.
     window, level, exhausted, body_consume: the input buffer, for the body decoder.
     want, grant, fault, o_entry, o_run, i_stop, i_outcome, i_summary, tables, o_symbol: see ``Front``.
@@ -61,6 +62,7 @@ class Slot(wiring.Component):
             "now": In(64),
             "busy": Out(1),
             "destination": Out(ADDR_WIDTH),
+            "options": Out(Options),
             "writer_idle": In(1), "writer_error": In(1),
             "window": Out(32), "level": Out(6), "exhausted": Out(1), "body_consume": In(6),
             "want": Out(1), "grant": In(1), "fault": In(1),
@@ -86,7 +88,7 @@ class Slot(wiring.Component):
         source_bits, source_end = Signal(32), Signal(32)
         m.d.comb += [
             # Positions count from bit 0 of the aligned word that holds the first byte.
-            source_end.eq((task.source[:3] + task.source_size) << 3),
+            source_end.eq(((task.source[:3] + task.source_size) << 3) - task.ignored_bits),
             source_bits.eq(Mux(task.source_size == 0, source_end, task.source[:3] << 3 | task.start_bit)),
             *(front.i_job.p[name].eq(task[name]) for name in _FROM_TASK),
             front.i_job.p.source_bits.eq(source_bits),
@@ -95,6 +97,7 @@ class Slot(wiring.Component):
             reader.i.payload.addr.eq(task.source),
             reader.i.payload.size.eq(task.source_size),
             self.destination.eq(task.destination),
+            self.options.eq(task.options),
         ]
         with m.FSM() as fsm:
             with m.State("IDLE"):

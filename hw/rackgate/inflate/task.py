@@ -3,6 +3,8 @@
 
 from amaranth.lib import data
 
+from rackgate.inflate.entry import Options
+
 __all__ = ["ADDR_WIDTH", "Record", "Task"]
 
 #: Address bits at the memory port. Descriptors have 64: what lies beyond is answered as a bus error.
@@ -12,7 +14,9 @@ ADDR_WIDTH = 48
 class Task(data.Struct):
     """A descriptor that has been read and checked: fields as in ``abi.Descriptor``.
 
-    ``status`` is IN_PROGRESS (0) for a job to be done, else what it is refused with.
+    ``status`` is IN_PROGRESS (0) for a job to be done, else what it is refused with. Not in a descriptor of ours:
+    ``one_block`` (every block counts as its stream's last), ``ignored_bits`` (so many bits at the end of the source are
+    not there), and ``options``.
     """
 
     status: 8
@@ -25,6 +29,9 @@ class Task(data.Struct):
     multi: 1
     interrupt: 1
     strict_lengths: 1
+    one_block: 1
+    ignored_bits: 3
+    options: Options
     context: 3
     start_bit: 3
     tag: 32
