@@ -45,13 +45,14 @@ class Work(data.Struct):
 
     ``space.block`` says what the queue allows; the descriptor must ask for it too. ``max_transfer_shift`` bounds
     its sizes. ``aborted``: it was still queued when an abort command came; it gets a completion record with
-    Status.ABORTED and nothing else.
+    Status.ABORTED and nothing else. ``listed``: it was a LIST's, not a queue's.
     """
 
     descriptor: RawDescriptor
     space: Space
     max_transfer_shift: 5
     aborted: 1
+    listed: 1
 
 
 class ErrorReport(data.Struct):

@@ -1,0 +1,75 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What of an AECS the device needs."""
+
+from amaranth.hdl import Module, Mux, Signal
+from amaranth.lib import data, stream, wiring
+from amaranth.lib.wiring import In, Out
+
+from rackgate.dma.reader import ReadWord
+from rackgate.iaa.aecs import ACCUMULATOR_OFFSET, ACCUMULATOR_SIZE, STATE_OFFSET, ParserState
+
+__all__ = ["AecsFields", "AecsReader"]
+
+_COUNTS = ACCUMULATOR_OFFSET + ACCUMULATOR_SIZE
+_COUNTS_END = _COUNTS + ACCUMULATOR_SIZE // 8
+
+
+class AecsFields(data.Struct):
+    """``size`` counts the bytes in the accumulator. ``is_bad``: it is no AECS that this device can go on from."""
+
+    crc: 32
+    xor_checksum: 16
+    size: 9
+    is_bad: 1
+
+
+class AecsReader(wiring.Component):
+    """Pick the fields out of an AECS as its words come, lowest address first.
+
+    A word a cycle, but those with the accumulator's counts take 9. Reset clears what was read.
+
+    Members
+    -------
+    start: begin with the next word. i: the words, of which one has ``last``.
+    done, o, failed: strobe after the last word; the fields; a word could not be read, and they mean nothing.
+    """
+
+    start: In(1)
+    i: In(stream.Signature(ReadWord))
+    done: Out(1)
+    o: Out(AecsFields)
+    failed: Out(1)
+
+    def elaborate(self, platform):
+        m = Module()
+        index = Signal(8)  # of the word
+        word, is_counts = self.i.payload, Signal()
+        m.d.comb += is_counts.eq((index >= _COUNTS // 8) & (index < _COUNTS_END // 8))
+        m.d.sync += self.done.eq(0)
+        counts, left, has_ended = Signal(64), Signal(4), Signal()
+        m.d.comb += self.i.ready.eq(left == 0)
+        with m.If(self.start):
+            m.d.sync += [index.eq(0), has_ended.eq(0), self.o.eq(0), self.failed.eq(0), left.eq(0)]
+        with m.Elif(left != 0):
+            self._count(m, counts[:8], has_ended)
+            m.d.sync += [counts.eq(counts >> 8), left.eq(left - 1)]
+        with m.Elif(self.i.valid):
+            m.d.sync += [index.eq(index + 1), self.done.eq(word.last), counts.eq(word.data)]
+            with m.If(word.error):
+                m.d.sync += self.failed.eq(1)
+            with m.If(index == 0):
+                m.d.sync += [self.o.crc.eq(word.data), self.o.xor_checksum.eq(word.data >> 32)]
+            with m.If(is_counts):
+                m.d.sync += left.eq(8)
+            with m.If((index == STATE_OFFSET // 8)
+                      & (word.data[8 * (STATE_OFFSET % 8):][:16] != ParserState.HEADER)):
+                m.d.sync += self.o.is_bad.eq(1)
+        return m
+
+    def _count(self, m, count, has_ended):
+        """Add up the bits of a word of the accumulator: 64, up to the last word in use, which has whole bytes."""
+        m.d.sync += self.o.size.eq(self.o.size + Mux(has_ended, 0, count[3:]))
+        with m.If(count != 64):
+            m.d.sync += has_ended.eq(1)
+        with m.If(count[:3].any() | (count > 64) | (has_ended & (count != 0))):
+            m.d.sync += self.o.is_bad.eq(1)
