@@ -157,3 +157,5 @@ def test_bad_parameters():
             block(9)
         with pytest.raises(ValueError, match="entries must be [12] to 1024, not 0"):
             block(2, entries=0)
+    with pytest.raises(ValueError, match="words must be 1, 2, 4 or 8, not 3"):
+        Queues(2, words=3)

@@ -12,10 +12,6 @@ from rackgate.iaa.abi import DESCRIPTOR_SIZE, QUEUES
 
 __all__ = ["Queues"]
 
-#: Words of 64 bits of a descriptor.
-_WORDS = DESCRIPTOR_SIZE // 8
-
-
 class Queues(wiring.Component):
     """Keep the descriptors of all queues, each queue's in the order in which they were put in.
 
@@ -32,6 +28,8 @@ class Queues(wiring.Component):
         Number of queues, 1 to 8.
     entries:
         Descriptors of the storage, 2 to 1024.
+    words:
+        Words of 64 bits of a descriptor; proofs make it small.
 
     Members
     -------
@@ -57,13 +55,16 @@ class Queues(wiring.Component):
         Bit per queue: it has a descriptor; it has no place; ``occupancy`` has reached ``threshold``.
     """
 
-    def __init__(self, queues: int, *, entries: int = 64):
+    def __init__(self, queues: int, *, entries: int = 64, words: int = DESCRIPTOR_SIZE // 8):
         self.queues = operator.index(queues)
         self.entries = operator.index(entries)
+        self.words = operator.index(words)
         if not 1 <= self.queues <= QUEUES:
             raise ValueError(f"queues must be 1 to {QUEUES}, not {queues}")
         if not 2 <= self.entries <= 1024:
             raise ValueError(f"entries must be 2 to 1024, not {entries}")
+        if self.words not in (1, 2, 4, 8):
+            raise ValueError(f"words must be 1, 2, 4 or 8, not {words}")
         entry, queue = range(self.entries), range(self.queues)
         super().__init__({
             "first": In(entry).array(self.queues),
@@ -72,14 +73,14 @@ class Queues(wiring.Component):
             "clear": In(self.queues),
             "stage": In(1),
             "queue": In(queue),
-            "word": In(range(2 * _WORDS)),
+            "word": In(range(2 * self.words)),
             "value": In(32),
             "put": In(1),
             "take": In(1),
             "take_queue": In(queue),
             "head": Out(entry).array(self.queues),
             "read_entry": In(entry),
-            "read_word": In(range(_WORDS)),
+            "read_word": In(range(self.words)),
             "data": Out(64),
             "occupancy": Out(range(self.entries + 1)).array(self.queues),
             "has_work": Out(self.queues),
@@ -87,7 +88,7 @@ class Queues(wiring.Component):
             "is_limited": Out(self.queues),
         })
         # State is made here, not in elaborate, so that a proof can state invariants about it.
-        self._memory = Memory(shape=data.ArrayLayout(32, 2), depth=_WORDS * self.entries, init=[])
+        self._memory = Memory(shape=data.ArrayLayout(32, 2), depth=self.words * self.entries, init=[])
         self._w_port = self._memory.write_port(granularity=1)
         self._r_port = self._memory.read_port()
         self._tail = [Signal(entry, name=f"tail_{number}") for number in queue]
