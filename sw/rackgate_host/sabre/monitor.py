@@ -29,6 +29,8 @@ from .userfault import Feature, Userfault
 __all__ = ["Monitor", "MonitorError", "Session", "close_others", "main"]
 
 _START = "from rackgate_host.sabre.monitor import main; main()"
+_PATIENCE = 5.0  # seconds for a process to end that should
+_START_TIME = 60.0  # it may have much to decompress beforehand, on a busy machine
 _FINE_SLEEP = 29  # PR_SET_TIMERSLACK of prctl(2)
 
 
@@ -41,7 +43,9 @@ class MonitorError(SabreError):
 
 
 class Session(Protocol):
-    """What a monitor does for a guest."""
+    """What a monitor does for a guest. ``running`` says whether the guest runs while it is served."""
+
+    running: bool
 
     def run(self, memory: GuestMemory, channel: Channel) -> dict[str, Any]:
         """Serve until all is done; the report, of what JSON knows. Errors end in poisoned pages."""
@@ -57,12 +61,14 @@ class Monitor:
 
     ``factory`` names the session, ``module:function``; it gets ``options`` (plain JSON) and the descriptors that
     :meth:`start` was given. ``timeout`` bounds the wait for each answer, in seconds.
+    ``guard`` is the process id of the monitor's guard once it is started.
     """
 
     def __init__(self, factory: str, options: dict[str, Any], timeout: float = 60.0):
         self.factory = factory
         self.options = options
         self.timeout = timeout
+        self.guard = 0
         self._process: subprocess.Popen | None = None
         self._channel: Channel | None = None
 
@@ -84,7 +90,9 @@ class Monitor:
         self._channel = Channel(ours)
         try:
             self._send({"kind": "prepare", "factory": self.factory, "options": self.options}, descriptors)
-            return self.expect("ready", "the monitor to be ready")
+            about = self.expect("ready", "the monitor to be ready", max(self.timeout, _START_TIME))
+            self.guard = about["guard"]
+            return about
         except BaseException:
             self.close()
             raise
@@ -135,10 +143,10 @@ class Monitor:
             self._channel = None
         if self._process is not None:
             try:
-                self._process.wait(5)
+                self._process.wait(_PATIENCE)
             except subprocess.TimeoutExpired:
                 self._process.kill()
-                self._process.wait(5)
+                self._process.wait(_PATIENCE)
 
     def __enter__(self) -> "Monitor":
         return self
@@ -160,7 +168,7 @@ class Monitor:
         if self._process is None:
             return "was not started"
         try:
-            code = self._process.wait(5)
+            code = self._process.wait(_PATIENCE)
         except subprocess.TimeoutExpired:
             return "has closed its channel"
         return f"was ended by {signal.Signals(-code).name}" if code < 0 else f"ended with code {code}"
@@ -263,25 +271,28 @@ def _serve(channel: Channel, guard: _Guard, message: dict[str, Any], descriptors
         guard.dismiss()
         channel.send({"kind": "finished", "report": report})
     except Exception as error:
-        _give_up(channel, guard, memory, error)
+        _give_up(channel, guard, session, memory, error)
     finally:
         if session is not None:
             session.close()
 
 
-def _give_up(channel: Channel, guard: _Guard, memory: GuestMemory | None, error: Exception) -> None:
-    """Free the guest, then say why. Nothing is said to a guest that is gone."""
+def _give_up(channel: Channel, guard: _Guard, session: Session | None, memory: GuestMemory | None,
+             error: Exception) -> None:
+    """Free the guest, and say why: to the owner, and before that to a guest that may not live to hear it."""
     text = str(error) or type(error).__name__
     if not isinstance(error, SabreError | OSError) and not hasattr(error, "exit_code"):
         text = f"{type(error).__name__}: {text}"
         if os.environ.get("RACKGATE_DEBUG"):
             traceback.print_exc()
     if memory is not None:
-        lost = memory.poison()
+        lost = memory.missing()
         if lost and not isinstance(error, GuestGone | ChannelClosed):
             what = "raise SIGBUS" if Feature.POISON in memory.userfault.features else "read as zero"
             text += f" ({lost} pages were not restored: they {what} when touched)"
-            print(f"rackgate monitor: {text}", file=sys.stderr, flush=True)  # the guest may not live to tell
+            if session is not None and session.running:
+                print(f"rackgate monitor: {text}", file=sys.stderr, flush=True)
+        memory.poison()
     guard.dismiss()
     with contextlib.suppress(SabreError):
         channel.send({"kind": "failed", "text": text, "exit_code": getattr(error, "exit_code", 1)})

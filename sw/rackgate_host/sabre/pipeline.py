@@ -7,6 +7,7 @@ the CRC-32 of its restored bytes was compared with the snapshot's.
 """
 
 import select
+import threading
 import time
 from collections import deque
 from collections.abc import Sequence
@@ -50,7 +51,9 @@ class RestoreSession:
         self._options = options
         self._snapshot = Snapshot.open(options["path"])
         self._cached = drop_cache(self._snapshot.fileno()) if options["cold"] else None
-        self._storage = Storage(options["path"], Throttle(options["throttle"], options["latency"]), options["direct"])
+        self._closing = threading.Event()
+        throttle = Throttle(options["throttle"], options["latency"], sleep=self._closing.wait)
+        self._storage = Storage(options["path"], throttle, options["direct"])
         self._plan = plan = Plan.of(self._snapshot, run_bytes=options["run_pages"] * PAGE,
                                     read_bytes=options["read_bytes"])
         self._serial = options["serial"]
@@ -83,6 +86,7 @@ class RestoreSession:
         self._cycles = 0
         self._told = 0
         self._moved = 0.0
+        self.running = False
         self._resumed: float | None = None
         self._finish_asked = False
 
@@ -99,14 +103,14 @@ class RestoreSession:
             self._side_by_side()
         memory.drain()
         self._serve()
-        total = time.monotonic() - self._begun
         memory.release()
         if self._resumed is None:
             self._resume()
-        return self._report(total)
+        return self._report(time.monotonic() - self._begun)
 
     def close(self) -> None:
         """End the reader and the engine, close the file."""
+        self._closing.set()
         if self._reader is not None:
             self._reader.close()
         self._engine.close()
@@ -336,6 +340,7 @@ class RestoreSession:
 
     def _resume(self) -> None:
         self._resumed = time.monotonic() - self._begun
+        self.running = True
         self._channel.send({"kind": "resume", "seconds": self._resumed})
 
     def _hear(self) -> None:

@@ -29,6 +29,7 @@ class ReadAhead:
         for slot in range(slots):
             self._free.put(slot)
         self._done: deque[tuple[Read, int] | Exception] = deque()
+        self._closing = False
         self._signal = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
         self._thread = threading.Thread(target=self._run, name="read ahead", daemon=True)
         self._thread.start()
@@ -58,6 +59,7 @@ class ReadAhead:
 
     def close(self) -> None:
         """End the thread; a read that is under way ends first."""
+        self._closing = True
         self._free.put(None)
         self._thread.join()
         os.close(self._signal)
@@ -66,7 +68,7 @@ class ReadAhead:
         try:
             for read in self._reads:
                 slot = self._free.get()
-                if slot is None:
+                if slot is None or self._closing:
                     return
                 start = slot * self._slot_bytes
                 self._storage.read(read.offset, self._arena[start:start + read.size], read.needed)

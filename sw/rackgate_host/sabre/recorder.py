@@ -96,6 +96,8 @@ def _descriptor(source: str | os.PathLike[str] | Sequence[Any]) -> int:
 class RecordSession:
     """In the monitor: copies one page a fault out of the source, and logs it."""
 
+    running = True
+
     def __init__(self, options: dict[str, Any], descriptors: Sequence[int]):
         self._descriptor, = descriptors
         self._pages: list[int] = []

@@ -13,7 +13,6 @@ b'page'
 
 import dataclasses
 import os
-import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
@@ -29,6 +28,7 @@ from .userfault import Userfault
 
 __all__ = ["Policy", "Prefetch", "Report", "Restored", "Restorer", "restore"]
 
+_SLACK = 3.0  # seconds that the monitor has longer than a wait of its own, to say what it waited for
 _SESSION = "rackgate_host.sabre.pipeline:RestoreSession"
 
 
@@ -130,21 +130,16 @@ class Restored:
         self.close()
 
     def _until(self, kind: str, progress: Callable[[int, int], None] | None, timeout: float) -> dict[str, Any]:
-        heard = time.monotonic()
         while True:
             try:
-                message = self._monitor.message(timeout, f"the restore to get to {kind!r}")
+                message = self._monitor.message(timeout + _SLACK, f"the restore to get to {kind!r}", timeout)
             except (MonitorError, SabreTimeout):
                 self.close()
                 raise
             if message["kind"] == kind:
                 return message
-            if message["kind"] == "progress":
-                heard = time.monotonic()
-                if progress is not None:
-                    progress(message["units"], message["of"])
-            elif time.monotonic() - heard > timeout:
-                raise SabreTimeout(f"waited {timeout:g} s for the restore to get to {kind!r}")
+            if message["kind"] == "progress" and progress is not None:
+                progress(message["units"], message["of"])
 
 
 class Restorer:
@@ -185,6 +180,7 @@ class Restorer:
         with Snapshot.open(path) as snapshot:
             self.sizes = [region.pages for region in snapshot.regions]
         self._timeout = timeout
+        self._policy: Policy = policy
         self._prefetch: Prefetch = prefetch
         self._used = False
         self._userfault = Userfault.open()
@@ -224,6 +220,8 @@ class Restorer:
             memory.register(self._userfault)
             self._monitor.begin(self._userfault, memory.regions)
             restored._until("resume", progress, self._timeout)
+            if self._policy is Policy.EAGER:
+                restored.wait(progress)
         except BaseException:
             restored.close()
             raise
