@@ -126,7 +126,7 @@ def queues(fault=None):
             ]
         with m.Else():
             m.d.comb += Assert(dut.occupancy[queue] == 0)
-    m.d.comb += Cover((occupancy == 3) & is_inside & (ahead == 2) & (tail < head))
+    m.d.comb += Cover((occupancy == 3) & is_inside & (ahead == 2) & (head != first))
     return m
 
 
