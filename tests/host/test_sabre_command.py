@@ -55,6 +55,7 @@ def test_json(sabre, image, tmp_path):
     assert (made["mode"], made["partition_pages"], made["window"], made["level"], made["seed"]) == (
         "dynamic", 4, 32768, 9, 7)
     assert made["bytes_in"] == 2 * 51 * PAGE and made["bytes_out"] == target.stat().st_size
+    assert made["ratio"] == round(made["bytes_in"] / made["bytes_out"], 3) > made["stored_ratio"] > 1
     code, out, err = sabre("inspect", target, "--json", "--verify")
     assert (code, err) == (0, "")
     found = json.loads(out)

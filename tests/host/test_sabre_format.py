@@ -252,6 +252,7 @@ def test_tables(parts, tmp_path):
     (0, "offset", (1 << 64) - 1, "offset", "at most header.file_size"),
     (6, "offset", "end", "offset", "to end in the file"),
     (2, "offset", "data", "offset", "where the stored bytes before it end"),
+    (4, "offset", "overlap", "offset", "where the stored bytes before it end"),
     (0, "table", 1, "table", "below the 1 of header.table_count"),
     (4, "table", 1, "table", "0, as RAW uses no canned table"),
     (0, "duplicate_of", 1, "duplicate_of", "0, as CANNED stands for itself"),
@@ -262,7 +263,8 @@ def test_tables(parts, tmp_path):
     (1, "crc32", 5, "crc32", "that of 2 pages of zeros"),
 ])
 def test_index(parts, tmp_path, number, field, value, named, rule):
-    value = {"end": parts.header.file_size, "data": parts.header.data_offset}.get(value, value)
+    overlap = int(parts.index["offset"][2] + parts.index["size"][2]) - 1
+    value = {"end": parts.header.file_size, "data": parts.header.data_offset, "overlap": overlap}.get(value, value)
     parts.index[field][number] = value
     with pytest.raises(SnapshotError) as caught:
         Snapshot.open(parts.write(tmp_path / "bad.rgs"))
@@ -392,6 +394,16 @@ def test_offsets_beyond_4_gib(parts, tmp_path):
         assert snapshot.content(last) == contents()[1][:2 * PAGE]
         assert snapshot.data_extents()[-1] == (snapshot.header.data_offset + PAGE, far - snapshot.header.data_offset)
         assert snapshot.partition(len(snapshot) - 1).start == (7 + 511 * 4096) * PAGE > 1 << 32
+
+
+def test_extents_that_meet_in_a_page(parts, tmp_path):
+    """Another writer need not begin the rest at a page: no byte is read twice for that."""
+    parts.fields["working_set_count"] = 3
+    with Snapshot.open(parts.write(tmp_path / "a.rgs")) as snapshot:
+        assert snapshot.partition(4).offset % PAGE
+        first, second = snapshot.data_extents()
+        assert first[0] == snapshot.header.data_offset and sum(first) == second[0]
+        assert sum(second) == snapshot.header.file_size
 
 
 def test_the_manuals_reader_reads_what_we_write(original, tmp_path):

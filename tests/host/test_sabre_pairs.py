@@ -90,16 +90,17 @@ def test_exports(tmp_path, seed, layout):
     assert content[:len(first)] == first and content[(1 << 20) - (1 << 16):] == second
     for run in found.runs():
         assert all(any(run.data[place:place + PAGE]) for place in range(0, len(run.data), PAGE))
-    if layout == "scattered":
-        # IAA reaches back 4096 bytes: zlib with a window of that size must do.
-        stored, place = files[1].read_bytes(), 0
-        for offset, size, packed in found.partitions:
-            decoder = zlib.decompressobj(-12)
-            pieces = [decoder.decompress(stored[place:place + packed], 100)]
-            while not decoder.eof:
-                pieces.append(decoder.decompress(decoder.unconsumed_tail, 100))
-            assert len(b"".join(pieces)) == size, offset
-            place += packed
+    # IAA reaches back 4096 bytes: zlib with a window of that size must do.
+    stored, place = files[1].read_bytes(), 0
+    streams = {"scattered": [(size, packed) for _, size, packed in found.partitions], "passthrough": [],
+               "single": [(sum(size for _, size, _ in found.partitions), len(stored))]}
+    for size, packed in streams[layout]:
+        decoder = zlib.decompressobj(-12)
+        pieces = [decoder.decompress(stored[place:place + packed], 100)]
+        while not decoder.eof:
+            pieces.append(decoder.decompress(decoder.unconsumed_tail, 100))
+        assert len(b"".join(pieces)) == size
+        place += packed
 
 
 def test_nothing_to_export(tmp_path):
