@@ -63,9 +63,9 @@ def test_other_kinds():
     ("url", "code", "message"),
     [
         ("uart:/dev/ttyUSB0", 3, "come with the boards"),
-        ("udp:192.0.2.1:1234", 3, "come with the boards.*use sim:inflate"),
+        ("udp:192.0.2.1:1234", 3, "come with the boards.*use sim:iaa or sim:inflate"),
         ("tcp:inflate", 2, "unknown scheme 'tcp'.*there are model:, sim:, uart:, udp:"),
-        ("model:deflate", 2, "unknown device 'deflate'.*there are inflate"),
+        ("model:deflate", 2, "unknown device 'deflate'.*there are iaa, inflate"),
         (
             "model:inflate?windows=4096",
             2,
