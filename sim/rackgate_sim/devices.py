@@ -13,13 +13,24 @@ if TYPE_CHECKING:
 __all__ = ["NAMES", "component", "model"]
 
 
+def _made(top: type, parameters: dict[str, int]) -> "Component":
+    """``top`` with ``parameters``, the others by default, and BUILD registers that tell them and its sources."""
+    given = inspect.signature(top).bind(**parameters)
+    given.apply_defaults()
+    given.arguments.pop("build")
+    return top(**given.arguments, build=build_hash(top.__module__, given.arguments))
+
+
 def _inflate_component(**parameters: int) -> "Component":
     from rackgate.inflate.top import Inflate
 
-    given = inspect.signature(Inflate).bind(**parameters)
-    given.apply_defaults()
-    given.arguments.pop("build")
-    return Inflate(**given.arguments, build=build_hash(Inflate.__module__, given.arguments))
+    return _made(Inflate, parameters)
+
+
+def _iaa_component(**parameters: int) -> "Component":
+    from rackgate.iaa.top import Iaa
+
+    return _made(Iaa, parameters)
 
 
 def _inflate_model(memory: Any, **parameters: int) -> Any:
@@ -34,7 +45,7 @@ def _iaa_model(memory: Any, **parameters: int) -> Any:
     return IaaModel(memory, **parameters)
 
 
-_COMPONENTS: dict[str, Callable[..., "Component"]] = {"inflate": _inflate_component}
+_COMPONENTS: dict[str, Callable[..., "Component"]] = {"iaa": _iaa_component, "inflate": _inflate_component}
 _MODELS: dict[str, Callable[..., Any]] = {"iaa": _iaa_model, "inflate": _inflate_model}
 
 #: Names of the devices that there is gateware of.

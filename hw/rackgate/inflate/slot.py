@@ -165,14 +165,13 @@ class Slot(wiring.Component):
         ]
 
     def _end_record(self, result, task):
-        """Fill the record with a job's result. After a read error nothing counts but the error."""
+        """Fill the record with a job's result; after a read error, with what was done before it."""
         record = self.o.payload.record
-        known = result.status != Status.READ_ERROR
         return [
-            *(record[name].eq(Mux(known, result[name], 0)) for name in _FROM_FRONT),
-            record.consumed.eq(Mux(known, (result.position >> 3) - task.source[:3], 0)),
-            record.consumed_bit.eq(Mux(known, result.position[:3], 0)),
-            record.status.eq(result.status),
+            *(record[name].eq(result[name]) for name in _FROM_FRONT),
+            record.consumed.eq((result.position >> 3) - task.source[:3]),
+            record.consumed_bit.eq(result.position[:3]),
+            record.status.eq(result.status), self.o.payload.xor_checksum.eq(result.xor_checksum),
         ]
 
     def _failed_record(self):
