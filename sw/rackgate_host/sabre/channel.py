@@ -120,11 +120,13 @@ class Channel:
 
     def _read(self, what: str) -> None:
         try:
-            data, descriptors, _, _ = socket.recv_fds(self._socket, 1 << 16, 16, socket.MSG_CMSG_CLOEXEC)
+            data, descriptors, _, _ = socket.recv_fds(self._socket, 1 << 16, 16)
         except (BlockingIOError, TimeoutError):
             raise
         except OSError as error:
             raise ChannelClosed(f"waiting for {what}: {error.strerror}") from error
+        for descriptor in descriptors:
+            os.set_inheritable(descriptor, False)  # recv_fds drops flags such as MSG_CMSG_CLOEXEC
         self._descriptors += descriptors
         if not data:
             raise ChannelClosed(f"the other side closed the channel; {what} was awaited")

@@ -23,7 +23,7 @@ from .userfault import PAGE
 __all__ = ["make_image", "main"]
 
 _START = "from rackgate_host.sabre.images import main; main()"
-_SHARES = (("anonymous", 0.6), ("code", 0.2), ("zero", 0.2))
+_SHARES = {"anonymous": 0.6, "code": 0.2, "zero": 0.2}
 _LONGEST_RUN = 64
 _PIECE = 1 << 20
 
@@ -104,7 +104,7 @@ def _mixed(pages: int, seed: int) -> np.ndarray:
     random = np.random.default_rng(seed)
     image = np.zeros((pages, PAGE), np.uint8)
     place = dict.fromkeys(contents, 0)
-    kinds, shares = zip(*_SHARES, strict=True)
+    kinds, shares = list(_SHARES), list(_SHARES.values())
     position = 0
     while position < pages:
         kind = str(random.choice(kinds, p=shares))
