@@ -15,6 +15,8 @@ from amaranth._toolchain.yosys import find_yosys
 from amaranth.back import rtlil
 from amaranth.lib import wiring
 
+from rackgate.selection import split_choices
+
 __all__ = ["source_name", "to_verilog"]
 
 _SRC = re.compile(r'^ *attribute \\src "(?P<file>[^"|]*):(?P<line>\d+)')
@@ -93,7 +95,7 @@ def _drop_zero_contents(text: str) -> str:
     return "\n".join(out)
 
 
-def to_verilog(component: wiring.Component, *, name: str, src_attributes: bool = False) -> str:
+def to_verilog(component: wiring.Component, *, name: str, src_attributes: bool = False, trees: bool = False) -> str:
     """Return a component as SystemVerilog.
 
     The ports are those of the component's signature (``csr__aw__payload`` and so on), with ``clk`` and
@@ -107,6 +109,9 @@ def to_verilog(component: wiring.Component, *, name: str, src_attributes: bool =
         Name of the top module, a Verilog identifier.
     src_attributes:
         Write attributes, among them ``src`` with the Python line of each signal.
+    trees:
+        Write choices by a number as choices by one bit after the other: the same design, which compiled simulators
+        run about a sixth faster (see :mod:`rackgate.selection`).
 
     Raises
     ------
@@ -120,6 +125,8 @@ def to_verilog(component: wiring.Component, *, name: str, src_attributes: bool =
     if not isinstance(component, wiring.Component):
         raise TypeError(f"component must be a wiring.Component, not {component!r}")
     text = _drop_zero_contents(_locate_assertions(rtlil.convert(component, name=name, emit_src=True)))
+    if trees:
+        text = split_choices(text)
     # The locked Yosys of PyPI before any on PATH: the same text, and caches that hit, on every machine.
     os.environ.setdefault("AMARANTH_USE_YOSYS", "builtin,system")
     yosys = find_yosys(lambda version: version >= (0, 40))

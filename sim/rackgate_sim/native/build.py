@@ -162,7 +162,9 @@ def _lock(place: Path) -> Iterator[None]:
 
 
 def _write(component: Any, name: str, instrumented: bool) -> str:
-    return to_verilog(Instrumented(component) if instrumented else component, name=name, src_attributes=instrumented)
+    if instrumented:
+        return to_verilog(Instrumented(component), name=name, src_attributes=True)
+    return to_verilog(component, name=name, trees=True)
 
 
 def _mark_used(component: Any) -> None:
