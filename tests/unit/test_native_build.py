@@ -238,3 +238,11 @@ def test_marks_leave_ports_alone():
     text = to_verilog(Instrumented(Branching()), name="top", src_attributes=True)
     assert plain.split() == text.split(";")[0].split("module")[1].split()
     assert all(f"{MARK}{k} " in text for k in range(3)) and f"{MARK}3 " not in text
+
+
+def test_asserts_do_not_ask_whether_to_check(tmp_path):
+    (tmp_path / "model.cpp").write_text("if (vlSymsp->_vm_contextp__->assertOnGet(2, 1)) { check(); }")
+    (tmp_path / "other.cpp").write_text("run();")
+    build_module._assert_always(tmp_path)
+    assert (tmp_path / "model.cpp").read_text() == "if (true) { check(); }"
+    assert (tmp_path / "other.cpp").read_text() == "run();"
