@@ -18,7 +18,15 @@ from rackgate_host.bench import command, record
 from rackgate_host.errors import DeviceTimeout, RackgateError, Unavailable, UsageError
 
 TOP = Path(__file__).parents[2]
-NAMES = sorted(typer.main.get_command(cli.app).commands)
+
+
+def _names(group, *before):
+    """All commands, those of a group with its name in front."""
+    for name, below in sorted(group.commands.items()):
+        yield from _names(below, *before, name) if hasattr(below, "commands") else [" ".join((*before, name))]
+
+
+NAMES = list(_names(typer.main.get_command(cli.app)))
 POINT = {"case": "a", "metric": "bytes_per_cycle", "value": 2.0, "unit": "byte/cycle"}
 
 pytestmark = pytest.mark.build
@@ -49,12 +57,13 @@ def bench(monkeypatch):
 
 
 def test_all_commands_are_there():
-    assert set(NAMES) >= {"bench", "doctor", "inflate", "setup", "waves"}
+    assert set(NAMES) >= {"bench", "doctor", "inflate", "sabre export", "sabre inspect", "sabre snapshot", "setup",
+                          "waves"}
 
 
 @pytest.mark.parametrize("name", NAMES)
 def test_help(name):
-    done = CliRunner().invoke(cli.app, [name, "--help"], env={"COLUMNS": "200"})
+    done = CliRunner().invoke(cli.app, [*name.split(), "--help"], env={"COLUMNS": "200"})
     assert done.exit_code == 0
     assert "--json" in done.output
     assert re.search(r"Examples?:", done.output), f"{name} --help shows no example"

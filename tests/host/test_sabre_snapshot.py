@@ -1,4 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
+import doctest
 import os
 import random
 import stat
@@ -10,6 +11,7 @@ import pytest
 from sabre_samples import PAGE, anonymous, as_array, memory, page
 
 from rackgate_host.errors import UsageError
+from rackgate_host.sabre import snapshot as snapshot_module
 from rackgate_host.sabre import software
 from rackgate_host.sabre.format import Kind
 from rackgate_host.sabre.snapshot import Region, Snapshot, write
@@ -281,3 +283,8 @@ def test_threads_share_a_snapshot(tmp_path):
             for thread in threads:
                 thread.join()
             assert wrong == []
+
+
+def test_the_example_of_the_module_runs(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert doctest.testmod(snapshot_module) == (0, 5)  # failed, tried

@@ -4,8 +4,8 @@
 >>> import numpy as np
 >>> from rackgate_host.sabre import snapshot
 >>> memory = np.frombuffer(bytes(4096) + b"page" * 1024, np.uint8)
->>> _ = snapshot.write("/dev/shm/example.rgs", [snapshot.Region("ram", 0x10000, memory)], working_set=[(0, 1)])
->>> with snapshot.Snapshot.open("/dev/shm/example.rgs") as opened:
+>>> _ = snapshot.write("example.rgs", [snapshot.Region("ram", 0x10000, memory)], working_set=[(0, 1)])
+>>> with snapshot.Snapshot.open("example.rgs") as opened:
 ...     [(partition.first_page, partition.kind.name) for partition in opened]
 [(1, 'CANNED'), (0, 'ZERO')]
 """
