@@ -130,7 +130,7 @@ def test_identity_and_parameters():
 
 @pytest.mark.parametrize("parameters, message", [
     ({"engines": 3}, "engines must be 1, 2, 4 or 8, not 3"), ({"queues": 9}, "queues must be 1 to 8, not 9"),
-    ({"entries": 1}, "entries must be 2 to 1024, not 1"), ({"contexts": 0}, "contexts must be 1 to 8, not 0"),
+    ({"entries": 1}, "entries must be 2 to 1024, not 1"), ({"contexts": 0}, "contexts must be 1 to 6, not 0"),
     ({"window": 5}, "window must be 4096 or 32768, not 5"), ({"build": -1}, "build must fit 64 bits, not be -0x1")])
 def test_bad_parameters(parameters, message):
     with pytest.raises(ValueError, match=message):

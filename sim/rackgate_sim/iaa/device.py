@@ -144,7 +144,7 @@ class IaaModel:
     queues, entries:
         Work queues, 1 to 8, and descriptors that all of them together hold, 2 to 1024.
     contexts:
-        Descriptors that an engine works on at a time, 1 to 8.
+        Descriptors that an engine works on at a time, 1 to 6.
     window:
         As for :class:`rackgate_sim.inflate.model.Engine`.
     lanes:
@@ -158,7 +158,7 @@ class IaaModel:
         if engines not in (1, 2, 4, 8):
             raise ValueError(f"engines must be 1, 2, 4 or 8, not {engines}")
         for name, value, least, most in (("queues", queues, 1, QUEUES), ("entries", entries, 2, 1024),
-                                         ("contexts", contexts, 1, 8)):
+                                         ("contexts", contexts, 1, 6)):
             if not least <= value <= most:
                 raise ValueError(f"{name} must be {least} to {most}, not {value}")
         if window not in (4096, 32768):
