@@ -244,7 +244,7 @@ def test_reset_ends_a_drain_that_hangs():
 
 def test_errors_and_interrupts():
     async def testbench(ctx, dut, host, lanes):
-        await host.configure(0, size=4, limit=2)
+        await host.configure(0, size=4)
         await host.start([0])
         await host.put("IRQ_ENABLE", InterruptCause.SOFTWARE_ERROR)
         assert not ctx.get(dut.irq)
@@ -267,15 +267,20 @@ def test_errors_and_interrupts():
         await ctx.tick().repeat(2)
         assert not ctx.get(dut.irq)
         # Occupancy: two lanes hold a descriptor each, then the queue fills to 3 and falls below 2.
-        for tag in range(5):
-            assert await host.submit(0, noop(tag)) == Response.OKAY
-        assert await host.get("INTCAUSE") == 0
-        assert await host.get("WQ0_STATE") == QueueState.ENABLED << 30 | 3
-        lanes.hold = lambda handed: 1000
-        lanes.release()
-        await ctx.tick().repeat(60)
-        assert await host.get("WQ0_STATE") == QueueState.ENABLED << 30 | 1
-        assert await host.get("INTCAUSE") == InterruptCause.OCCUPANCY
+        for limit, cause in ((2, 0), (2 | 1 << 16, InterruptCause.OCCUPANCY)):
+            await host.put("WQ0_OCCUPANCY_LIMIT", limit)
+            for tag in range(5):
+                assert await host.submit(0, noop(tag)) == Response.OKAY
+            assert await host.get("INTCAUSE") == 0
+            assert await host.get("WQ0_STATE") == QueueState.ENABLED << 30 | 3
+            lanes.release()
+            await ctx.tick().repeat(60)
+            assert await host.get("WQ0_STATE") == QueueState.ENABLED << 30 | 1
+            assert await host.get("INTCAUSE") == cause
+            lanes.release()
+            await ctx.tick().repeat(60)
+            lanes.release()
+            await settle(ctx, dut)
         ctx.set(dut.irq_set, InterruptCause.PAGE_REQUEST)
         await ctx.tick()
         ctx.set(dut.irq_set, 0)

@@ -176,7 +176,7 @@ class Front(wiring.Component):
             commands.fits.eq(regions.fits),
             regions.start.eq(commands.place),
             regions.queue.eq(commands.place_queue),
-            regions.is_open.eq(commands.is_open | commands.is_draining),
+            regions.is_open.eq(commands.is_open),
             queues.clear.eq(commands.clear),
             commands.stopped.eq(self.stopped),
             self.stop.eq(commands.stop),

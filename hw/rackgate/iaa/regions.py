@@ -77,7 +77,7 @@ class Regions(wiring.Component):
                     m.d.sync += first.eq(first + size)
             with m.State("COMPARE"):
                 is_apart = (Array(self.last)[index] < first) | (Array(self.first)[index] >= end)
-                with m.If(Array(self.is_open)[index] & (index != self.queue) & ~is_apart):
+                with m.If(Array(self.is_open)[index] & ~is_apart):
                     m.d.sync += is_bad.eq(1)
                 m.d.sync += index.eq(index + 1)
                 with m.If(index == self.queues - 1):
