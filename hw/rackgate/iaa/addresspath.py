@@ -182,7 +182,7 @@ class AddressPath(wiring.Component):
             w_port.data.eq(self.fill),
             w_port.en.eq(self.fill_valid),
             is_known.eq(self._known[self.context] & (known.page == self._request.addr[12:])
-                        & (known.queue == space.queue) & (known.writable | (not self.write))),
+                        & (known.queue == space.queue)),
             may_pass.eq(self._is_sure | (~space.translate | is_known) & ~self.failed.bit_select(self.context, 1)
                         & (self._is_parked | (self._level[self.context] == 0))
                         & (self._unanswered[self.context] != _OUTSTANDING)),
@@ -192,6 +192,8 @@ class AddressPath(wiring.Component):
             m.d.comb += self.o.payload.addr.eq(Cat(self._request.addr[:12], known.frame))
         with m.If(w_port.en):
             m.d.sync += self._known[self.fill_context].eq(1)
+            # So what is known of a path of writes may be written.
+            m.d.sync += Assert(self.fill.writable | (not self.write), "a page to be written is filled in read-only")
         with m.If(self.invalidate):
             m.d.sync += [known.eq(0) for known in self._known]
 
