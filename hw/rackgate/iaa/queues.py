@@ -118,7 +118,6 @@ class Queues(wiring.Component):
         m.d.comb += [
             put.eq(self.put & (self.queue == queue)),
             take.eq(self.take & (self.take_queue == queue)),
-            self.has_work[queue].eq(occupancy != 0),
         ]
         m.d.sync += [
             occupancy.eq(occupancy + put - take),
@@ -131,5 +130,9 @@ class Queues(wiring.Component):
             m.d.sync += tail.eq(Mux(tail == last, first, tail + 1))
         with m.If(take):
             m.d.sync += head.eq(Mux(head == last, first, head + 1))
+        with m.If(put):  # a register, for what follows from it is much
+            m.d.sync += self.has_work[queue].eq(1)
+        with m.Elif(take):
+            m.d.sync += self.has_work[queue].eq(occupancy != 1)
         with m.If(self.clear[queue]):
-            m.d.sync += [head.eq(first), tail.eq(first), occupancy.eq(0)]
+            m.d.sync += [head.eq(first), tail.eq(first), occupancy.eq(0), self.has_work[queue].eq(0)]
