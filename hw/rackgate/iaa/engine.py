@@ -3,16 +3,17 @@
 
 import operator
 
-from amaranth.hdl import Array, Cat, Module, Mux, Signal
+from amaranth.hdl import Array, Cat, Const, Module, Mux, Signal
 from amaranth.lib import stream, wiring
 from amaranth.lib.wiring import In, Out
 
 from rackgate.axi.bus import AXI4Signature
 from rackgate.axi.read_arbiter import ReadArbiter
 from rackgate.axi.write_arbiter import WriteArbiter
-from rackgate.iaa.abi import QUEUES
+from rackgate.iaa.abi import QUEUES, Opcode
 from rackgate.iaa.addresspath import PathParameters
 from rackgate.iaa.lane import Lane
+from rackgate.iaa.lister import Lister
 from rackgate.iaa.pagerequest import PageAnswer, PageQuestion
 from rackgate.iaa.record import CompletionWriter, RecordJob
 from rackgate.iaa.translate import Translator
@@ -31,15 +32,18 @@ ENGINE_BUS = AXI4Signature(addr_width=ADDR_WIDTH, id_width=_ID_WIDTH + 1)
 
 
 class IaaEngine(wiring.Component):
-    """Carry out descriptors, as many at a time as there are contexts.
+    """Carry out descriptors, as many at a time as there are contexts, and one LIST beside them.
 
-    The users of memory are, by number: each lane's context, the utility, the completion writer. Each has an address space
-    and faults of its own.
+    While a LIST of the front's lane ``k`` is under way, the lane that it would have taken is free: for the list's own
+    descriptors, which go to any lane. They take turns with the front's.
+
+    The users of memory are, by number: each lane's context, the utility, the completion writer, the lister. Each has
+    an address space and faults of its own.
 
     Parameters
     ----------
     contexts:
-        Lanes, 1 to 6. window, lanes: see :class:`rackgate.inflate.engine.Engine`. tlb: entries of the TLB.
+        Lanes, 1 to 5. window, lanes: see :class:`rackgate.inflate.engine.Engine`. tlb: entries of the TLB.
 
     Members
     -------
@@ -55,14 +59,15 @@ class IaaEngine(wiring.Component):
 
     def __init__(self, *, contexts: int = 2, window: int = 32768, lanes: int = 16, tlb: int = 64):
         self.contexts = operator.index(contexts)
-        if not 1 <= self.contexts <= 6:
-            raise ValueError(f"contexts must be 1 to 6, not {contexts}")
-        self._users = self.contexts + 2
-        self._utility_user, self._record_user = self.contexts, self.contexts + 1
+        if not 1 <= self.contexts <= 5:
+            raise ValueError(f"contexts must be 1 to 5, not {contexts}")
+        self._users = self.contexts + 3
+        self._utility_user, self._record_user, self._list_user = range(self.contexts, self._users)
         self._inflate = InflateEngine(contexts=contexts, window=window, lanes=lanes, extended=True)
         self._lanes = [Lane(context=context) for context in range(self.contexts)]
+        self._list_lane, self._lister = Lane(context=None), Lister(lanes=self.contexts)
         self._translator = Translator(PathParameters(contexts=self._users, id_width=_ID_WIDTH, id_shift=1), entries=tlb)
-        counts = range(self.contexts + 1)
+        counts = range(self.contexts + 2)
         super().__init__({
             "i": In(stream.Signature(Work)).array(self.contexts),
             "retired": Out(self.contexts), "abort": In(QUEUES), "generation": In(32), "now": In(64),
@@ -79,18 +84,19 @@ class IaaEngine(wiring.Component):
         m.submodules.translator = translator = self._translator
         m.submodules.utility = utility = Utility()
         m.submodules.record = record = CompletionWriter()
-        m.submodules.errors = errors = Arbiter(ErrorReport, self.contexts)
+        m.submodules.errors = errors = Arbiter(ErrorReport, self.contexts + 1)
         wiring.connect(m, errors.o, wiring.flipped(self.error))
-        for number, lane in enumerate(self._lanes):
+        for number, lane in enumerate([*self._lanes, self._list_lane]):
             m.submodules[f"lane_{number}"] = lane
-            wiring.connect(m, wiring.flipped(self.i[number]), lane.i)
-            wiring.connect(m, lane.o_task, inflate.i[number])
             wiring.connect(m, lane.o_error, errors.i[number])
             m.d.comb += [
                 lane.abort.eq(self.abort), lane.generation.eq(self.generation), lane.now.eq(self.now),
+            ]
+        for number, lane in enumerate(self._lanes):
+            wiring.connect(m, lane.o_task, inflate.i[number])
+            m.d.comb += [
                 lane.fault.eq(translator.fault[number]), translator.clear[number].eq(lane.clear),
                 translator.space[number].eq(lane.space),
-                self.retired[number].eq(lane.retired),
                 # The outcome of a task has its lane as tag.
                 lane.i_outcome.payload.eq(inflate.o.payload),
                 lane.i_outcome.valid.eq(inflate.o.valid & (inflate.o.payload.record.tag == number)),
@@ -99,6 +105,7 @@ class IaaEngine(wiring.Component):
             inflate.now.eq(self.now),
             inflate.o.ready.eq(Array(lane.i_outcome.ready for lane in self._lanes)[inflate.o.payload.record.tag]),
         ]
+        self._list(m, translator)
         self._share_utility(m, utility, translator)
         self._share_record(m, record, translator)
         self._read(m, inflate, utility, translator)
@@ -106,6 +113,41 @@ class IaaEngine(wiring.Component):
         self._outside(m, translator)
         self._count(m, inflate, utility, record)
         return m
+
+    def _list(self, m, translator):
+        """Who gets what: LISTs go to the list's lane, their descriptors and all others to the lanes."""
+        m.submodules.lister = lister = self._lister
+        lane, user, holder = self._list_lane, self._list_user, Signal(range(self.contexts))
+        wiring.connect(m, lane.o_list, lister.i)
+        wiring.connect(m, lister.o_result, lane.i_list)
+        m.d.comb += [
+            lane.fault.eq(translator.fault[user]), translator.clear[user].eq(lane.clear),
+            translator.space[user].eq(lane.space),
+        ]
+        is_given, has_list = Const(0, 1), Const(0, 1)
+        for number, (work, other) in enumerate(zip(self.i, self._lanes, strict=True)):
+            is_list = work.valid & (work.payload.descriptor.opcode == Opcode.LIST)
+            is_other = work.valid & ~is_list
+            turn = Signal(name=f"turn_{number}")  # the list's
+            # A lane takes what it is offered as soon as it is ready, so no offer is ever taken back.
+            gets = lister.o.valid & other.i.ready & (~is_other | turn) & ~is_given
+            takes_list = is_list & ~has_list
+            m.d.comb += [
+                other.i.valid.eq((is_other | gets) & other.i.ready),
+                other.i.payload.eq(Mux(gets, lister.o.payload, work.payload)),
+                work.ready.eq(Mux(is_list, takes_list & lane.i.ready, other.i.ready & ~gets)),
+                self.retired[number].eq((other.retired & ~other.listed) | (lane.retired & (holder == number))),
+                lister.retired[number].eq(other.retired & other.listed),
+                lister.succeeded[number].eq(other.succeeded),
+            ]
+            with m.If(takes_list):
+                m.d.comb += [lane.i.payload.eq(work.payload), lane.i.valid.eq(1)]
+                with m.If(lane.i.ready):
+                    m.d.sync += holder.eq(number)
+            with m.If(other.i.valid):
+                m.d.sync += turn.eq(~gets)
+            is_given, has_list = is_given | gets, has_list | is_list
+        m.d.comb += lister.o.ready.eq(is_given)
 
     def _share_utility(self, m, utility, translator):
         """The utility works for one lane at a time, in its address space."""
@@ -129,17 +171,18 @@ class IaaEngine(wiring.Component):
     def _share_record(self, m, record, translator):
         """Records are written one at a time, each in its lane's address space."""
         user = self._record_user
-        m.submodules.record_turns = turns = Arbiter(RecordJob, self.contexts)
+        lanes = [*self._lanes, self._list_lane]
+        m.submodules.record_turns = turns = Arbiter(RecordJob, len(lanes))
         wiring.connect(m, turns.o, record.i)
-        writing = Signal(range(self.contexts))
+        writing = Signal(range(len(lanes)))
         with m.If(record.i.valid & record.i.ready):
             m.d.sync += writing.eq(turns.source)
-        spaces = Array(lane.space for lane in self._lanes)
+        spaces = Array(lane.space for lane in lanes)
         m.d.comb += [
             translator.space[user].eq(spaces[writing]),
             translator.clear[user].eq(record.done),
         ]
-        for number, lane in enumerate(self._lanes):
+        for number, lane in enumerate(lanes):
             wiring.connect(m, lane.o_record, turns.i[number])
             m.d.comb += [
                 lane.record_done.eq(record.done & (writing == number)), lane.record_failed.eq(record.failed),
@@ -149,8 +192,9 @@ class IaaEngine(wiring.Component):
         """Reads: an arbiter whose ports are the users, in front of the translator; the walks go past it."""
         m.submodules.reads = reads = ReadArbiter(self._users, addr_width=ADDR_WIDTH, id_width=1)
         m.submodules.all_reads = both = ReadArbiter(2, addr_width=ADDR_WIDTH, id_width=_ID_WIDTH)
-        users = [*zip(inflate.ar, inflate.r, strict=True), (utility.ar, utility.r)]
-        for number, (ar, r) in enumerate(users):
+        users = {**dict(enumerate(zip(inflate.ar, inflate.r, strict=True))),
+                 self._utility_user: (utility.ar, utility.r), self._list_user: (self._lister.ar, self._lister.r)}
+        for number, (ar, r) in users.items():
             wiring.connect(m, ar, reads.i_ar[number])
             wiring.connect(m, r, reads.o_r[number])
         _join(m, reads.o_ar, translator.i.ar)
@@ -194,7 +238,7 @@ class IaaEngine(wiring.Component):
         ]
 
     def _count(self, m, inflate, utility, record):
-        lanes = self._lanes
+        lanes = [*self._lanes, self._list_lane]
         m.d.comb += self.busy.eq(Cat(lane.busy for lane in lanes).any() | inflate.busy | utility.busy | record.busy)
         m.d.sync += [
             self.interrupt.eq(Cat(lane.retired & lane.interrupt for lane in lanes).any()),

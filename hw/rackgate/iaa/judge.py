@@ -6,6 +6,7 @@ from amaranth.lib import enum, wiring
 from amaranth.lib.wiring import In, Out
 
 from rackgate.iaa.abi import WRITE_FAULT, DecompressFlag, ErrorCode, Framing, Opcode, Status
+from rackgate.iaa.lister import ListResult
 from rackgate.iaa.misses import Fault
 from rackgate.iaa.record import RawCompletion
 from rackgate.iaa.utility import UtilityResult
@@ -24,6 +25,7 @@ class Subject(enum.Enum, shape=2):
     DECOMPRESS = 0  # the outcome
     TABLES = 1  # the outcome of reading an AECS' header, which was no success
     UTILITY = 2  # the utility's result; of DECOMPRESS, a failure to read the AECS
+    LIST = 3  # the list's result
 
 
 class Judge(wiring.Component):
@@ -34,8 +36,9 @@ class Judge(wiring.Component):
 
     Members
     -------
-    subject: what is judged. raw: the descriptor. outcome, result: how it went. header_size: of the AECS, in bytes.
-    fault, utility_fault: of the accesses. aborted: the descriptor was cut short if anything failed.
+    subject: what is judged. raw: the descriptor.
+    outcome, result, list_result: how it went. header_size: of the AECS, in bytes.
+    fault, utility_fault: of the accesses; of a list's, ``fault``. aborted: the descriptor was cut short if any failed.
     o: the record, without ``cycles``. has_tables: the outcome is that of a good header.
     """
 
@@ -43,6 +46,7 @@ class Judge(wiring.Component):
     raw: In(RawDescriptor)
     outcome: In(Outcome)
     result: In(UtilityResult)
+    list_result: In(ListResult)
     header_size: In(9)
     fault: In(Fault)
     utility_fault: In(Fault)
@@ -57,8 +61,14 @@ class Judge(wiring.Component):
         is_bus_error = done.status.matches(InflateStatus.READ_ERROR, InflateStatus.WRITE_ERROR)
         m.d.comb += self.has_tables.eq(
             (done.status == InflateStatus.SUCCESS) & (done.consumed == self.header_size) & (done.consumed_bit == 0))
-        with m.If(Mux(is_utility, self.result.failed, is_bus_error)):
-            self._failure(m, is_utility)
+        is_list = self.subject == Subject.LIST
+        with m.If(Mux(is_list, self.list_result.failed, Mux(is_utility, self.result.failed, is_bus_error))):
+            self._failure(m, is_utility, is_list)
+        with m.Elif(is_list):
+            m.d.comb += [
+                self.o.status.eq(Status.SUCCESS), self.o.completed.eq(self.list_result.count),
+                self.o.error.eq(self.list_result.member_failed),
+            ]
         with m.Elif(is_utility):
             self._utility(m)
         with m.Elif(self.subject == Subject.TABLES):
@@ -112,7 +122,7 @@ class Judge(wiring.Component):
             with m.Default():
                 m.d.comb += [self.o.status.eq(Status.ANALYTICS_ERROR), self.o.error.eq(ErrorCode.BAD_AECS)]
 
-    def _failure(self, m, is_utility):
+    def _failure(self, m, is_utility, is_list):
         """An access failed: of the memory, for want of a page, or because the descriptor was cut short."""
         done = self.outcome.record
         fault, before = Signal(Fault), Signal(ADDR_WIDTH + 1)
@@ -122,7 +132,9 @@ class Judge(wiring.Component):
         page = Cat(Const(0, 12), fault.address[12:])
         m.d.sync += before.eq(page - begin)  # bytes up to the page that is not there, if any
         there = Mux(before[ADDR_WIDTH], 0, before[:32])
-        m.d.comb += self.o.status.eq(Mux(is_utility, Mux(is_fill, Status.WRITE_ERROR, Status.READ_ERROR), done.status))
+        m.d.comb += self.o.status.eq(done.status)
+        with m.If(is_utility | is_list):
+            m.d.comb += self.o.status.eq(Mux(is_fill, Status.WRITE_ERROR, Status.READ_ERROR))
         with m.If(self.aborted):
             m.d.comb += self.o.status.eq(Status.ABORTED)
         with m.Elif(fault.valid):
@@ -133,6 +145,8 @@ class Judge(wiring.Component):
             ]
             with m.If(fault.write):
                 m.d.comb += self.o.output_size.eq(there)
+            with m.Elif(is_list):
+                m.d.comb += self.o.completed.eq(self.list_result.count)
             with m.Elif(is_utility & is_crc):
                 m.d.comb += self.o.completed.eq(there)
             with m.Elif(self.subject == Subject.DECOMPRESS):

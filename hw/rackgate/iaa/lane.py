@@ -11,6 +11,7 @@ from rackgate.iaa.abi import QUEUES, DecompressFlag, Flag, Framing, Opcode, Stat
 from rackgate.iaa.aecs import ACCUMULATOR_OFFSET
 from rackgate.iaa.check import DescriptorChecker
 from rackgate.iaa.judge import Judge, Subject
+from rackgate.iaa.lister import ListJob, ListResult
 from rackgate.iaa.misses import Fault
 from rackgate.iaa.record import RawCompletion, RecordJob
 from rackgate.iaa.utility import UtilityJob, UtilityOperation, UtilityResult
@@ -45,7 +46,7 @@ class Lane(wiring.Component):
     Parameters
     ----------
     context:
-        Number of the context in its engine, 0 to 7.
+        Number of the context in its engine, 0 to 7; ``None`` for a lane that carries out LISTs and nothing else.
 
     Members
     -------
@@ -57,14 +58,15 @@ class Lane(wiring.Component):
     space: of the descriptor under way. fault, clear: of its accesses; forget the fault.
     utility_fault, utility_clear: likewise of the utility's accesses, while it works for this lane.
     o_task, i_outcome: the context. o_utility, i_result: the utility.
+    o_list, i_list: the lister, whose accesses ``fault`` is about then.
     o_record, record_done, record_failed: the completion writer; the strobe is for this lane's record.
     o_error: what no record can tell.
 
     Reset forgets the descriptor under way, and the AECS.
     """
 
-    def __init__(self, *, context: int):
-        self.context = operator.index(context)
+    def __init__(self, *, context: int | None):
+        self.context = 0 if context is None else operator.index(context)
         super().__init__({
             "i": In(stream.Signature(Work)),
             "retired": Out(1), "succeeded": Out(1), "interrupt": Out(1), "listed": Out(1),
@@ -77,6 +79,8 @@ class Lane(wiring.Component):
             "i_outcome": In(stream.Signature(Outcome)),
             "o_utility": Out(stream.Signature(UtilityJob)),
             "i_result": In(stream.Signature(UtilityResult)),
+            "o_list": Out(stream.Signature(ListJob)),
+            "i_list": In(stream.Signature(ListResult)),
             "o_record": Out(stream.Signature(RecordJob)),
             "record_done": In(1), "record_failed": In(1),
             "o_error": Out(stream.Signature(ErrorReport)),
@@ -94,7 +98,7 @@ class Lane(wiring.Component):
             uses_aecs.eq((raw.opcode == Opcode.DECOMPRESS) & (raw.flags & Flag.READ_SOURCE2_AECS).any()),
             judge.raw.eq(raw), judge.outcome.eq(self.i_outcome.payload), judge.fault.eq(self.fault),
             judge.utility_fault.eq(self.utility_fault), judge.result.eq(self.i_result.payload),
-            judge.aborted.eq(is_aborted), judge.header_size.eq(header_size),
+            judge.list_result.eq(self.i_list.payload), judge.aborted.eq(is_aborted), judge.header_size.eq(header_size),
             is_aborted.eq(self.abort.bit_select(work.space.queue, 1)),
             self.cut.eq(self.busy & is_aborted),
             self.space.eq(work.space),
@@ -107,6 +111,11 @@ class Lane(wiring.Component):
         m.d.comb += judge.subject.eq(subject)
         self._task(m, raw, uses_aecs, kept, header_size)
         self._utility(m, raw, uses_aecs)
+        m.d.comb += [
+            self.o_list.payload.address.eq(raw.source), self.o_list.payload.size.eq(raw.source_size),
+            self.o_list.payload.space.eq(work.space),
+            self.o_list.payload.max_transfer_shift.eq(work.max_transfer_shift),
+        ]
         self._report(m, raw, work, record)
 
         with m.FSM() as fsm:
@@ -156,12 +165,18 @@ class Lane(wiring.Component):
                 m.d.sync += subject.eq(Subject.UTILITY)
                 with m.If(self.o_utility.ready):
                     m.next = "WORK"
+            with m.State("LIST"):
+                m.d.comb += self.o_list.valid.eq(1)
+                m.d.sync += subject.eq(Subject.LIST)
+                with m.If(self.o_list.ready):
+                    m.next = "WORK"
             with m.State("WORK"):
-                with m.If(self.i_outcome.valid | self.i_result.valid):
+                with m.If(self.i_outcome.valid | self.i_result.valid | self.i_list.valid):
                     m.next = "JUDGE"
             with m.State("JUDGE"):  # a cycle after the result, for the judge's arithmetic
                 m.d.comb += [
-                    self.i_outcome.ready.eq(subject != Subject.UTILITY),
+                    self.i_outcome.ready.eq((subject == Subject.DECOMPRESS) | (subject == Subject.TABLES)),
+                    self.i_list.ready.eq(subject == Subject.LIST),
                     self.i_result.ready.eq(subject == Subject.UTILITY),
                 ]
                 m.d.sync += record.eq(judge.o)
@@ -196,6 +211,8 @@ class Lane(wiring.Component):
                     m.next = "AECS"
             with m.Case(Opcode.CRC64, Opcode.FILL):
                 m.next = "UTILITY"
+            with m.Case(Opcode.LIST):
+                m.next = "LIST"
             with m.Default():  # NOOP, DRAIN
                 m.d.sync += record.status.eq(Status.SUCCESS)
 

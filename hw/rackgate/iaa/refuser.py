@@ -62,7 +62,8 @@ class Refuser(wiring.Component):
                 m.d.comb += [self.o.payload.data.eq(0), self.o.payload.last.eq(left == 0)]
             with m.If(self.o.ready):
                 m.d.sync += [left.eq(left - 1), is_refusing.eq(left != 0)]
-        # Nothing may be on offer and not taken when the errors begin. (No Elif: the payload would seem to depend on ready.)
+        # Nothing may be on offer and not taken when the errors begin. With an Elif the payload would seem to depend on
+        # ready: both would come from one priority encoder.
         with m.If(~is_refusing & (~self.i.valid | self.o.ready)):
             m.d.comb += self.i_refused.ready.eq(1)
             m.d.sync += [

@@ -36,7 +36,7 @@ class Iaa(wiring.Component):
     engines:
         Engines: 1, 2, 4 or 8.
     contexts:
-        Descriptors that an engine works on at a time, 1 to 6.
+        Descriptors that an engine works on at a time, 1 to 5.
     window:
         Bytes of history, 4096 (as IAA has) or 32768.
     lanes:
@@ -59,10 +59,10 @@ class Iaa(wiring.Component):
         self.build = operator.index(build)
         if not 0 <= self.build < 1 << 64:
             raise ValueError(f"build must fit 64 bits, not {build:#x}")
-        self._front = Front(engines=engines, queues=queues, entries=entries, contexts=contexts, reporters=engines, values={
-            "PARAM_WINDOW": window, "PARAM_LANES": lanes,
-            "BUILD_LO": self.build & 0xFFFFFFFF, "BUILD_HI": self.build >> 32,
-        })
+        self._front = Front(
+            engines=engines, queues=queues, entries=entries, contexts=contexts, reporters=engines,
+            values={"PARAM_WINDOW": window, "PARAM_LANES": lanes,
+                    "BUILD_LO": self.build & 0xFFFFFFFF, "BUILD_HI": self.build >> 32})
         self._engines = [IaaEngine(contexts=contexts, window=window, lanes=lanes) for _ in range(self.engines)]
         self._id_width = ENGINE_BUS.id_width + ceil_log2(self.engines)
         super().__init__({
@@ -96,7 +96,9 @@ class Iaa(wiring.Component):
                              (write.o_w, isolator.i.w), (isolator.i.b, write.i_b)):
             wiring.connect(m, ours, theirs)
         wiring.connect(m, isolator.o, wiring.flipped(self.mem))
-        m.d.comb += [isolator.stop.eq(front.stop), front.stopped.eq(front.stop & isolator.quiet), self.irq.eq(front.irq)]
+        m.d.comb += [
+            isolator.stop.eq(front.stop), front.stopped.eq(front.stop & isolator.quiet), self.irq.eq(front.irq),
+        ]
         self._page_requests(m, front, requests)
         self._count(m, front, now)
         return m
