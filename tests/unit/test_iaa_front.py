@@ -204,6 +204,74 @@ def test_abort_and_drain():
     run(testbench, hold=lambda handed: None)
 
 
+@pytest.mark.parametrize("actions", [30, pytest.param(600, marks=pytest.mark.soak)])
+def test_commands_amid_traffic(seed, actions):
+    """Queues are drained, aborted, disabled, reset and enabled at random: no descriptor that was taken is lost."""
+    rng = random.Random(f"{seed} {actions}")
+    kinds = [{"size": 3}, {"size": 4, "priority": 2}, {"size": 2, "dedicated": True}, {"size": 6, "threshold": 5}]
+    taken, aborted = [[] for _ in kinds], set()
+    done = {command: 0 for command in Command}
+
+    def handed(lanes, queue):
+        return [handed.tag for handed in lanes.handed if handed.queue == queue]
+
+    async def finish(host, lanes, is_open, command, mask):
+        error = await host.finish()
+        queues = [queue for queue in range(4) if mask >> queue & 1]
+        if command == Command.ENABLE_WQ:
+            assert error == (CommandError.QUEUE_ENABLED if is_open[queues[0]] else 0)
+            is_open[queues[0]] = True
+        elif command != Command.RESET_WQ and not all(is_open[queue] for queue in queues):
+            assert error == CommandError.QUEUE_NOT_ENABLED
+            return
+        else:
+            assert error == 0
+            for queue in queues:
+                assert not is_open[queue] or handed(lanes, queue) == taken[queue], "a descriptor is left"
+                assert all(work.queue != queue for work, _ in lanes.running.values())
+                is_open[queue] &= command in (Command.DRAIN_WQ, Command.ABORT_WQ)
+        done[command] += 1
+
+    async def testbench(ctx, dut, host, lanes):
+        for queue, kind in enumerate(kinds):
+            await host.configure(queue, **kind)
+        await host.start(range(4))
+        is_open, under_way = [True] * 4, None
+        for tag in range(actions):
+            if under_way is None and rng.random() < 0.3:
+                command = rng.choice([Command.ENABLE_WQ, Command.ENABLE_WQ, Command.DISABLE_WQ, Command.DRAIN_WQ,
+                                      Command.ABORT_WQ, Command.RESET_WQ])
+                operand = rng.randrange(4) if command == Command.ENABLE_WQ else rng.randrange(1, 16)
+                mask = 1 << operand if command == Command.ENABLE_WQ else operand
+                await host.command(command, operand)
+                if command in (Command.ABORT_WQ, Command.RESET_WQ):
+                    aborted.update(queue for queue in range(4) if mask >> queue & 1)
+                under_way = command, mask
+            queue = rng.randrange(4)
+            opcode = rng.choice([Opcode.NOOP, Opcode.DECOMPRESS, Opcode.DRAIN])
+            if await host.submit(queue, noop(tag, opcode=opcode), place=tag % 64) == Response.OKAY:
+                if kinds[queue].get("dedicated") and await host.get("SWERR0"):
+                    await host.put("SWERR0", 3)
+                else:
+                    taken[queue].append(tag)
+            if under_way and rng.random() < 0.5:
+                await finish(host, lanes, is_open, *under_way)
+                under_way = None
+        if under_way:
+            await finish(host, lanes, is_open, *under_way)
+        await settle(ctx, dut)
+        for queue in range(4):
+            assert handed(lanes, queue) == taken[queue]
+
+    lanes = run(testbench, hold=lambda handed: rng.randrange(250), rng=rng, stall=0.2, engines=2, contexts=1,
+                queues=4, entries=16)
+    assert all(handed.queue in aborted for handed in lanes.handed if handed.aborted)
+    if actions > 500:
+        assert any(handed.aborted for handed in lanes.handed)
+        assert all(done[command] for command in (Command.ENABLE_WQ, Command.DISABLE_WQ, Command.DRAIN_WQ,
+                                                 Command.ABORT_WQ, Command.RESET_WQ))
+
+
 def test_reset_ends_a_drain_that_hangs():
     stopped = []
 
