@@ -224,5 +224,9 @@ def test_engines_are_found_by_name(world):
         make_engine("fpga", opened, plan, Arenas(PAGE, PAGE), {})
     with pytest.raises(UsageError, match="engine 'sabre_engines:jobs': .*speed"):
         make_engine("sabre_engines:jobs", opened, plan, Arenas(PAGE, PAGE), {"speed": 1})
+    with pytest.raises(UsageError, match="workers must be 1 or more, not 0"):
+        make_engine("software", opened, plan, Arenas(PAGE, PAGE), {"workers": 0})
+    with pytest.raises(UsageError, match="there is no decompressor quick"):
+        make_engine("software", opened, plan, Arenas(PAGE, PAGE), {"codec": "quick", "workers": 1})
     with pytest.raises(Unavailable, match="the engine 'no_module:engine' is not there"):
         make_engine("no_module:engine", opened, plan, Arenas(PAGE, PAGE), {})

@@ -227,7 +227,7 @@ class SoftwareEngine:
         self._batches: dict[int, tuple[int, np.ndarray]] = {}
         self._load = [0] * count
         self._workers = [self._start(number) for number in range(count)]
-        self.depth = 2 * count
+        self.depth = 4 * count
 
     def submit(self, batch: Batch) -> None:
         if batch.urgent:
@@ -344,6 +344,24 @@ class CycleModel:
         return np.where(units["kind"] == Kind.RAW, self.base + self.per_raw * size, packed)
 
 
+@dataclass(eq=False)
+class _Paced:
+    """A batch that an imagined device works on: ``next`` is the unit that begins next, ``end`` when the last of those
+    that have begun is done."""
+
+    batch: Batch
+    submitted: float
+    cycles: int
+    costs: list[float]
+    end: float
+    next: int = 0
+
+    @property
+    def begun(self) -> bool:
+        """Whether all units have."""
+        return self.next == len(self.costs)
+
+
 class PacedEngine:
     """A device's pace with software's results: all is decompressed and checked beforehand, and a unit is reported
     when ``engines`` engines at ``clock`` MHz would have it done, each taking one unit at a time, urgent ones first.
@@ -365,71 +383,77 @@ class PacedEngine:
         self._cycles = self._costs(plan, cycles)
         self._crcs, self._faults, self._addresses = self._decompress(snapshot, plan)
         self._free = [now()] * engines
-        self._urgent: deque[tuple[float, int, int]] = deque()
-        self._normal: deque[tuple[float, int, int]] = deque()
-        self._left: dict[int, int] = {}
-        self._ends: dict[int, float] = {}
-        self._work: dict[int, np.ndarray] = {}
+        self._urgent: deque[_Paced] = deque()
+        self._normal: deque[_Paced] = deque()
+        self._all: list[_Paced] = []
 
     def submit(self, batch: Batch) -> None:
         now = self._now()
         self._advance(now)
-        self._work[batch.number] = batch.work
-        self._left[batch.number] = len(batch.work)
-        self._ends[batch.number] = now
-        queue = self._urgent if batch.urgent else self._normal
-        queue.extend((now, batch.number, unit) for unit in batch.work["unit"].tolist())
+        cycles = self._cycles[batch.work["unit"]]
+        paced = _Paced(batch, now, int(round(float(cycles.sum()))), (cycles * self._period).tolist(), now)
+        (self._urgent if batch.urgent else self._normal).append(paced)
+        self._all.append(paced)
         self._advance(now)
 
     def collect(self) -> list[BatchResult]:
         now = self._now()
         self._advance(now)
-        ready = sorted((end, number) for number, end in self._ends.items() if not self._left[number] and end <= now)
-        return [self._result(number) for _, number in ready]
+        ready = sorted((paced for paced in self._all if paced.begun and paced.end <= now), key=lambda paced: paced.end)
+        if ready:
+            self._all = [paced for paced in self._all if paced not in ready]
+        return [self._result(paced) for paced in ready]
 
     def descriptors(self) -> Sequence[int]:
         return ()
 
     def due(self) -> float | None:
-        if not self._ends:
+        if not self._all:
             return None
-        now = self._now()
-        waiting = [end for number, end in self._ends.items() if not self._left[number]]
-        moment = min([*waiting, self._free[0]]) if self._urgent or self._normal else min(waiting)
-        return max(moment - now, 20e-6)
+        moments = [paced.end for paced in self._all if paced.begun]
+        if self._urgent or self._normal:
+            moments.append(self._free[0])
+        return max(min(moments) - self._now(), 20e-6)
 
     def close(self) -> None:
-        self._ends.clear()
+        self._all.clear()
 
     def _advance(self, now: float) -> None:
         """Give engines that were free by ``now`` their next units."""
-        while (self._urgent or self._normal) and self._free[0] <= now:
-            free = self._free[0]
-            queue = self._urgent if self._urgent and (not self._normal or self._urgent[0][0] <= max(
-                free, self._normal[0][0])) else self._normal
-            submitted, number, unit = queue.popleft()
-            end = max(free, submitted) + self._cycles[unit] * self._period
-            heapq.heapreplace(self._free, end)
-            self._left[number] -= 1
-            self._ends[number] = max(self._ends[number], end)
+        free, replace = self._free, heapq.heapreplace
+        while (self._urgent or self._normal) and free[0] <= now:
+            urgent = bool(self._urgent) and (not self._normal or self._urgent[0].submitted <= max(
+                free[0], self._normal[0].submitted))
+            queue = self._urgent if urgent else self._normal
+            paced = queue[0]
+            # Urgent work that came later ends a run of other work at the moment when it came.
+            until = now if urgent or not self._urgent else min(now, self._urgent[0].submitted)
+            while free[0] <= until:
+                start = free[0] if free[0] > paced.submitted else paced.submitted
+                end = start + paced.costs[paced.next]
+                replace(free, end)
+                paced.next += 1
+                if end > paced.end:
+                    paced.end = end
+                if paced.begun:
+                    queue.popleft()
+                    break
 
-    def _result(self, number: int) -> BatchResult:
-        work = self._work.pop(number)
-        del self._ends[number], self._left[number]
-        units = work["unit"]
-        cycles = sum(self._cycles[unit] for unit in units.tolist())
-        faults = {entry: self._faults[unit] for entry, unit in enumerate(units.tolist()) if unit in self._faults}
-        return BatchResult(number, self._crcs[units], self._addresses[units], cycles * self._period, faults,
-                           round(cycles))
+    def _result(self, paced: "_Paced") -> BatchResult:
+        units = paced.batch.work["unit"]
+        faults = {entry: self._faults[unit] for entry, unit in enumerate(units.tolist()) if unit in self._faults} \
+            if self._faults else {}
+        return BatchResult(paced.batch.number, self._crcs[units], self._addresses[units],
+                           paced.cycles * self._period, faults, paced.cycles)
 
     @staticmethod
-    def _costs(plan: Plan, cycles: dict[str, float] | str | None) -> list[float]:
+    def _costs(plan: Plan, cycles: dict[str, float] | str | None) -> np.ndarray:
         if isinstance(cycles, str):
             table = np.load(cycles, allow_pickle=False)
             if table.ndim != 1 or len(plan.units) and int(plan.units["partition"].max()) >= len(table):
                 raise UsageError(f"{cycles} must hold the cycles of each partition")
-            return table[plan.units["partition"]].astype(np.float64).tolist()
-        return CycleModel(**(cycles or {})).cycles(plan.units).tolist()
+            return table[plan.units["partition"]].astype(np.float64)
+        return CycleModel(**(cycles or {})).cycles(plan.units)
 
     def _decompress(self, snapshot: Snapshot, plan: Plan) -> tuple[np.ndarray, dict[int, str], np.ndarray]:
         """CRC, faults and place of each unit, all decompressed into memory of our own; a run's units lie as they are
