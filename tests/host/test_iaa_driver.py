@@ -140,6 +140,17 @@ def test_without_waiting_for_room(device):
     assert all(handle.is_success for handle in late)
 
 
+def test_back_off(device):
+    """The longer a queue is full, the more rarely it is tried."""
+    driver = IaaDriver(device, queues=[QueueConfig(1)])
+    source, destination = put(device, deflate(bytes(400_000))), device.allocate(400_000)
+    handles = [driver.submit(Job.decompress(source, destination), wait=False) for _ in range(5)]
+    start = device.cycles
+    while not handles[-1].done():
+        device.run(16)
+    assert 5 < driver.refusals < 8 * 5 + (device.cycles - start) // 4096
+
+
 def test_records_run_out(device):
     driver = IaaDriver(device, slots=2)
     handles = [driver.submit(Job.noop()) for _ in range(9)]
@@ -176,7 +187,9 @@ def test_drain_and_list(driver, seed):
     handle = driver.submit(Job.list([*jobs, Job.noop()]))
     end = driver.submit(Job.drain())
     assert end.wait().status == Status.SUCCESS
+    free = driver.device.allocator.free_bytes
     assert handle.wait().completed == 13 and handle.wait().error == 0
+    assert driver.device.allocator.free_bytes > free
     for member, content in zip(handle.members, contents, strict=False):
         assert member.is_success and bytes(member.job.destination) == content
     bad = Job.decompress(put(driver.device, b"\x06\x00"), driver.device.allocate(64))
@@ -328,8 +341,9 @@ def test_canned(driver, seed):
     address = loaded.address
     loaded.free()
     other = CannedTable.from_counts([1] * 286, [1] * 30)
+    generation = driver.device.regs.AECS_GENERATION.value
     again = driver.load_table(other.header)
-    assert again.address == address
+    assert again.address == address and driver.device.regs.AECS_GENERATION.value != generation
     assert driver.decompress(other.encode(contents[1]), table=again) == contents[1]
 
 
@@ -397,6 +411,7 @@ def test_a_device_that_hangs(driver, seed, monkeypatch):
     content = text(random.Random(seed))
     monkeypatch.setattr(driver, "_wait", lambda *arguments: (_ for _ in ()).throw(DeviceTimeout("it hangs")))
     assert driver.decompress(deflate(content)) == content
+    assert driver.in_flight == 0  # the device was reset: nobody waits for it
     assert driver.decompress_many([deflate(content)] * 3) == [content] * 3
     assert driver.crc64(content, ECMA) == crc64(content, ECMA)
     buffer = driver.device.allocate(100)

@@ -411,6 +411,17 @@ def test_truncated_header_of_a_later_block(bench):
     assert (completion.status, completion.error) == (Status.ANALYTICS_ERROR, ErrorCode.HEADER_TRUNCATED)
 
 
+@pytest.mark.parametrize("left, error", [(7, 0), (8, ErrorCode.HEADER_TRUNCATED)])
+def test_bits_behind_an_end_of_block(bench, left, error):
+    """Where any end of a block will do, less than a byte behind it is padding."""
+    asm = Assembler().fixed([*b"first"])
+    end = len(asm)
+    data = asm.dynamic([*b"second"], True).data()
+    size = -(-(end + left) // 8)
+    completion, output = bench.decompress(data[:size], DecompressFlag.ENABLE | CHECK | (8 * size - end - left) << 6)
+    assert (completion.error, output) == (error, b"first")
+
+
 def test_ignored_bits_are_not_looked_at(bench):
     asm = Assembler().fixed([*b"some"], True)
     bits, data = len(asm), bytearray(asm.data())
@@ -591,6 +602,10 @@ def test_list_behind_a_missing_page(bench):
 
 
 def test_bus_errors(bench):
+    last = BASE + SIZE - 100
+    bench.memory.write(last, deflate(TEXT))
+    for descriptor in (job(source=last, source_size=101), replace(OTHERS[Opcode.CRC64], source=last, source_size=101)):
+        assert bench.run(descriptor) == Completion(Status.READ_ERROR, fault_address=BASE + SIZE)
     for descriptor in (job(source=0x100), job(source=1 << 50), replace(OTHERS[Opcode.CRC64], source=0x100)):
         assert bench.run(descriptor).status == Status.READ_ERROR
     bench.memory.write(SOURCE, deflate(TEXT[:64]))
