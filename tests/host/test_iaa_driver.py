@@ -124,6 +124,24 @@ def test_many_in_flight(driver, seed):
     assert driver.in_flight == 0 and driver.refusals > 0
 
 
+def test_each_job_is_submitted_once(connect, monkeypatch):
+    """Where writes to a portal take time, a queue may get room between a refusal and what is seen to after it."""
+    device = connect("model:iaa?memory=16M")
+    driver = IaaDriver(device, queues=[QueueConfig(2)])
+    write_block = device.transport.write_block
+
+    def slow(offset, words):
+        device.transport.run(40, until_interrupt=False)
+        return write_block(offset, words)
+
+    monkeypatch.setattr(device.transport, "write_block", slow)
+    source, destination = put(device, deflate(bytes(500))), device.allocate(500)
+    handles = [driver.submit(Job.decompress(source, destination)) for _ in range(60)]
+    assert all(handle.wait().status == Status.SUCCESS for handle in handles)
+    device.run(10_000)
+    assert device.regs.COMPLETED.value == 60 and driver.refusals
+
+
 def test_without_waiting_for_room(device):
     driver = IaaDriver(device, queues=[QueueConfig(2)], slots=64)
     source, destination = put(device, deflate(bytes(4096))), device.allocate(4096)

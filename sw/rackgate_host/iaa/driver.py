@@ -91,6 +91,7 @@ class _Queue:
         self.delay = _FIRST_DELAY
         self.retry_at = 0
         self.place = 0
+        self.is_waiting = False  # for room for the first of the backlog: nobody else may submit that
 
     @property
     def has_credit(self) -> bool:
@@ -342,7 +343,7 @@ class IaaDriver:
 
     def _push(self, queue: _Queue) -> None:
         """Give the queue what it takes now of what waits for it."""
-        while queue.backlog and queue.has_credit and self.device.cycles >= queue.retry_at:
+        while queue.backlog and queue.has_credit and not queue.is_waiting and self.device.cycles >= queue.retry_at:
             handle = queue.backlog[0]
             if not self.device.write_block(queue.portal(), handle._words):
                 self.refusals += 1
@@ -365,10 +366,13 @@ class IaaDriver:
                 oldest = next(other for other in self._outstanding if other.queue == queue.number)
                 self.wait(oldest, timeout, cycles)
                 continue
-            first = queue.backlog[0]
-            self.refusals += self.device.submit_portal(
-                queue.portal(), first._words, timeout=timeout, cycles=cycles,
-                what=f"room in queue {queue.number}", on_refusal=self._service)
+            queue.is_waiting = True
+            try:
+                self.refusals += self.device.submit_portal(
+                    queue.portal(), queue.backlog[0]._words, timeout=timeout, cycles=cycles,
+                    what=f"room in queue {queue.number}", on_refusal=self._service)
+            finally:
+                queue.is_waiting = False
             self._accepted(queue)
 
     def _alive(self, handle: Handle) -> None:
