@@ -27,7 +27,7 @@ def test_random_traffic(seed):
         await ctx.tick()
         ctx.set(dut.clear, 0)
         expected = None
-        for _ in range(2500):
+        for _ in range(1500):
             sizes = [last - first + 1 for first, last in places]
             for name in ("stage", "put", "take"):
                 ctx.set(getattr(dut, name), 0)

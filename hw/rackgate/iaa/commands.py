@@ -95,7 +95,7 @@ class Commands(wiring.Component):
     def elaborate(self, platform):
         m = Module()
         now, status, mask = Signal(_CMD), Signal(_CMDSTS), Signal(self.queues)
-        is_enabled, is_aborting, is_reopening, has_group = Signal(), Signal(), Signal(), Signal()
+        is_enabled, is_aborting, is_reopening = Signal(), Signal(), Signal()
         has_engine = [Cat(self.members[group][queue] & self.engine_masks[group].any() for group in range(GROUPS)).any()
                       for queue in range(self.queues)]
         is_all = now.command.matches(Command.DISABLE_DEVICE, Command.DRAIN_ALL, Command.ABORT_ALL)
@@ -104,23 +104,25 @@ class Commands(wiring.Component):
             m.d.sync += is_reset_wanted.eq(1)
         m.d.comb += [
             self.status.eq(status),
-            self.device.eq(Mux(is_enabled, Mux(self.is_draining.any() & is_all, DeviceState.DRAINING,
-                                               DeviceState.ENABLED), DeviceState.DISABLED)),
-            has_group.eq(Cat(has_engine).any()),
+            self.device.eq(Mux(is_enabled, Mux(status.active & is_all, DeviceState.DRAINING, DeviceState.ENABLED),
+                               DeviceState.DISABLED)),
             is_aborting.eq(now.command.matches(Command.ABORT_ALL, Command.ABORT_WQ, Command.RESET_WQ)),
             is_reopening.eq(now.command.matches(Command.DRAIN_ALL, Command.ABORT_ALL, Command.DRAIN_WQ,
                                                 Command.ABORT_WQ)),
             self.place_queue.eq(now.operand),
         ]
+        facts = self._look(m, now, has_engine)
         with m.FSM():
             with m.State("IDLE"):
                 with m.If(self.written):
                     m.d.sync += [now.eq(self.command), status.eq(0), status.active.eq(1)]
-                    m.next = "CHECK"
+                    m.next = "LOOK"
                 with m.If(is_reset_wanted):
                     m.next = "STOP"
+            with m.State("LOOK"):
+                m.next = "CHECK"
             with m.State("CHECK"):
-                self._check(m, now, status, mask, is_enabled, has_group)
+                self._check(m, now, status, mask, is_enabled, facts)
             with m.State("CLOSE"):
                 m.d.sync += [self.is_open.eq(self.is_open & ~mask), self.is_draining.eq(mask),
                              self.abort.eq(Mux(is_aborting, mask, 0))]
@@ -160,13 +162,22 @@ class Commands(wiring.Component):
                 m.next = "IDLE"
         return m
 
-    def _check(self, m, now, status, mask, is_enabled, has_group):
-        """Refuse a command, or begin it."""
-        named, is_named = Signal(16), Signal()  # the queues of a command for several
-        m.d.comb += [
-            named.eq(Mux(now.operand[16:] == 0, now.operand[:16], 0)),
-            is_named.eq(named.any() & ~named[self.queues:].any()),
+    def _look(self, m, now, has_engine):
+        """What the checks need to know, in registers."""
+        is_named, is_closed, is_beyond, is_open, has_group = Signal(), Signal(), Signal(), Signal(), Signal()
+        named = now.operand[:self.queues]  # by a command for several
+        m.d.sync += [
+            is_named.eq(named.any() & ~now.operand[self.queues:].any()),
+            is_closed.eq((named & ~self.is_open).any() & (now.command != Command.RESET_WQ)),
+            is_beyond.eq(now.operand >= self.queues),
+            is_open.eq(Array(self.is_open)[self.place_queue]),
+            has_group.eq(Cat(has_engine).any()),
         ]
+        return is_named, is_closed, is_beyond, is_open, has_group
+
+    def _check(self, m, now, status, mask, is_enabled, facts):
+        """Refuse a command, or begin it."""
+        is_named, is_closed, is_beyond, is_open, has_group = facts
         all_queues = (Command.DISABLE_DEVICE, Command.DRAIN_ALL, Command.ABORT_ALL)
         some_queues = (Command.DRAIN_WQ, Command.ABORT_WQ, Command.DISABLE_WQ, Command.RESET_WQ)
         with m.Switch(now.command):
@@ -183,14 +194,12 @@ class Commands(wiring.Component):
                 m.next = "IDLE"  # which knows that a reset is wanted
             with m.Case(Command.ENABLE_WQ):
                 with _refusals(m, status, (~is_enabled, CommandError.DEVICE_NOT_ENABLED),
-                               (now.operand >= self.queues, CommandError.BAD_QUEUE),
-                               (Array(self.is_open)[self.place_queue], CommandError.QUEUE_ENABLED)):
+                               (is_beyond, CommandError.BAD_QUEUE), (is_open, CommandError.QUEUE_ENABLED)):
                     m.next = "PLACE"
             with m.Case(*some_queues):
-                is_closed = (named[:self.queues] & ~self.is_open).any() & (now.command != Command.RESET_WQ)
                 with _refusals(m, status, (~is_enabled, CommandError.QUEUE_NOT_ENABLED),
                                (~is_named, CommandError.BAD_QUEUE), (is_closed, CommandError.QUEUE_NOT_ENABLED)):
-                    m.d.sync += mask.eq(named)
+                    m.d.sync += mask.eq(now.operand)
                     m.next = "CLOSE"
             with m.Default():
                 m.d.sync += status.error.eq(CommandError.UNKNOWN_COMMAND)

@@ -3,13 +3,12 @@
 
 import operator
 
-from amaranth.hdl import Cat, Module, Signal
+from amaranth.hdl import Array, Cat, Module, Mux, Signal
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
 
 from rackgate.iaa.abi import QUEUES, Status
 from rackgate.iaa.work import ErrorReport
-from rackgate.stream.arbiter import Arbiter
 
 __all__ = ["Errors"]
 
@@ -22,8 +21,9 @@ _SWERR0 = data.StructLayout({
 class Errors(wiring.Component):
     """Keep the first error in SWERR until software clears VALID; set OVERFLOW when there is another.
 
-    Errors come one at a time, those of lanes before that of a full queue; each takes a cycle or two. An error that
-    comes as VALID is cleared is kept as the next first one. Reset forgets errors that wait.
+    The inputs are asked in turn, one a cycle, which is cheap and quick enough for what is rare; each error takes two or
+    three cycles more, those of lanes before that of a full queue. An error that comes as VALID is cleared is kept as
+    the next first one. ``ready`` does not depend on ``valid``. Reset forgets errors that wait.
 
     Parameters
     ----------
@@ -68,14 +68,21 @@ class Errors(wiring.Component):
 
     def elaborate(self, platform):
         m = Module()
-        m.submodules.turns = turns = Arbiter(ErrorReport, self.reporters)
-        for k in range(self.reporters):
-            wiring.connect(m, wiring.flipped(self.i[k]), turns.i[k])
-        now, setting, report = data.View(_SWERR0, self.swerr0), Signal(_SWERR0), turns.o.payload
-        is_descriptor, has_error, is_done = turns.o.valid, Signal(), Signal()
+        now, setting, report = data.View(_SWERR0, self.swerr0), Signal(_SWERR0), Signal(ErrorReport)
+        is_descriptor, has_error, is_done = Signal(), Signal(), Signal()
+        turn = Signal(range(self.reporters))
+        with m.If(~is_descriptor):
+            m.d.sync += [
+                report.eq(Array(i.payload for i in self.i)[turn]),
+                is_descriptor.eq(Array(i.valid for i in self.i)[turn]),
+                turn.eq(Mux(turn == self.reporters - 1, 0, turn + 1)),
+            ]
+        with m.Elif(is_done):
+            m.d.sync += is_descriptor.eq(0)
+        for k, i in enumerate(self.i):
+            m.d.comb += i.ready.eq(~is_descriptor & (turn == k))
         m.d.comb += [
-            has_error.eq(turns.o.valid | self.overflow.valid),
-            turns.o.ready.eq(is_done),
+            has_error.eq(is_descriptor | self.overflow.valid),
             self.overflow.ready.eq(is_done & ~is_descriptor),
             self.raised.eq(is_done),
             self.set.eq(setting),

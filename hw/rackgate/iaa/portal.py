@@ -82,26 +82,21 @@ class Portal(wiring.Component):
         with m.If(bus.ar.ready):
             m.d.sync += bus.r.valid.eq(bus.ar.valid)
 
-        address, is_whole = Signal(_ADDRESS), Signal()
-        is_accepted, is_refused, is_lost = self._judge(m, address, is_whole)
+        address, is_now, is_refused, is_lost = Signal(_ADDRESS), Signal(), Signal(), Signal()
         m.d.comb += [
             self.queue.eq(address.queue),
             self.word.eq(address.word),
             self.overflow.payload.eq(address.queue),
         ]
+        self._judge(m, address, is_now, is_refused, is_lost)
         with m.FSM():
             with m.State("IDLE"):
                 m.d.comb += [bus.aw.ready.eq(bus.w.valid), bus.w.ready.eq(bus.aw.valid)]
-                m.d.sync += [
-                    address.eq(bus.aw.payload.addr),
-                    is_whole.eq(bus.w.payload.strb.all() & (data.View(_ADDRESS, bus.aw.payload.addr).queue
-                                                            < self.queues)),
-                    self.value.eq(bus.w.payload.data),
-                ]
+                m.d.sync += [address.eq(bus.aw.payload.addr), self.value.eq(bus.w.payload.data)]
                 with m.If(bus.aw.valid & bus.w.valid):
                     m.next = "JUDGE"
             with m.State("JUDGE"):
-                m.d.comb += is_accepted.eq(1)
+                m.d.comb += is_now.eq(1)
                 m.d.sync += bus.b.payload.resp.eq(Mux(is_refused, Response.SLVERR, Response.OKAY))
                 m.next = "ANSWER"
                 with m.If(is_lost):
@@ -116,30 +111,40 @@ class Portal(wiring.Component):
                     m.next = "IDLE"
         return m
 
-    def _judge(self, m, address, is_whole):
-        """What becomes of the word in ``address`` and ``value`` in the cycle in which the first result is set."""
-        is_now, is_refused, is_lost = Signal(), Signal(), Signal()
+    def _judge(self, m, address, is_now, is_refused, is_lost):
+        """What becomes of the word in ``address`` and ``value``.
+
+        All that was so when the word came is looked up then, in the cycle before ``is_now``. But the queue must be open
+        now: a command that closes it then waits for what is in it.
+        """
         following = [Signal(range(_WORDS), name=f"following_{k}") for k in range(self.queues)]  # 0: none has begun
         place = [Signal(range(_PLACES), name=f"place_{k}") for k in range(self.queues)]
         has_room = [Signal(name=f"has_room_{k}") for k in range(self.queues)]
-        queue = address.queue
-        is_open, is_same_place, is_taken, is_roomy, is_last, is_ready = (Signal(name=name) for name in (
-            "is_open_here", "is_same_place", "is_taken", "is_roomy", "is_last", "is_ready"))
-        is_first = address.word == 0
+        is_open, is_whole, is_same_place, is_next, is_roomy, is_dedicated, is_ready, is_taken, is_last = (
+            Signal(name=name) for name in ("is_open_here", "is_whole", "is_same_place", "is_next", "is_roomy",
+                                           "is_dedicated_here", "is_ready", "is_taken", "is_last"))
+        coming, strobe = data.View(_ADDRESS, self.bus.aw.payload.addr), self.bus.w.payload.strb
+        queue, is_first = coming.queue, coming.word == 0
+        room = Mux(is_first, ~Array(self.is_full)[queue], Array(has_room)[queue])
+        m.d.sync += [
+            is_whole.eq(strobe.all() & (queue < self.queues)),
+            is_same_place.eq(Array(place)[queue] == coming.place),
+            is_next.eq(is_first | ((Array(place)[queue] == coming.place) & (Array(following)[queue] == coming.word))),
+            is_roomy.eq(room),
+            is_dedicated.eq(Array(self.is_dedicated)[queue]),
+            is_ready.eq(room & (Array(self.is_dedicated)[queue] | ~Array(self.is_limited)[queue])),
+        ]
         m.d.comb += [
-            is_open.eq(Array(self.is_open)[queue]),
-            is_same_place.eq(Array(place)[queue] == address.place),
-            is_taken.eq(is_whole & is_open & (is_first | is_same_place & (Array(following)[queue] == address.word))),
-            is_roomy.eq(Mux(is_first, ~Array(self.is_full)[queue], Array(has_room)[queue])),
+            is_open.eq(Array(self.is_open)[address.queue]),
+            is_taken.eq(is_open & is_whole & is_next),
             is_last.eq(is_taken & (address.word == _WORDS - 1)),
-            is_ready.eq(is_roomy & (Array(self.is_dedicated)[queue] | ~Array(self.is_limited)[queue])),
-            is_refused.eq(~is_taken | is_last & ~is_ready & ~Array(self.is_dedicated)[queue]),
-            is_lost.eq(is_last & ~is_ready & Array(self.is_dedicated)[queue]),
+            is_refused.eq(~is_taken | is_last & ~is_ready & ~is_dedicated),
+            is_lost.eq(is_last & ~is_ready & is_dedicated),
             self.stage.eq(is_now & is_taken & is_roomy),
             self.put.eq(is_now & is_last & is_ready),
         ]
         for k in range(self.queues):
-            with m.If(is_now & (queue == k)):
+            with m.If(is_now & (address.queue == k)):
                 with m.If(is_taken):
                     m.d.sync += [following[k].eq(address.word + 1), place[k].eq(address.place),
                                  has_room[k].eq(is_roomy)]
@@ -147,4 +152,3 @@ class Portal(wiring.Component):
                     m.d.sync += following[k].eq(0)
             with m.If(~self.is_open[k]):
                 m.d.sync += following[k].eq(0)
-        return is_now, is_refused, is_lost
