@@ -95,7 +95,7 @@ def path(fault=None):
 
 
 def test_addresses():
-    prove(path(), "iaa_path", mode="bmc", depth=10)
+    prove(path(), "iaa_path", mode="bmc", depth=9)
 
 
 def test_addresses_can_leave():
