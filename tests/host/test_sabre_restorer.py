@@ -5,6 +5,7 @@ no wrong byte in memory, and nobody stuck in a fault. Guests that may get stuck 
 import contextlib
 import os
 import random
+import re
 import signal
 import subprocess
 import sys
@@ -198,6 +199,8 @@ def test_touches_of_a_restore_are_a_record(made):
         for page in pages:
             assert restored.buffers[0][page * PAGE:(page + 1) * PAGE] == made.memory[0][
                 page * PAGE:(page + 1) * PAGE].tobytes()
+        with pytest.raises(UsageError, match="with prefetch none the rest comes when it is asked for: use finish"):
+            restored.wait()
         report = restored.finish()
     made.check(restored.buffers)
     assert report.touches.order == [(0, page) for page in pages]
@@ -422,6 +425,15 @@ def test_what_is_missing_when_a_restore_is_left_is_lost_and_not_zero(made):
         pytest.skip("this kernel has no UFFDIO_POISON (it came with 6.6)")
     out, err, code = ended(run(LEAVING, made.path, full_page(made)))
     assert out.split()[:1] == ["left"] and "zeros" not in out and code == -signal.SIGBUS, err
+
+
+def test_the_manuals_example_runs(made, tmp_path):
+    page = Path(__file__).parents[2] / "docs" / "sabre" / "restore.md"
+    text, = re.findall(r"^```python\n(.*?)^```$", page.read_text(), re.MULTILINE | re.DOTALL)
+    (tmp_path / "function.rgs").write_bytes(made.path.read_bytes())
+    out, err, code = ended(run(text + "\nprint(first.hex(), report.bytes['regions'])", cwd=tmp_path))
+    assert code == 0, err
+    assert out.split() == [made.memory[0][:PAGE].tobytes().hex(), str(sum(SIZES) * PAGE)]
 
 
 def test_closing_an_unused_restorer_ends_its_monitor(made):

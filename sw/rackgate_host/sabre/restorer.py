@@ -91,6 +91,7 @@ class Restored:
         self._monitor = monitor
         self._prefetch = prefetch
         self._timeout = timeout
+        self._asked = False
         self._report: Report | None = None
 
     @property
@@ -105,6 +106,8 @@ class Restored:
         which nothing is heard. Raises :class:`~rackgate_host.sabre.monitor.MonitorError` if the restore failed.
         """
         if self._report is None:
+            if self._prefetch is not Prefetch.ALL and not self._asked:
+                raise UsageError(f"with prefetch {self._prefetch} the rest comes when it is asked for: use finish")
             message = self._until("finished", progress, self._timeout if timeout is None else timeout)
             report = message["report"]
             self._report = Report(**{**report, "touches": Touches.from_json(report["touches"])})
@@ -113,7 +116,8 @@ class Restored:
 
     def finish(self, progress: Callable[[int, int], None] | None = None) -> Report:
         """Have the rest restored too, and wait for it."""
-        if self._report is None and self._prefetch is not Prefetch.ALL:
+        if self._report is None and self._prefetch is not Prefetch.ALL and not self._asked:
+            self._asked = True
             self._monitor.tell("finish")
         return self.wait(progress)
 
