@@ -170,7 +170,9 @@ class DescriptorChecker(wiring.Component):
         """The general flags to refuse."""
         is_decompress = raw.opcode == Opcode.DECOMPRESS
         is_gzip = is_decompress & (_framing(raw) == Framing.GZIP)
-        known = Mux(is_decompress, int(_COMMON | Flag.READ_SOURCE2_AECS | Flag.CRC32C), int(_COMMON))
+        # As wide as the flags: its complement must have the highest ones.
+        known = Mux(is_decompress, Const(_COMMON | Flag.READ_SOURCE2_AECS | Flag.CRC32C, _GENERAL_BITS),
+                    Const(_COMMON, _GENERAL_BITS))
         refused = Mux((raw.flags & Flag.COMPLETION_ADDRESS_VALID).any(), 0, int(Flag.REQUEST_COMPLETION))
         refused |= Mux(self.i.space.block, 0, int(Flag.BLOCK_ON_FAULT))
         refused |= Mux(is_gzip, int(Flag.CRC32C), 0)
