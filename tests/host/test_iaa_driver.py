@@ -39,7 +39,7 @@ if "iaa" in NAMES:
 #: What every world's device takes: a window of 4 KiB.
 WBITS = {Framing.RAW: -12, Framing.ZLIB: 12, Framing.GZIP: 28}
 #: The gateware is built small here.
-BUILD = {"model": "", "sim": "&contexts=1&window=4096&lanes=8"}
+BUILD = {"model": "", "sim": "&contexts=2&window=4096&lanes=8"}
 ECMA = 0x42F0E1EBA9EA3693
 
 
