@@ -1,0 +1,75 @@
+# amaranth: UnusedElaboratable=no
+# SPDX-License-Identifier: Apache-2.0
+"""The IAA gateware against its golden model, descriptor by descriptor, all of memory compared."""
+
+import random
+
+import pytest
+from iaa_bench import MEMORY, PHYSICAL, VIRTUAL, IaaBench
+from test_iaa_model import AECS, SOURCE, TARGET, TEXT, canned, deflate, job, random_descriptor
+
+from rackgate.iaa.abi import PAGE_SIZE
+from rackgate.iaa.aecs import Aecs
+from rackgate.inflate.abi import ErrorCode
+from rackgate_sim.devices import component
+from rackgate_sim.inflate.streams import NEGATIVES
+from rackgate_sim.native import build
+
+pytestmark = [pytest.mark.cosim, pytest.mark.xdist_group("native")]
+
+#: The gateware is built small, and with two contexts so that descriptors overlap.
+BUILD = {"contexts": 2, "window": 4096, "lanes": 8}
+MEMORIES = (
+    {"latency": 1, "write_latency": 0},
+    {"latency": 30, "write_latency": 40, "jitter": 30, "reorder": True, "interleave": True, "stall": 0.2},
+)
+
+
+@pytest.fixture(scope="module")
+def library():
+    return build(component("iaa", **BUILD), name="iaa", key=BUILD)
+
+
+def put(bench, address, data):
+    bench.array[address:address + len(data)] = list(data)
+
+
+def test_negative_list(library, seed):
+    """Every stream of the negative list through a descriptor: status and error byte."""
+    bench = IaaBench(library, seed=seed, window=BUILD["window"])
+    for negative in NEGATIVES:
+        put(bench, SOURCE, negative.data + bytes(64))
+        want = bench.compare(job(source_size=len(negative.data)))
+        error = ErrorCode.NONE if negative.strict is None else negative.strict
+        assert want.error == error or negative.small_window is not None, negative.name
+
+
+def random_descriptors(library, seed, count, memory):
+    """Random descriptors on both queues, pages of the virtual one missing at random. The statuses seen."""
+    rng = random.Random(f"{seed} {memory}")
+    bench = IaaBench(library, seed=seed, window=BUILD["window"], memory=memory)
+    header, body = canned()
+    sources = [deflate(TEXT), body, deflate(rng.randbytes(6000)), *(negative.data for negative in NEGATIVES),
+               b"".join(job(completion=0x10000 + 64).pack() for _ in range(10)), rng.randbytes(9000)]
+    seen = set()
+    for number in range(count):
+        bench.array[:MEMORY] = 0
+        put(bench, AECS, Aecs(header).pack())
+        put(bench, SOURCE, rng.choice(sources))
+        bench.write("AECS_GENERATION", number)
+        queue = rng.choice([PHYSICAL, VIRTUAL])
+        bench.unmap({PAGE_SIZE * rng.randrange(MEMORY // PAGE_SIZE) for _ in range(rng.choice([0, 0, 40]))})
+        seen.add(bench.compare(random_descriptor(rng), queue).status)
+    return seen
+
+
+@pytest.mark.parametrize("memory", MEMORIES, ids=["near", "far"])
+def test_random_descriptors(library, seed, memory):
+    seen = random_descriptors(library, seed, 250, memory)
+    assert len(seen) >= 12, seen
+
+
+@pytest.mark.soak
+@pytest.mark.parametrize("memory", MEMORIES, ids=["near", "far"])
+def test_many_random_descriptors(library, seed, memory):
+    random_descriptors(library, seed + 1000, 6000, memory)
