@@ -473,3 +473,80 @@ def test_bad_parameters_of_parts():
         Translator(PathParameters(), entries=48)
     with pytest.raises(ValueError, match="engines must be 1 to 16, not 0"):
         PageRequests(engines=0)
+
+
+def test_queues_are_kept_apart():
+    """The same page, right after each other, in two address spaces."""
+    world, bench = directed()
+    page = next(page for page in world.pages_of(0, 0)
+                if page != LARGE and all(world.pages[queue, page][1] == "there" for queue in range(2)))
+
+    async def testbench(ctx):
+        for k in range(4):
+            bench.set_space(ctx, 0, k % 2, block=0)
+            await bench.finish(ctx, [bench.issue(0, k % 2, page + 8 * k, 2, 0)])
+
+    bench.run(testbench, limit=1000)
+    assert bench.counts == {"hits": 2, "misses": 2, "faults": 0}  # the TLB has both
+
+
+def test_invalidate_during_a_walk():
+    """Whenever it comes, no translation from before it is found after it."""
+    world, bench = directed()
+    page, other = page_of(world, "there"), page_of(world, "there", skip=1)
+    frames = [world.pages[0, of][0] for of in (page, other)]
+    world.memory[frames[1]:frames[1] + PAGE_SIZE] = world.memory[frames[0]:frames[0] + PAGE_SIZE]
+
+    async def testbench(ctx):
+        bench.set_space(ctx, 0, 0, block=0)
+        for after in range(2, 30, 2):
+            first = bench.issue(0, 0, page, 1, 0)
+            for _ in range(after):
+                await ctx.tick()
+            frames.reverse()
+            world.tables[0].map(page, frames[0])
+            ctx.set(bench.dut.invalidate, 1)
+            await ctx.tick()
+            ctx.set(bench.dut.invalidate, 0)
+            await bench.finish(ctx, [first])
+            first["physical"] = bench.model.reads[-1][1]  # of before or after
+            second = bench.issue(0, 0, page, 1, 0)
+            second["physical"] = frames[0]
+            await bench.finish(ctx, [second])
+            ctx.set(bench.dut.invalidate, 1)
+            await ctx.tick()
+            ctx.set(bench.dut.invalidate, 0)
+
+    bench.run(testbench, limit=6000)
+
+
+def test_clear_while_the_other_direction_was_looked_up():
+    """Whenever the host's no to a write comes, a read that is being looked up leaves no fault behind ``clear``."""
+    world, bench = directed()
+    read, write = page_of(world, "never"), page_of(world, "never", write=1)
+
+    async def testbench(ctx):
+        requests = bench.requests
+        for after in range(4, 28, 3):
+            bench.set_space(ctx, 0, 0, block=1)
+            first = bench.issue(0, 0, write, 1, 1)
+            while not ctx.get(requests.shown.valid):
+                await ctx.tick()
+            second = bench.issue(0, 0, read, 1, 0)
+            for _ in range(after):
+                await ctx.tick()
+            ctx.set(requests.code, PageResponse.INVALID)
+            ctx.set(requests.respond, 1)
+            await ctx.tick()
+            ctx.set(requests.respond, 0)
+            while not (first.get("done") and second.get("done")):
+                ctx.set(requests.respond, ctx.get(requests.shown.valid))
+                await ctx.tick()
+            ctx.set(requests.respond, 0)
+            assert first["error"] and second["error"]
+            await bench.clear(ctx, 0)
+            for _ in range(40):
+                await ctx.tick()
+                assert not ctx.get(bench.dut.fault[0].valid) and not ctx.get(requests.shown.valid)
+
+    bench.run(testbench, limit=6000)
