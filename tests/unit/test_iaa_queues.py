@@ -47,8 +47,8 @@ def test_random_traffic(seed):
             ctx.set(dut.read_entry, ctx.get(dut.head[source]))
             ctx.set(dut.read_word, look)
             following = (model[source][0][2 * look] | model[source][0][2 * look + 1] << 32) if model[source] else None
-            other = rng.randrange(3)
-            is_taken = bool(model[other]) and rng.random() < 0.03
+            other = queue if is_put else rng.randrange(3)  # often both at once
+            is_taken = bool(model[other]) and rng.random() < (0.5 if is_put else 0.03)
             ctx.set(dut.take, is_taken)
             ctx.set(dut.take_queue, other)
             if expected is not None:
