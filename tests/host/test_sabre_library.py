@@ -19,8 +19,8 @@ from rackgate_host.sabre.owner import anonymous
 from rackgate_host.sabre.restorer import restore
 from rackgate_host.sabre.userfault import supported
 
-PAGES = 192
-HUGE_PAGES = 32768  # 128 MiB
+PAGES = 128
+HUGE_PAGES = 16384  # 64 MiB
 OFFSET = 9
 
 

@@ -160,7 +160,6 @@ def test_wrong_bytes_are_found(image, tmp_path):
     other.write_bytes(data)
     result = restore_guest(path, [(0, 4), (0, 5), (0, 5), (0, 6)], other)
     assert (result["wrong"], result["equal"]) == (2, False)
-    assert restore_guest(path)["equal"] is None
     other.write_bytes(data[:-PAGE])
     with pytest.raises(SabreError, match=rf"other\.img has {255 * PAGE} bytes, the memory {256 * PAGE}"):
         restore_guest(path, (), other)
@@ -208,12 +207,10 @@ def test_the_commands(image, tmp_path):
     assert report["equal"] is True and report["wrong"] == 0 and report["cycles"] > 0
     assert report["timing"] == "paced: 2 engines at 120 MHz, a prediction" and report["throttle"] == 80e6
     assert report["engine_options"] == {"clock": 120.0, "engines": 2}
-    code, out, err = invoke("restore", path, "--compare", image)
-    assert code == 0 and "Equal to the original, byte for byte." in out
     other = tmp_path / "other.img"
     other.write_bytes(bytes(PAGES * PAGE))
-    code, out, err = invoke("restore", path, "--compare", other, "--json")
-    assert code == 1 and "differs from" in err and json.loads(out)["equal"] is False
+    code, out, err = invoke("restore", path, "--compare", other)
+    assert code == 1 and "differs from" in err and "DIFFERS from the original." in out
 
 
 def test_the_command_tells_of_damage(image, tmp_path):

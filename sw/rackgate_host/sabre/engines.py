@@ -227,7 +227,7 @@ class SoftwareEngine:
         self._batches: dict[int, tuple[int, np.ndarray]] = {}
         self._load = [0] * count
         self._workers = [self._start(number) for number in range(count)]
-        self.depth = 4 * count
+        self.depth = 8 * count
 
     def submit(self, batch: Batch) -> None:
         if batch.urgent:
