@@ -267,7 +267,7 @@ def job(bench, context, jobs, expected):
 
 
 @pytest.mark.parametrize("contexts,depth,stall,seed", [(1, 2, 0.3, 12), (3, 4, 0, 2), (2, 2, 0.3, 3)])
-def test_random(contexts, depth, stall, seed, jobs=4):
+def test_random(contexts, depth, stall, seed, jobs=3):
     print(f"seed {seed}")
     world = World(seed)
     bench, expected = Bench(world, contexts=contexts, depth=depth, stall=stall, seed=seed), {}
@@ -289,10 +289,10 @@ def test_random(contexts, depth, stall, seed, jobs=4):
 
 
 @pytest.mark.soak
-@pytest.mark.parametrize("seed", range(60))
+@pytest.mark.parametrize("seed", range(16))
 def test_random_long(seed):
     rng = random.Random(seed)
-    test_random(rng.randint(1, 8), rng.choice([2, 4, 8]), rng.choice([0, 0.1, 0.5]), 100 + seed, jobs=25)
+    test_random(rng.randint(1, 8), rng.choice([2, 4, 8]), rng.choice([0, 0.1, 0.5]), 100 + seed, jobs=12)
 
 
 def directed(*, contexts=2, depth=8, entries=8, host=False):
@@ -339,7 +339,7 @@ def test_latency_and_throughput(translate):
                     address = frame + 64 * k
                     world.pages[0, frame] = frame, "there"
                 bench.issue(k % 2, 0, address, BURST, write)
-        await watch_cycles(ctx, ports, log, 250)
+        await watch_cycles(ctx, ports, log, 140)
         assert bench.counts == {"hits": 24 * translate, "misses": 0, "faults": 0}
 
     bench.run(testbench)
@@ -360,7 +360,7 @@ def test_others_pass_one_that_waits(write):
             bench.set_space(ctx, context, 0, block=1)
         waiting = [bench.issue(0, 0, page + 64 * k, BURST, write) for k in range(8)]
         others = [bench.issue(1, 0, page_of(world, "there", write=of, skip=k % 2) + 64 * k, BURST, of)
-                  for k in range(20) for of in (0, 1)]
+                  for k in range(10) for of in (0, 1)]
         other_way = [bench.issue(0, 0, page_of(world, "there", write=1 - write), 4, 1 - write)]
         await bench.finish(ctx, others + other_way)
         assert not any(burst.get("done") for burst in waiting)
@@ -499,7 +499,7 @@ def test_invalidate_during_a_walk():
 
     async def testbench(ctx):
         bench.set_space(ctx, 0, 0, block=0)
-        for after in range(2, 30, 2):
+        for after in range(2, 26, 3):
             first = bench.issue(0, 0, page, 1, 0)
             for _ in range(after):
                 await ctx.tick()
