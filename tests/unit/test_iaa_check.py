@@ -55,18 +55,32 @@ def compare(cases):
         assert found == expected, (descriptor, rules)
 
 
-@pytest.mark.parametrize("good", [*GOOD.values(), WITH_AECS], ids=[*(opcode.name for opcode in GOOD), "AECS"])
-def test_every_bit(good):
-    """Each bit of a good descriptor turned over; of addresses, which are alike, every seventh."""
+def turned(good, bits):
+    """A good descriptor, and with each of ``bits`` turned over."""
     raw = int.from_bytes(good.pack(), "little")
-    bits = [bit for bit in range(512) if bit % 7 == 0 or not (64 <= bit < 256 or 320 <= bit < 384)]
     compare([(good, Rules())] + [(Descriptor.unpack((raw ^ 1 << bit).to_bytes(64, "little")), Rules()) for bit in bits])
+
+
+KINDS = pytest.mark.parametrize("good", [*GOOD.values(), WITH_AECS], ids=[*(opcode.name for opcode in GOOD), "AECS"])
+FLAGS = {*range(32, 56), *range(304, 320)}
+
+
+@KINDS
+def test_bits(good, seed):
+    """Each flag, and one in eight of the other bits."""
+    turned(good, sorted(FLAGS | set(random.Random(seed).sample(range(512), 64))))
+
+
+@pytest.mark.soak
+@KINDS
+def test_every_bit(good):
+    turned(good, range(512))
 
 
 def test_random_descriptors(seed):
     rng = random.Random(seed)
     cases = []
-    for _ in range(600):
+    for _ in range(400):
         good = rng.choice([*GOOD.values(), WITH_AECS, WITH_AECS])
         changed = {name: value for name, value in (
             ("flags", rng.getrandbits(24)), ("flags", ASKED | Flag.BLOCK_ON_FAULT | Flag.REQUEST_INTERRUPT),
