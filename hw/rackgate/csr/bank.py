@@ -172,8 +172,9 @@ class Bank(wiring.Component):
                 m.d.sync += getattr(self, f"{name}_written").eq(is_hit)
                 # Bits outside the fields, where a register has any, stay zero.
                 kept = sum(field.mask for field in register.fields) or 0xFFFFFFFF
-                with m.If(is_hit):
-                    m.d.sync += value.eq((word & mask | value & ~mask) & kept)
+                for low in range(0, 32, 8):
+                    with m.If(is_hit & mask[low]):  # one enable for a byte, rather than a choice for each bit
+                        m.d.sync += value[low:low + 8].eq(word[low:low + 8] & kept >> low)
             case Access.W1C:
                 value = getattr(self, name)
                 clear = Mux(is_hit, word & mask, 0) | getattr(self, f"{name}_clear")
