@@ -46,6 +46,7 @@ class Bench:
 
 BENCHES: Mapping[str, Bench] = {
     "inflate": Bench("rackgate_host.bench.inflate:run", "output bytes a cycle of the inflate engine on real data"),
+    "iaa": Bench("rackgate_host.bench.iaa:run", "output bytes a cycle, latency and scaling of the accelerator"),
     "cosim": Bench("rackgate_tb.speed:run", "simulated cycles a second of the inflate engine on four simulators"),
     "area": Bench("rackgate_boards.bench:run", "routed ECP5 clock and area of the engines"),
 }

@@ -16,7 +16,7 @@ from ..device import open_device
 from ..errors import DeviceFault, Unavailable
 from ..inflate.driver import InflateDriver, Job
 
-__all__ = ["measure", "run"]
+__all__ = ["measure", "page_samples", "run"]
 
 # Case: floor and target. Targets: sabre.md's table of what a design of this kind can reach, where it has one.
 _GOALS: dict[str, tuple[float | None, float | None]] = {
@@ -43,7 +43,8 @@ def _data(kind: str, count: int) -> bytes:
     return done.stdout
 
 
-def _pages(kind: str, count: int) -> list[bytes]:
+def page_samples(kind: str, count: int) -> list[bytes]:
+    """``count`` pages of this machine's memory: ``anonymous`` ones of a process, or ``code`` of its libraries."""
     content = _data(kind, count)
     return [content[start:start + _PAGE] for start in range(0, len(content), _PAGE)]
 
@@ -102,7 +103,7 @@ def run(*, seed: int = 1, report: Callable[[str], None] = lambda line: None, dev
     with open_device(device, **options) as opened:
         driver = InflateDriver.of(opened)
         report("taking pages of a process")
-        anon, code = _pages("anonymous", pages), _pages("code", pages)
+        anon, code = page_samples("anonymous", pages), page_samples("code", pages)
         whole = f"{pages} pages of 4 KB, each compressed alone by zlib -6"
         cases = (
             ("anon-4k-dynamic", anon, zlib.Z_DEFAULT_STRATEGY, f"anonymous memory of a Python process, {whole}"),
