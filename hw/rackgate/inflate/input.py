@@ -40,20 +40,20 @@ class InputBuffer(wiring.Component):
 
     ``end`` must be stable from the cycle of a restart to the next restart or flush. While ``flush`` is high,
     arriving words are taken and dropped, so a reader that still has words under way can be emptied into it.
-    Words are asked for up to 8 ahead of those in use. Reset does what ``flush`` does; the ring keeps
+    Words are asked for up to 7 ahead of those in use. Reset does what ``flush`` does; the ring keeps
     what it holds, which is never read before it has been written again.
 
     Parameters
     ----------
     depth:
-        Words in the ring, a power of two from 16. All but 8 of them stay behind for restarts.
+        Words in the ring, a power of two from 16. All but 7 of them stay behind for restarts.
 
     Members
     -------
     i:
         :class:`SourceWord` stream; word k holds bits 64 * k to 64 * k + 63.
     restart, restart_position:
-        Goes to that bit. It may be up to 256 bits before the furthest ``position`` since the last flush, or
+        Goes to that bit. It may be up to 384 bits before the furthest ``position`` since the last flush, or
         anywhere after that up to ``end``. The window is empty in the next cycles. May come with a ``flush``.
     end:
         Position one past the last valid bit.
@@ -108,27 +108,33 @@ class InputBuffer(wiring.Component):
         window = Signal(WINDOW)
         primed = Signal()  # the window is filled
         offset = Signal(5)  # in ``first``: the bit that follows the window
+        spent, crossed = Signal(), Signal()  # that bit is in ``second``; ``high`` lacks one
+        high = Signal(27)  # of the position; its low bits are those of ``offset``
         count = Signal(7)  # valid bits in the window, ``first`` and ``second``
         step, following = Signal(6), Signal(6)
 
         after = Signal(WINDOW)  # the bits that follow the window
         m.d.comb += [
             move.eq(~has_first & has_second),
-            place.eq(staged.valid & (~has_second | move)),
+            place.eq(staged.valid & (~has_second | move | spent)),
             # Users consume nothing before the window is full, so OR is enough.
             step.eq(self.consume | Mux(~primed & has_first & has_second, WINDOW, 0)),
             following.eq(offset + step),
-            after.eq(_shift(Cat(first, second), offset)),
+            after.eq(_shift(Cat(Mux(spent, second, first), second), offset)),
             self.window.eq(window),
+            self.position.eq(Cat(offset, high + crossed)),
         ]
         m.d.sync += [
             window.eq(Mux(step[5], after, _shift(Cat(window, after), step))),
             primed.eq(primed | (has_first & has_second)),
             offset.eq(following),
+            # What follows from the carry waits a cycle: ``consume`` comes late.
+            spent.eq(following[5]),
+            crossed.eq(following[5] & primed),
+            high.eq(self.position[5:]),
             count.eq(count + Mux(place, staged.count, 0) - self.consume),
-            self.position.eq(self.position + self.consume),
         ]
-        with m.If(following[5] | move):
+        with m.If(spent | move):
             m.d.sync += [first.eq(second), has_first.eq(has_second), has_second.eq(0)]
         with m.If(place):
             m.d.sync += [second.eq(staged.bits), has_second.eq(1)]
@@ -136,7 +142,8 @@ class InputBuffer(wiring.Component):
         # Up to the end, ``count`` less what the window holds. After it, zeros keep coming and do not count.
         full, shown = Signal(), Signal()
         m.d.comb += [
-            shown.eq(primed & has_first & (~staged.is_padding | has_second)),
+            shown.eq(primed & Mux(spent, has_second & ~staged.is_padding,
+                                  has_first & (~staged.is_padding | has_second))),
             full.eq(count[6] | (staged.is_padding & count[5])),
             self.level.eq(Mux(shown, Mux(full, WINDOW, count[:5]), 0)),
             self.exhausted.eq(shown & staged.is_padding & ~at_least(count, WINDOW + 1)),
@@ -146,9 +153,9 @@ class InputBuffer(wiring.Component):
         with m.If(self.restart | self.flush):
             target = Signal(32)
             m.d.comb += target.eq(Mux(self.restart, self.restart_position, 0))
-            m.d.sync += [has_first.eq(0), has_second.eq(0), primed.eq(0), offset.eq(target), self.position.eq(target),
-                         count.eq(-target[:5])]
-        self._check(m)
+            m.d.sync += [has_first.eq(0), has_second.eq(0), primed.eq(0), spent.eq(0), crossed.eq(0),
+                         Cat(offset, high).eq(target), count.eq(-target[:5])]
+        self._check(m, count)
         return m
 
     def _fetch(self, m, staged, place):
@@ -158,7 +165,7 @@ class InputBuffer(wiring.Component):
         write, read = ring.write_port(), ring.read_port(domain="comb")
         jump = self.restart | self.flush
         half = Signal(27)  # index of the next half word to load
-        room = Signal()  # registered; a word may arrive in the cycle it is worked out, hence 7 rather than 8
+        room = Signal()  # registered; a word may arrive in the cycle it is worked out, hence 6 rather than 7
         ahead = Signal(28)
         m.d.comb += [
             ahead.eq(self._written - half[1:]),
@@ -168,7 +175,7 @@ class InputBuffer(wiring.Component):
             write.data.error.eq(self.i.payload.error),
             write.en.eq(self.i.valid & room),
         ]
-        m.d.sync += room.eq(~jump & (ahead.as_signed() < 7))
+        m.d.sync += room.eq(~jump & (ahead.as_signed() < 6))
         with m.If(self.flush):
             m.d.sync += self._written.eq(0)
         with m.Elif(write.en):
@@ -210,8 +217,9 @@ class InputBuffer(wiring.Component):
                          half.eq(Mux(self.restart, self.restart_position[5:], 0)),
                          owed.eq(Mux(self.restart, self.restart_position[:5], 0))]
 
-    def _check(self, m):
-        m.d.sync += Assert(self.consume <= self.level, "more bits consumed than the window holds")
+    def _check(self, m, count):
+        m.d.sync += Assert((self.consume <= self.level) | (self.consume + WINDOW <= count),
+                           "more bits consumed than there are")
         with m.If(self.restart):
             m.d.sync += [
                 Assert(self.restart_position <= self.end, "restart behind the end of the source"),
