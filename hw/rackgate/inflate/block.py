@@ -9,6 +9,7 @@ from amaranth.lib.wiring import In, Out
 
 from rackgate.inflate.abi import ErrorCode
 from rackgate.inflate.code import CodeTables, SymbolWrite
+from rackgate.inflate.steady import Steady
 from rackgate.inflate.tables import BlockTables
 
 __all__ = ["BlockHeader", "BlockType"]
@@ -31,8 +32,8 @@ class BlockHeader(wiring.Component):
     and ``is_stored`` stand from then on, and the source is where the block's content begins: with ``is_stored`` that
     is ``length`` bytes (valid in the cycle of ``done``), else ``tables`` and the symbol RAM hold the codes.
 
-    ``consume`` depends combinationally on ``window`` and ``level``. Reset forgets a header under way and leaves the
-    symbol RAM, which is not here, as it is.
+    ``consume`` depends combinationally on ``window`` and, while a dynamic block's codes are read, on ``level``. Reset
+    forgets a header under way and leaves the symbol RAM, which is not here, as it is.
 
     Members
     -------
@@ -63,13 +64,16 @@ class BlockHeader(wiring.Component):
     def elaborate(self, platform):
         m = Module()
         m.submodules.tables = tables = BlockTables()
+        m.submodules.steady = steady = Steady()
+        taken = Signal(6)
         kind = self.window[1:3]
         is_fixed = Signal()
         complement = self.window[16:32]
         m.d.comb += [
             tables.fixed.eq(is_fixed), tables.strict.eq(self.strict),
             tables.window.eq(self.window), tables.level.eq(self.level), tables.exhausted.eq(self.exhausted),
-            self.consume.eq(tables.consume),
+            steady.i_level.eq(self.level), steady.i_exhausted.eq(self.exhausted), steady.taken.eq(taken.any()),
+            self.consume.eq(tables.consume | taken),
             self.tables.eq(tables.tables), self.o_symbol.eq(tables.o_symbol),
             self.length.eq(self.window[:16]),
         ]
@@ -81,9 +85,9 @@ class BlockHeader(wiring.Component):
         @contextmanager
         def when(bits):
             """Do the body once there are ``bits`` of source; end if there never will be."""
-            with m.If(self.level >= bits):
+            with m.If(steady.level >= bits):
                 yield
-            with m.Elif(self.exhausted):
+            with m.Elif(steady.exhausted):
                 finish(self.dry.eq(1))
 
         with m.FSM():
@@ -91,7 +95,7 @@ class BlockHeader(wiring.Component):
                 with m.If(self.start):
                     m.next = "TYPE"
             with m.State("TYPE"), when(3):
-                m.d.comb += self.consume.eq(3)
+                m.d.comb += taken.eq(3)
                 m.d.sync += [
                     self.final.eq(self.window[0]), self.is_stored.eq(kind == BlockType.STORED),
                     is_fixed.eq(kind == BlockType.FIXED),
@@ -107,10 +111,10 @@ class BlockHeader(wiring.Component):
                 padding = Signal(3)
                 m.d.comb += padding.eq(-self.offset)
                 with when(padding):
-                    m.d.comb += self.consume.eq(padding)
+                    m.d.comb += taken.eq(padding)
                     m.next = "LENGTH"
             with m.State("LENGTH"), when(32):
-                m.d.comb += self.consume.eq(32)
+                m.d.comb += taken.eq(32)
                 finish()
                 with m.If(self.length != ~complement):
                     finish(self.error.eq(ErrorCode.STORED_LENGTH_MISMATCH))

@@ -9,6 +9,7 @@ from amaranth.lib.wiring import In, Out
 
 from rackgate.inflate.abi import ErrorCode, Format
 from rackgate.inflate.gzip import DEFLATE, MAGIC, GzipHeader
+from rackgate.inflate.steady import Steady
 
 __all__ = ["Frame", "FrameTask"]
 
@@ -32,7 +33,8 @@ class Frame(wiring.Component):
     HEADER and TRAILER first skip to a byte boundary; ``at_trailer`` is high when a TRAILER has got there, which
     is all there is to a raw one. NEXT skips zero bytes and leaves the magic of the next header in the source.
 
-    ``consume`` depends combinationally on ``window`` and ``level``. Reset forgets the task; there is no memory.
+    Bits are taken in every other cycle at most. ``consume`` depends combinationally on ``window``. Reset forgets the
+    task; there is no memory.
 
     Members
     -------
@@ -68,8 +70,10 @@ class Frame(wiring.Component):
     def elaborate(self, platform):
         m = Module()
         m.submodules.gzip = gzip = GzipHeader()
+        m.submodules.steady = steady = Steady()
         m.d.comb += [
-            gzip.window.eq(self.window), gzip.level.eq(self.level), gzip.exhausted.eq(self.exhausted),
+            steady.i_level.eq(self.level), steady.i_exhausted.eq(self.exhausted), steady.taken.eq(self.consume.any()),
+            gzip.window.eq(self.window), gzip.level.eq(steady.level), gzip.exhausted.eq(steady.exhausted),
             self.consume.eq(gzip.consume),
         ]
 
@@ -80,9 +84,9 @@ class Frame(wiring.Component):
         @contextmanager
         def when(bits):
             """Do the body once there are ``bits`` of source; end the task if there never will be."""
-            with m.If(self.level >= bits):
+            with m.If(steady.level >= bits):
                 yield
-            with m.Elif(self.exhausted):
+            with m.Elif(steady.exhausted):
                 finish(self.dry.eq(1))
 
         with m.FSM():
@@ -112,9 +116,9 @@ class Frame(wiring.Component):
             self._trailer(m, when, finish)
             with m.State("PADDING"):
                 is_zero, is_first = self.window[:8] == 0, self.window[:8] == MAGIC & 0xFF
-                with m.If((self.level >= 8) & is_zero):
+                with m.If((steady.level >= 8) & is_zero):
                     m.d.comb += self.consume.eq(8)
-                with m.Elif((self.level >= 8) & ~is_first):
+                with m.Elif((steady.level >= 8) & ~is_first):
                     finish(self.absent.eq(1))
                 with m.Else(), when(16):
                     finish(self.absent.eq(self.window[8:16] != MAGIC >> 8))
