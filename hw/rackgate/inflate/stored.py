@@ -6,6 +6,7 @@ from amaranth.lib import stream, wiring
 from amaranth.lib.wiring import In, Out
 
 from rackgate.inflate.entry import Entry, Kind, Mark
+from rackgate.stream.queue import Queue
 
 __all__ = ["Stored"]
 
@@ -20,8 +21,8 @@ class Stored(wiring.Component):
     early, or ABORT when ``fault`` was seen. Afterwards ``retire`` takes the bits that were really put out off the
     length, so that a later run goes on from there.
 
-    With ``whole`` all of the source is the block, and is final. ``o`` keeps the stream rules: ``o.valid`` does not
-    depend on ``o.ready``; ``consume`` does, combinationally. Reset forgets the run; there is no memory.
+    With ``whole`` all of the source is the block, and is final. ``o`` keeps the stream rules, and comes from a queue;
+    ``consume`` depends combinationally on ``level``. Reset forgets the run; the queue's LUT RAM keeps what it holds.
 
     Members
     -------
@@ -61,6 +62,11 @@ class Stored(wiring.Component):
         with m.Elif(self.retire):
             m.d.sync += length.eq(length - self.bits[3:19])
 
+        # What is sent passes a queue, so that the way from its far end does not lead into the input buffer.
+        m.submodules.queue = queue = Queue(Entry, depth=2)
+        entry = queue.i
+        wiring.connect(m, queue.o, wiring.flipped(self.o))
+        m.d.comb += self.done.eq(self.o.valid & self.o.ready & (self.o.p.kind == Kind.MARK))
         wanted, present, count = Signal(3), Signal(3), Signal(3)
         enough = Signal()
         m.d.comb += [
@@ -68,14 +74,14 @@ class Stored(wiring.Component):
             present.eq(self.level[3:]),
             enough.eq(present >= wanted),
             count.eq(Mux(enough, wanted, present)),
-            self.o.p.literals.eq(count),
-            self.o.p.mark.eq(self.mark),
-            self.o.p.final.eq(self.final | self.whole),
+            entry.p.literals.eq(count),
+            entry.p.mark.eq(self.mark),
+            entry.p.final.eq(self.final | self.whole),
         ]
         for index in range(_BYTES):
             # What lies beyond may still arrive while the entry waits, and a waiting payload must not change.
             with m.If(count > index):
-                m.d.comb += self.o.p.bytes[index].eq(self.window.word_select(index, 8))
+                m.d.comb += entry.p.bytes[index].eq(self.window.word_select(index, 8))
 
         def end(mark):
             m.d.sync += self.mark.eq(mark)
@@ -87,12 +93,12 @@ class Stored(wiring.Component):
                 with m.If(self.start):
                     m.next = "SEND"
             with m.State("SEND"):
-                m.d.comb += [self.o.p.kind.eq(Kind.RAW), self.o.p.bits.eq(count << 3)]
+                m.d.comb += [entry.p.kind.eq(Kind.RAW), entry.p.bits.eq(count << 3)]
                 with m.If((wanted == 0) | (self.whole & self.exhausted & (present == 0))):
                     end(Mark.END_OF_BLOCK)
                 with m.Elif(enough | (self.exhausted & (present != 0))):
-                    m.d.comb += self.o.valid.eq(1)
-                    with m.If(self.o.ready):
+                    m.d.comb += entry.valid.eq(1)
+                    with m.If(entry.ready):
                         m.d.comb += self.consume.eq(count << 3)
                         m.d.sync += left.eq(left - count)
                         with m.If(self.fault):
@@ -102,7 +108,10 @@ class Stored(wiring.Component):
                 with m.Elif(self.exhausted):
                     end(Mark.DRY)
             with m.State("MARK"):
-                m.d.comb += [self.o.p.kind.eq(Kind.MARK), self.o.valid.eq(1), self.done.eq(self.o.ready)]
-                with m.If(self.o.ready):
+                m.d.comb += [entry.p.kind.eq(Kind.MARK), entry.valid.eq(1)]
+                with m.If(entry.ready):
+                    m.next = "LAST"
+            with m.State("LAST"):
+                with m.If(self.done):
                     m.next = "IDLE"
         return m
