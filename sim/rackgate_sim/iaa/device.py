@@ -131,9 +131,10 @@ class IaaModel:
     What is left open by the register map is settled so: lists do their descriptors one after the other. A list that is
     aborted says how many it had done; the one that it was at gets a record with ABORTED, the others none. A page
     request is answered by SUCCESS when the page is there: if it is not, the descriptor ends with PAGE_FAULT, as after
-    any other answer. Descriptors with REQUEST_INTERRUPT raise it whatever their status. Errors without a record come to
-    SWERR. A bus error in the tables of the translation is as a page that is not there. WATCHDOG has no effect, as the
-    model always gets on. Offsets without a register read as zero and ignore writes.
+    any other answer. Descriptors with REQUEST_INTERRUPT raise it whatever their status. SWERR tells of records that have
+    no place; errors of descriptors that want no record are told nowhere. A bus error in the tables of the translation is
+    as a page that is not there. WATCHDOG has no effect, as the model always gets on. Offsets without a register read as
+    zero and ignore writes.
 
     Parameters
     ----------
@@ -675,12 +676,8 @@ class IaaModel:
         """Write a completion record, or tell the error in SWERR. False if its page was asked for."""
         descriptor = job.descriptor
         if not is_record_due(descriptor, completion):
-            if completion.status != Status.SUCCESS:
-                address = completion.fault_address
-                if completion.status == Status.COMPLETION_MISALIGNED:
-                    address = descriptor.completion
-                self._tell_error(completion.status & 0x3F, job.queue, descriptor, address,
-                                 bool(completion.status & 0x80))
+            if completion.status == Status.COMPLETION_MISALIGNED:
+                self._tell_error(completion.status, job.queue, descriptor, descriptor.completion)
             return True
         page = descriptor.completion & -PAGE_SIZE
         is_beyond = descriptor.completion + COMPLETION_SIZE > 1 << ADDRESS_BITS
