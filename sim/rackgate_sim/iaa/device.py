@@ -131,10 +131,10 @@ class IaaModel:
     What is left open by the register map is settled so: lists do their descriptors one after the other. A list that is
     aborted says how many it had done; the one that it was at gets a record with ABORTED, the others none. A page
     request is answered by SUCCESS when the page is there: if it is not, the descriptor ends with PAGE_FAULT, as after
-    any other answer. Descriptors with REQUEST_INTERRUPT raise it whatever their status. SWERR tells of records that have
-    no place; errors of descriptors that want no record are told nowhere. A bus error in the tables of the translation is
-    as a page that is not there. WATCHDOG has no effect, as the model always gets on. Offsets without a register read as
-    zero and ignore writes.
+    any other answer. Descriptors with REQUEST_INTERRUPT raise it whatever their status. SWERR tells of records that
+    have no place; errors of descriptors that want no record are told nowhere. A bus error in the tables of the
+    translation is as a page that is not there. WATCHDOG has no effect, as the model always gets on. Offsets without a
+    register read as zero and ignore writes.
 
     Parameters
     ----------
