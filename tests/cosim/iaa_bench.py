@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A simulated IAA device with two queues, one of physical and one of virtual addresses, held against the golden model."""
+"""A simulated IAA device, with a queue of physical and one of virtual addresses, held against the golden model."""
 
 import numpy as np
 
@@ -125,13 +125,14 @@ class IaaBench:
             self.simulation.run(_POLL)
 
     def compare(self, descriptor: Descriptor, queue: int = PHYSICAL) -> Completion:
-        """Carry out a descriptor on device and model; their records and all of memory must agree. The model's record."""
+        """The model's record of a descriptor. The device's, and all of memory, must agree with the model's."""
         model = FlatMemory(self.array[:MEMORY].copy(), 0)
         translate = self.translate if queue == VIRTUAL else (lambda page, write: page)
         want = run(descriptor, model, translate, Rules(self.window, _SHIFT))
         completed = self.read("COMPLETED")
         assert self.submit(descriptor, queue), "the queue took no descriptor"
-        self.wait((completed + 1) & 0xFFFFFFFF)
+        # The descriptors of a list complete too.
+        self.wait((completed + 1 + want.completed * (descriptor.opcode == Opcode.LIST)) & 0xFFFFFFFF)
         self._idle()
         self._compare_errors(descriptor, want)
         expected, actual = model.array, self.array[:MEMORY].copy()

@@ -6,7 +6,7 @@ import random
 
 import pytest
 from iaa_bench import MEMORY, PHYSICAL, VIRTUAL, IaaBench
-from test_iaa_model import AECS, SOURCE, TARGET, TEXT, canned, deflate, job, random_descriptor
+from test_iaa_model import AECS, SOURCE, TEXT, canned, deflate, job, random_descriptor
 
 from rackgate.iaa.abi import PAGE_SIZE
 from rackgate.iaa.aecs import Aecs
@@ -66,7 +66,7 @@ def random_descriptors(library, seed, count, memory):
 @pytest.mark.parametrize("memory", MEMORIES, ids=["near", "far"])
 def test_random_descriptors(library, seed, memory):
     seen = random_descriptors(library, seed, 250, memory)
-    assert len(seen) >= 12, seen
+    assert len(seen) >= 10, seen
 
 
 @pytest.mark.soak
