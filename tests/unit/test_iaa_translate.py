@@ -202,9 +202,9 @@ class Bench:
             await ctx.tick()
 
     async def clear(self, ctx, context):
-        ctx.set(self.dut.clear, 1 << context)
+        ctx.set(self.dut.clear[context], 1)  # others may clear in the same cycle
         await ctx.tick()
-        ctx.set(self.dut.clear, 0)
+        ctx.set(self.dut.clear[context], 0)
         await ctx.tick()
 
     def check(self):
