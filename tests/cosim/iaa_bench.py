@@ -23,9 +23,9 @@ from rackgate_sim.native import Library, RegisterError, Simulation
 
 __all__ = ["MEMORY", "PHYSICAL", "VIRTUAL", "IaaBench", "Stuck"]
 
-#: Bytes that descriptors may use; the translation tables lie behind them.
+#: Bytes that descriptors may use. The translation tables lie far behind them, out of reach of most wild addresses.
 MEMORY = 0x110000
-_TABLES = 64 * PAGE_SIZE
+_TABLES, _TABLES_SIZE = 1 << 29, 64 * PAGE_SIZE
 PHYSICAL, VIRTUAL = 0, 1
 _QUEUE_SIZE = 16
 _SHIFT = 21
@@ -42,12 +42,13 @@ class IaaBench:
     def __init__(self, library: Library, *, seed: int = 1, window: int = 32768, memory: dict | None = None,
                  limit: int = 400_000):
         self.window, self.limit = window, limit
-        self.array = np.zeros(MEMORY + _TABLES, np.uint8)
+        self.array = np.zeros(_TABLES + _TABLES_SIZE, np.uint8)  # what is not touched takes no memory
         self.simulation = Simulation(library, seed=seed)
         self.port = self.simulation.memory("mem")
-        self.port.attach(self.array, 0)
+        self.port.attach(self.array[:MEMORY], 0)
+        self.port.attach(self.array[_TABLES:], _TABLES)
         self.port.configure(**(memory or {}))
-        frames = list(range(MEMORY, MEMORY + _TABLES, PAGE_SIZE))
+        frames = list(range(_TABLES, _TABLES + _TABLES_SIZE, PAGE_SIZE))
         self.table = PageTable(memoryview(self.array), frames)
         self.missing: set[int] = set()
         for page in range(0, MEMORY, PAGE_SIZE):
@@ -128,7 +129,7 @@ class IaaBench:
         """The model's record of a descriptor. The device's, and all of memory, must agree with the model's."""
         model = FlatMemory(self.array[:MEMORY].copy(), 0)
         translate = self.translate if queue == VIRTUAL else (lambda page, write: page)
-        want = run(descriptor, model, translate, Rules(self.window, _SHIFT))
+        want = run(descriptor, model, translate, Rules(self.window, _SHIFT, has_pasid=queue == VIRTUAL))
         completed = self.read("COMPLETED")
         assert self.submit(descriptor, queue), "the queue took no descriptor"
         # The descriptors of a list complete too.

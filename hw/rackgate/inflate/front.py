@@ -57,6 +57,8 @@ class Front(wiring.Component):
         The shared pipe. The inputs carry only what is for this context.
     tables, o_symbol
         The block's codes, for the body decoder.
+    begun
+        The job has announced itself to the pipe, so what the writer says of errors is about this one.
 
     Raises
     ------
@@ -76,7 +78,7 @@ class Front(wiring.Component):
             "i_stop": In(stream.Signature(Stop)),
             "i_outcome": In(stream.Signature(Result)),
             "i_summary": In(stream.Signature(Summary)),
-            "tables": Out(CodeTables), "o_symbol": Out(SymbolWrite),
+            "tables": Out(CodeTables), "o_symbol": Out(SymbolWrite), "begun": Out(1),
         })
 
     def elaborate(self, platform):
@@ -207,7 +209,7 @@ class Front(wiring.Component):
             runner.keep.eq(state.has_more), runner.failed.eq(result.error.any()),
             runner.begin.eq(state.pending), runner.room.eq(job.room),
             runner.length.eq(block.length), runner.retire.eq(runner.has_result),
-            self.want.eq(runner.want), runner.grant.eq(self.grant), runner.fault.eq(self.fault),
+            self.want.eq(runner.want), self.begun.eq(~state.pending.new_job), runner.grant.eq(self.grant), runner.fault.eq(self.fault),
         ]
         state.report(m, self.o_result.p, frame.dictionary)
         with m.If(runner.begun):

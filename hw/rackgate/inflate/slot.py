@@ -123,7 +123,7 @@ class Slot(wiring.Component):
             with m.State("DRAIN"):
                 with m.If(~reader.busy & self.writer_idle):
                     m.d.sync += record.finished.eq(self.now)
-                    with m.If(self.writer_error):
+                    with m.If(self.writer_error & front.begun):
                         m.d.sync += self._failed_record()
                         m.d.comb += front.forget.eq(1)
                     m.next = "RECORD"
