@@ -35,6 +35,7 @@ def verdicts(cases):
             ctx.set(dut.i.max_transfer_shift, rules.max_transfer_shift)
             ctx.set(dut.i.space.block, rules.may_block)
             ctx.set(dut.i.listed, rules.within_list)
+            ctx.set(dut.i.space.translate, rules.has_pasid)
             ctx.set(dut.start, 1)
             await ctx.tick()
             ctx.set(dut.start, 0)
@@ -88,8 +89,9 @@ def test_random_descriptors(seed):
             ("destination_size", rng.choice([0, 1, 4096, 4097])), ("source", rng.getrandbits(rng.choice([20, 48, 64]))),
             ("destination", 0x10000 + rng.randrange(-4200, 4200)), ("destination", rng.getrandbits(64)),
             ("source2", 0x20000 + 32 * rng.randrange(-50, 140)), ("source2", (1 << 48) - 32 * rng.randrange(60)),
-            ("interrupt_handle", rng.randrange(2)), ("completion", rng.randrange(256)), ("opcode", rng.randrange(256)),
+            ("interrupt_handle", rng.randrange(2)), ("pasid_priv", 1 << rng.randrange(32)),
+            ("completion", rng.randrange(256)), ("opcode", rng.randrange(256)),
         ) if rng.random() < 0.15}
         cases.append((replace(good, **changed), Rules(4096, rng.choice([12, 21, 31]), rng.random() < 0.7,
-                                                      rng.random() < 0.2)))
+                                                      rng.random() < 0.2, rng.random() < 0.5)))
     compare(cases)

@@ -185,6 +185,12 @@ def test_every_reserved_bit(opcode):
             assert check(descriptor) == Completion(Status.RESERVED_NONZERO), (name, bit)
 
 
+def test_pasid_of_a_queue():
+    for bit in range(32):
+        refusal = check(job(pasid_priv=1 << bit), Rules(has_pasid=True))
+        assert refusal == (Completion(Status.RESERVED_NONZERO) if 20 <= bit <= 30 else None)
+
+
 def test_interrupt_handle():
     for handle in (1, 0x8000, 0xFFFF):
         assert check(job(flags=ASKED | Flag.REQUEST_INTERRUPT, interrupt_handle=handle)) == Completion(

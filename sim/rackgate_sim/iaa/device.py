@@ -574,7 +574,8 @@ class IaaModel:
     def _rules(self, job: _Job) -> Rules:
         mode = self._registers[queue_register(job.queue, "MODE")]
         shift = self._registers[queue_register(job.queue, "LIMITS")]
-        return Rules(self._window, shift, bool(_bits("WQ0_MODE", "BOF", mode)), job.parent is not None)
+        return Rules(self._window, shift, bool(_bits("WQ0_MODE", "BOF", mode)), job.parent is not None,
+                     bool(_bits("WQ0_MODE", "PASID_ENABLE", mode)))
 
     def _evaluate(self, job: _Job) -> None:
         """Find out what a descriptor comes to, and when; or ask for a page."""

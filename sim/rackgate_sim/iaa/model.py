@@ -17,10 +17,11 @@ In this order; the first that fails gives the status. Nothing is read or written
 4. BAD_OPERATION_FLAGS, the bits in the high word: DECOMPRESS without ENABLE; flags it does not have (BIG_ENDIAN,
    INDEXING, bit 15); framing 3; framing with IGNORE_END_BITS (those bits) or with an AECS (the FRAMING bits). CRC64:
    others than INVERT and BIG_ENDIAN.
-5. RESERVED_NONZERO: ``pasid_priv``; ``interrupt_handle`` without REQUEST_INTERRUPT; and every field that the operation
-   does not have. NOOP, DRAIN: all. DECOMPRESS: ``filter_flags``, ``elements``, and without an AECS ``source2`` and
-   ``source2_size``. CRC64: ``destination``, ``destination_size``, ``source2``, ``source2_size``. LIST: all but the
-   source. FILL: all but the destination and ``source2``. Operations without flags: ``operation_flags``.
+5. RESERVED_NONZERO: ``pasid_priv`` (of a queue with PASID_ENABLE only bits 30:20); ``interrupt_handle`` without
+   REQUEST_INTERRUPT; and every field that the operation does not have. NOOP, DRAIN: all. DECOMPRESS: ``filter_flags``,
+   ``elements``, and without an AECS ``source2`` and ``source2_size``. CRC64: ``destination``, ``destination_size``,
+   ``source2``, ``source2_size``. LIST: all but the source. FILL: all but the destination and ``source2``. Operations
+   without flags: ``operation_flags``.
 6. BAD_INTERRUPT_HANDLE: another than 0.
 7. BAD_SIZE: source (DECOMPRESS, CRC64, LIST) or destination (DECOMPRESS without SUPPRESS_OUTPUT, FILL) of 0 bytes or of
    more than ``2**max_transfer_shift``; an AECS of another size than 0x4E0; a LIST that is no multiple of 64.
@@ -69,7 +70,7 @@ begin and end is open, so none may need what another writes. Its record comes wh
 
 import zlib
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from rackgate.iaa.abi import (
     AECS_ALIGNMENT,
@@ -123,6 +124,7 @@ _RESERVED = {
     Opcode.LIST: _NO_FIELDS[2:],
     Opcode.FILL: ("source", "source_size", "source2_size", "filter_flags", "elements", "operation_flags"),
 }
+_RESERVED_PASID = 0x7FF00000
 _HAVE_SOURCE = (Opcode.DECOMPRESS, Opcode.CRC64, Opcode.LIST)
 
 
@@ -133,12 +135,16 @@ def identity(address: int, write: bool) -> int:
 
 @dataclass(frozen=True)
 class Rules:
-    """What besides the descriptor decides: the device's window, and the limits of the queue."""
+    """What besides the descriptor decides: the device's window, and the limits of the queue.
+
+    ``has_pasid``: the queue puts its own PASID and privilege into the descriptor.
+    """
 
     window: int = 32768
     max_transfer_shift: int = 21
     may_block: bool = True
     within_list: bool = False
+    has_pasid: bool = False
 
 
 @dataclass(frozen=True)
@@ -204,13 +210,14 @@ def _operation_flags(descriptor: Descriptor) -> int:
     return invalid
 
 
-def _has_reserved(descriptor: Descriptor) -> bool:
-    names = ["pasid_priv", *_RESERVED[Opcode(descriptor.opcode)]]
+def _has_reserved(descriptor: Descriptor, rules: Rules) -> bool:
+    names = [*_RESERVED[Opcode(descriptor.opcode)]]
     if descriptor.opcode == Opcode.DECOMPRESS and not descriptor.flags & Flag.READ_SOURCE2_AECS:
         names += ["source2", "source2_size"]
     if not descriptor.flags & Flag.REQUEST_INTERRUPT:
         names.append("interrupt_handle")
-    return any(getattr(descriptor, name) for name in names)
+    pasid = descriptor.pasid_priv & (_RESERVED_PASID if rules.has_pasid else 0xFFFFFFFF)
+    return pasid != 0 or any(getattr(descriptor, name) for name in names)
 
 
 def _has_destination(descriptor: Descriptor) -> bool:
@@ -269,7 +276,7 @@ def check(descriptor: Descriptor, rules: Rules | None = None) -> Completion | No
         return Completion(Status.BAD_FLAGS, invalid_flags=invalid)
     if invalid := _operation_flags(descriptor):
         return Completion(Status.BAD_OPERATION_FLAGS, invalid_flags=invalid << 32)
-    if _has_reserved(descriptor):
+    if _has_reserved(descriptor, rules):
         return Completion(Status.RESERVED_NONZERO)
     if descriptor.interrupt_handle:
         return Completion(Status.BAD_INTERRUPT_HANDLE)
@@ -544,7 +551,7 @@ def run(descriptor: Descriptor, memory: Memory, translate: Translate = identity,
     rules = rules or Rules()
     outcome = perform(descriptor, memory, translate, rules)
     completion = outcome.completion
-    member_rules = Rules(rules.window, rules.max_transfer_shift, rules.may_block, True)
+    member_rules = replace(rules, within_list=True)
     records = [run(member, memory, translate, member_rules) for member in outcome.members]
     if completion.status == Status.SUCCESS and any(record.status != Status.SUCCESS for record in records):
         completion = Completion(completion.status, LIST_MEMBER_FAILED, completed=completion.completed)
