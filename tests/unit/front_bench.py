@@ -12,6 +12,7 @@ from amaranth.hdl import Module, Signal
 from amaranth.sim import Simulator
 
 from rackgate.inflate.abi import Completion, Descriptor, ErrorCode, Flag, Format, Opcode
+from rackgate.inflate.body import READ_AHEAD
 from rackgate.inflate.entry import Kind, Mark, Start
 from rackgate.inflate.front import Front
 from rackgate.inflate.input import InputBuffer
@@ -366,7 +367,7 @@ class FrontBench:
         decoder = SymbolDecoder(ctx.get(self.front.tables), self.symbols, self.value, run.position, self.end)
         mark, error = decoder.run(self.copier)
         ctx.set(self.front.fault, self.copier.fault)
-        limit = min(decoder.position + 256, self.end)
+        limit = min(decoder.position + READ_AHEAD, self.end)
         for _ in range(self.random.randrange(3 + (limit - run.position) // 8)):
             room = min(ctx.get(self.buffer.level), limit - ctx.get(self.buffer.position))
             ctx.set(self.body_consume, self.random.randint(0, max(0, room)))

@@ -8,17 +8,20 @@ from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
 
 from rackgate.inflate.assemble import EntryAssembler
+from rackgate.inflate.blocks import Blocks
 from rackgate.inflate.chain import Chain
 from rackgate.inflate.code import CodeTables, SymbolWrite
 from rackgate.inflate.entry import Entry, Run, Stop
 from rackgate.inflate.lane import LANE_STAGES
-from rackgate.inflate.lanes import Lanes, lookahead_blocks
-from rackgate.inflate.symbols import MAX_SYMBOL_BITS, SYMBOL_STAGES, SymbolReader
+from rackgate.inflate.lanes import Lanes
+from rackgate.inflate.symbols import SYMBOL_STAGES, SymbolReader
 
-__all__ = ["ENTRIES_IN_FLIGHT", "BodyDecoder"]
+__all__ = ["ENTRIES_IN_FLIGHT", "READ_AHEAD", "BodyDecoder"]
 
-#: Entries that may still come after ``room`` has fallen: the symbol pipeline, the assembler, the MARK.
-ENTRIES_IN_FLIGHT = SYMBOL_STAGES + 3
+#: Entries that may still come after ``room`` has fallen: the picks, the symbol pipeline, the assembler, the MARK.
+ENTRIES_IN_FLIGHT = SYMBOL_STAGES + 4
+#: Bits that may have been read beyond the last one that counts, when a run ends.
+READ_AHEAD = 384
 
 
 class BodyDecoder(wiring.Component):
@@ -27,10 +30,10 @@ class BodyDecoder(wiring.Component):
     Source bits pass in blocks of ``lanes``. All-offset :class:`Lanes` size the symbol at each offset ahead of
     time; the :class:`Chain` then only has to pick, and the :class:`SymbolReader` looks the picks up. So a run
     takes one cycle for each block, one more for each pair of symbols above the first two that begin in one,
-    and about 17 cycles from ``i`` to the first entry.
+    and about 21 cycles from ``i`` to the first entry.
 
     Results of a run are entries that end with one MARK, then one :class:`Stop`; ``i`` is ready again
-    after that. The input buffer has by then been read past the end of the block by at most 256 bits.
+    after that. The input buffer has by then been read past the end of the block by at most :data:`READ_AHEAD` bits.
 
     Parameters
     ----------
@@ -45,7 +48,7 @@ class BodyDecoder(wiring.Component):
     tables: every context's codes; taken at the start of a run.
     writes: every context's symbol RAM writes; not for the context of a run under way.
     fault: per context, the copier drops this run: stop soon, with Mark.ABORT.
-    context: whose input buffer is to be connected: ``window``, ``level``, ``exhausted``, ``consume``.
+    context: whose :class:`~rackgate.inflate.feeder.Feeder` is to be connected: ``want``, ``i_valid``, ``i_bits``.
     room: ``o`` can take :data:`ENTRIES_IN_FLIGHT` entries. o: entries, never refused.
     o_stop: the end of each run. busy: a run is under way, from its acceptance to ``o_stop``'s.
 
@@ -63,10 +66,9 @@ class BodyDecoder(wiring.Component):
             "writes": In(data.ArrayLayout(SymbolWrite, self.contexts)),
             "fault": In(self.contexts),
             "context": Out(3),
-            "window": In(32),
-            "level": In(6),
-            "exhausted": In(1),
-            "consume": Out(6),
+            "want": Out(1),
+            "i_valid": In(1),
+            "i_bits": In(self.lanes),
             "room": In(1),
             "o": Out(stream.Signature(Entry)),
             "o_stop": Out(stream.Signature(Stop)),
@@ -75,6 +77,7 @@ class BodyDecoder(wiring.Component):
 
     def elaborate(self, platform):
         m = Module()
+        m.submodules.blocks = blocks = Blocks(self.lanes)
         m.submodules.lanes = lanes = Lanes(self.lanes)
         m.submodules.chain = chain = Chain(self.lanes)
         m.submodules.symbols = symbols = SymbolReader(contexts=self.contexts, lanes=self.lanes)
@@ -106,43 +109,31 @@ class BodyDecoder(wiring.Component):
             self.o_stop.payload.eq(assemble.stop),
         ]
 
-        # Blocks under way: the newest enters at the top, lanes see the newest ones, the chain the oldest.
-        ahead = lookahead_blocks(self.lanes)
-        depth = ahead + LANE_STAGES
-        blocks = Signal(self.lanes * depth)
-        filled = Signal(depth)
-        at_chain = filled[-1]
-        left = Signal(32)  # source bits from the first bit of the chain's block on
-        available = (self.level >= self.lanes) | self.exhausted
-        move = Signal()
+        put = Signal(LANE_STAGES)  # a block's results are that many stages away
+        m.d.sync += put.eq(Mux(start, 0, Cat(blocks.shown, put)))
         m.d.comb += [
-            move.eq(assemble.running & available & (~at_chain | chain.done)),
-            self.consume.eq(Mux(move, Mux(self.level < self.lanes, self.level, self.lanes), 0)),
-        ]
-        with m.If(move):
-            m.d.sync += [
-                blocks.eq(Cat(blocks[self.lanes:], self.window[:self.lanes])),
-                filled.eq(Cat(1, filled)),
-            ]
-            with m.If(at_chain):
-                m.d.sync += left.eq(Mux(left < self.lanes, 0, left - self.lanes))
-        with m.If(start):
-            m.d.sync += [filled.eq(0), left.eq(run.end - run.position)]
-
-        seen = self.lanes * (depth - ahead)
-        m.d.comb += [
-            lanes.enable.eq(move),
-            lanes.bits.eq(blocks[seen:]),
+            self.want.eq(blocks.want),
+            blocks.early.eq(self.i.valid & self.i.ready),
+            blocks.start.eq(start),
+            blocks.end.eq(run.end - run.position),
+            blocks.running.eq(assemble.running),
+            blocks.i_valid.eq(self.i_valid),
+            blocks.i_bits.eq(self.i_bits),
+            blocks.walked.eq(chain.walked),
+            blocks.block.eq(chain.block),
+            lanes.bits.eq(blocks.ahead),
             lanes.tables.eq(tables),
+            *(ours.eq(theirs) for ours, theirs in zip(chain.results, lanes.results, strict=True)),
+            *(ours.eq(theirs) for ours, theirs in zip(chain.steps, lanes.steps, strict=True)),
             chain.start.eq(start),
-            chain.step.eq(assemble.running & at_chain & self.room),
-            chain.results.eq(lanes.results),
-            chain.advance.eq(move & at_chain),
+            chain.put.eq(put[-1]),
+            chain.known.eq(blocks.known),
+            chain.step.eq(assemble.running & self.room),
             symbols.context.eq(run.context),
             symbols.tables.eq(tables),
-            symbols.picks.eq(chain.picks),
-            symbols.bits.eq(blocks[:self.lanes * lookahead_blocks(self.lanes, MAX_SYMBOL_BITS)]),
-            symbols.left.eq(Mux(left > 63, 63, left)),
+            *(ours.eq(theirs) for ours, theirs in zip(symbols.picks, chain.picks, strict=True)),
+            symbols.bits.eq(blocks.bits),
+            symbols.left.eq(blocks.left),
             symbols.writes.eq(self.writes),
             symbols.clear.eq(~assemble.running),
             assemble.start.eq(start),

@@ -44,7 +44,7 @@ class Engine(wiring.Component):
         self.lanes = operator.index(lanes)
         self._pipe = Pipe(contexts=contexts, window=window, lanes=lanes, extended=extended)
         self._writer = Writer(addr_width=ADDR_WIDTH, id_width=3, contexts=self.contexts)
-        self._slots = [Slot(context=context) for context in range(self.contexts)]
+        self._slots = [Slot(context=context, lanes=lanes) for context in range(self.contexts)]
         read = AXI4Signature(addr_width=ADDR_WIDTH, id_width=1)
         write = AXI4Signature(addr_width=ADDR_WIDTH, id_width=3)
         super().__init__({
@@ -86,14 +86,13 @@ class Engine(wiring.Component):
                 writer.address[context].eq(slot.destination),
                 slot.grant.eq(pipe.grant[context]),
                 slot.fault.eq(pipe.fault[context]),
-                slot.body_consume.eq(pipe.consume[context]),
+                slot.want_block.eq(pipe.want_block[context]),
+                pipe.has_block[context].eq(slot.has_block),
+                pipe.block[context].eq(slot.block),
                 pipe.want[context].eq(slot.want),
-                pipe.exhausted[context].eq(slot.exhausted),
                 pipe.options[context].eq(slot.options),
                 pipe.tables[context].eq(slot.tables),
                 pipe.writes[context].eq(slot.o_symbol),
-                pipe.window[context].eq(slot.window),
-                pipe.level[context].eq(slot.level),
             ]
         m.d.comb += self.busy.eq(sum(busy) != 0)
         return m

@@ -1,11 +1,14 @@
 # SPDX-License-Identifier: Apache-2.0
 """What a symbol would be if it began at a given bit."""
 
+import operator
+
 from amaranth.hdl import Cat, Const, Module, Mux, Signal
 from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out
 
 from rackgate.inflate.code import LENGTHS, MAX_LENGTH, CodeTables
+from rackgate.inflate.pairs import FirstStep
 
 __all__ = ["LANE_STAGES", "Lane", "LaneResult"]
 
@@ -24,7 +27,6 @@ class LaneResult(data.Struct):
     literal_bits: 5
     literal_code: 4
     literal_bad: 1
-    is_length: 1
     distance_bits: 5
     distance_code: 4
     distance_bad: 1
@@ -47,8 +49,8 @@ def select_by_length(reached, leaves):
 class Lane(wiring.Component):
     """Decode the size of a literal/length symbol and of a distance symbol that begin with ``ahead``.
 
-    The result stands :data:`LANE_STAGES` cycles with ``enable`` later; one a cycle. ``tables`` must be stable while
-    anything that uses them is on its way. Reset clears nothing.
+    The result stands :data:`LANE_STAGES` cycles later; one a cycle. ``tables`` must be stable while anything that uses
+    them is on its way. Reset clears nothing.
 
     The top L of the 15 bits are compared with ``limit[L]`` for all lengths L (see :mod:`rackgate.inflate.code`),
     which gives a thermometer of the code's length; one more comparison a length tells match lengths from
@@ -56,14 +58,25 @@ class Lane(wiring.Component):
 
     Members
     -------
-    enable: the pipeline moves. ahead: the next bits, the first one highest. tables: the codes in force.
-    result: what they are.
+    ahead: the next bits, the first one highest. tables: the codes in force.
+    result, step: what they are, and where they lead.
+
+    Parameters
+    ----------
+    offset:
+        The lane's place in its block, 0 to 15.
     """
 
-    enable: In(1)
-    ahead: In(MAX_LENGTH)
-    tables: In(CodeTables)
-    result: Out(LaneResult)
+    def __init__(self, offset: int):
+        self.offset = operator.index(offset)
+        if not 0 <= self.offset < 16:
+            raise ValueError(f"offset must be 0 to 15, not {offset}")
+        super().__init__({
+            "ahead": In(MAX_LENGTH),
+            "tables": In(CodeTables),
+            "result": Out(LaneResult),
+            "step": Out(FirstStep),
+        })
 
     def elaborate(self, platform):
         m = Module()
@@ -73,7 +86,9 @@ class Lane(wiring.Component):
         distance = self._alphabet(m, "distance", tables.distance_limit, tables.distance_index, tables.distance_symbol)
         m.d.comb += [
             self.result.literal_bits.eq(literal.bits), self.result.literal_code.eq(literal.code),
-            self.result.literal_bad.eq(literal.bad), self.result.is_length.eq(literal.flag),
+            self.result.literal_bad.eq(literal.bad),
+            self.step.literal_stop.eq(literal.stop), self.step.is_length.eq(literal.flag),
+            self.step.distance_stop.eq(distance.stop),
             self.result.distance_bits.eq(distance.bits), self.result.distance_code.eq(distance.code),
             self.result.distance_bad.eq(distance.bad),
         ]
@@ -100,23 +115,24 @@ class Lane(wiring.Component):
             extra = Mux((found < 2) | (found >= 30), 0, (found >> 1) - 1)[:4]
         else:
             extra = Mux(ranked.flag, found, 0)
-        with m.If(self.enable):
-            m.d.sync += [
-                compare.ahead.eq(ahead),
-                compare.reached.eq(Cat(ahead[MAX_LENGTH - length:] >= limits[str(length)] for length in LENGTHS)),
-                compare.above.eq(0 if split is None else Cat(
-                    ahead[MAX_LENGTH - length:] >= split[str(length)] for length in LENGTHS)),
-                choose.leaf.eq(select_by_length(reached, leaves)),
-                choose.bad.eq(reached[MAX_LENGTH]),
-                ranked.index.eq(choose.leaf[0:5] + choose.leaf[5:10]),
-                ranked.flag.eq(choose.leaf[10] & ~choose.bad),
-                ranked.code.eq(Mux(choose.bad, 0, choose.leaf[11:15])),
-                ranked.bad.eq(choose.bad),
-                result.bits.eq(Mux(ranked.bad, 1, ranked.code + extra)),
-                result.code.eq(ranked.code),
-                result.flag.eq(ranked.flag),
-                result.bad.eq(ranked.bad),
-            ]
+        m.d.sync += [
+            compare.ahead.eq(ahead),
+            compare.reached.eq(Cat(ahead[MAX_LENGTH - length:] >= limits[str(length)] for length in LENGTHS)),
+            compare.above.eq(0 if split is None else Cat(
+                ahead[MAX_LENGTH - length:] >= split[str(length)] for length in LENGTHS)),
+            choose.leaf.eq(select_by_length(reached, leaves)),
+            choose.bad.eq(reached[MAX_LENGTH]),
+            ranked.index.eq(choose.leaf[0:5] + choose.leaf[5:10]),
+            ranked.flag.eq(choose.leaf[10] & ~choose.bad),
+            ranked.code.eq(Mux(choose.bad, 0, choose.leaf[11:15])),
+            ranked.stop.eq(self.offset + Mux(choose.bad, 1, choose.leaf[11:15])),
+            ranked.bad.eq(choose.bad),
+            result.bits.eq(Mux(ranked.bad, 1, ranked.code + extra)),
+            result.stop.eq(ranked.stop + Mux(ranked.bad, 0, extra)),
+            result.code.eq(ranked.code),
+            result.flag.eq(ranked.flag),
+            result.bad.eq(ranked.bad),
+        ]
         return result
 
 
@@ -141,6 +157,7 @@ class _Ranked(data.Struct):
     index: 5
     flag: 1
     code: 4
+    stop: 5
     bad: 1
 
 
@@ -148,6 +165,7 @@ class _Sized(data.Struct):
     """Stage 4: the result."""
 
     bits: 5
+    stop: 6
     code: 4
     flag: 1
     bad: 1

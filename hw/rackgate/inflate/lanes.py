@@ -4,11 +4,12 @@
 import operator
 
 from amaranth.hdl import Cat, Module
-from amaranth.lib import data, wiring
+from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
 from rackgate.inflate.code import MAX_LENGTH, CodeTables
 from rackgate.inflate.lane import Lane, LaneResult
+from rackgate.inflate.pairs import FirstStep
 
 __all__ = ["Lanes", "lookahead_blocks"]
 
@@ -21,8 +22,8 @@ def lookahead_blocks(lanes: int, bits: int = MAX_LENGTH) -> int:
 class Lanes(wiring.Component):
     """Decode the size of the symbol at each of ``lanes`` bit offsets.
 
-    Purely feed-forward: results of the block whose first bit is ``bits[0]`` stand in ``results`` after
-    ``LANE_STAGES`` cycles with ``enable``, one block a cycle (see :class:`~rackgate.inflate.lane.Lane`).
+    Purely feed-forward: results of the block whose first bit is ``bits[0]`` stand in ``results`` and ``steps``
+    ``LANE_STAGES`` cycles later, one block a cycle (see :class:`~rackgate.inflate.lane.Lane`).
     ``tables`` must be stable while blocks that use them are in the pipeline. Reset clears nothing: the user counts
     the stages until the first result is valid.
 
@@ -33,10 +34,9 @@ class Lanes(wiring.Component):
 
     Members
     -------
-    enable: the pipeline moves.
     bits: the next bits of the source, the block's first bit in bit 0.
     tables: the codes in force.
-    results: one :class:`LaneResult` an offset.
+    results, steps: for each offset.
     """
 
     def __init__(self, lanes: int = 16):
@@ -44,22 +44,22 @@ class Lanes(wiring.Component):
         if self.lanes not in (8, 16):
             raise ValueError(f"lanes must be 8 or 16, not {lanes}")
         super().__init__({
-            "enable": In(1),
             "bits": In(self.lanes * lookahead_blocks(self.lanes)),
             "tables": In(CodeTables),
-            "results": Out(data.ArrayLayout(LaneResult, self.lanes)),
+            "results": Out(LaneResult).array(self.lanes),
+            "steps": Out(FirstStep).array(self.lanes),
         })
 
     def elaborate(self, platform):
         m = Module()
         for offset in range(self.lanes):
-            lane = Lane()
+            lane = Lane(offset)
             m.submodules[f"lane_{offset}"] = lane
             m.d.comb += [
-                lane.enable.eq(self.enable),
                 # The first bit of a code is its highest, so bits are taken in reverse.
                 lane.ahead.eq(Cat(reversed(self.bits[offset:offset + MAX_LENGTH]))),
                 lane.tables.eq(self.tables),
                 self.results[offset].eq(lane.result),
+                self.steps[offset].eq(lane.step),
             ]
         return m

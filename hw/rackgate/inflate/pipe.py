@@ -38,7 +38,7 @@ class Pipe(wiring.Component):
     Members
     -------
     Arrays with an element a context: want, grant, fault, i_entry, i_run, o_stop, o_outcome, o_summary, tables,
-    writes, options, window, level, exhausted, consume. o: to the writer.
+    writes, options, want_block, has_block, block. o: to the writer.
 
     Reset drops everything in it.
     """
@@ -60,10 +60,9 @@ class Pipe(wiring.Component):
             "tables": In(data.ArrayLayout(CodeTables, self.contexts)),
             "writes": In(data.ArrayLayout(SymbolWrite, self.contexts)),
             "options": In(data.ArrayLayout(Options, self.contexts)),
-            "window": In(data.ArrayLayout(32, self.contexts)),
-            "level": In(data.ArrayLayout(6, self.contexts)),
-            "exhausted": In(self.contexts),
-            "consume": Out(data.ArrayLayout(6, self.contexts)),
+            "want_block": Out(self.contexts),
+            "has_block": In(self.contexts),
+            "block": In(lanes).array(self.contexts),
             "o": Out(stream.Signature(pieces_layout(8))),
         })
 
@@ -121,15 +120,14 @@ class Pipe(wiring.Component):
             body.tables.eq(self.tables),
             body.writes.eq(self.writes),
             body.fault.eq(self.fault),
-            body.window.eq(self.window[body.context]),
-            body.level.eq(self.level[body.context]),
-            body.exhausted.eq(self.exhausted.bit_select(body.context, 1)),
+            body.i_valid.eq(self.has_block.bit_select(body.context, 1)),
+            body.i_bits.eq(Array(self.block)[body.context]),
             body.i.valid.eq(Cat(run.valid for run in self.i_run).any()),
         ]
         for context, run in enumerate(self.i_run):
             m.d.comb += [
                 run.ready.eq(body.i.ready),
-                self.consume[context].eq(Mux(body.context == context, body.consume, 0)),
+                self.want_block[context].eq(body.want & (body.context == context)),
             ]
             with m.If(run.valid):
                 m.d.comb += body.i.payload.eq(run.payload)

@@ -12,6 +12,7 @@ from rackgate.dma.reader import Reader
 from rackgate.inflate.abi import Status
 from rackgate.inflate.code import CodeTables, SymbolWrite
 from rackgate.inflate.entry import Entry, Options, Result, Run, Stop, Summary
+from rackgate.inflate.feeder import Feeder
 from rackgate.inflate.front import Front
 from rackgate.inflate.input import InputBuffer
 from rackgate.inflate.record import Outcome
@@ -36,7 +37,7 @@ class Slot(wiring.Component):
     Parameters
     ----------
     context:
-        Number of the context, 0 to 7.
+        Number of the context, 0 to 7. lanes: bits of a block, 8 or 16.
 
     Members
     -------
@@ -44,15 +45,17 @@ class Slot(wiring.Component):
     now: the cycle counter. busy: a task is under way.
     destination: byte address of the job under way, for the writer. options: its options, for the output stage.
     writer_idle, writer_error: of this context.
-    window, level, exhausted, body_consume: the input buffer, for the body decoder.
+    want_block, has_block, block: blocks of source bits for the body decoder, see ``Feeder``.
     want, grant, fault, o_entry, o_run, i_stop, i_outcome, i_summary, tables, o_symbol: see ``Front``.
     ar, r: AXI4 read channels of the source.
 
     Reset forgets the task and what could be resumed; reads under way must be reset with it.
     """
 
-    def __init__(self, *, context: int):
+    def __init__(self, *, context: int, lanes: int = 16):
         self.context = operator.index(context)
+        self.lanes = operator.index(lanes)
+        self._feeder = Feeder(lanes=self.lanes)
         self._front = Front(context=self.context)
         self._reader = Reader(addr_width=ADDR_WIDTH, id_width=1)
         bus = AXI4Signature(addr_width=ADDR_WIDTH, id_width=1)
@@ -64,7 +67,7 @@ class Slot(wiring.Component):
             "destination": Out(ADDR_WIDTH),
             "options": Out(Options),
             "writer_idle": In(1), "writer_error": In(1),
-            "window": Out(32), "level": Out(6), "exhausted": Out(1), "body_consume": In(6),
+            "want_block": In(1), "has_block": Out(1), "block": Out(self.lanes),
             "want": Out(1), "grant": In(1), "fault": In(1),
             "o_entry": Out(stream.Signature(Entry)),
             "o_run": Out(stream.Signature(Run)),
@@ -81,7 +84,8 @@ class Slot(wiring.Component):
         m.submodules.front = front = self._front
         m.submodules.reader = reader = self._reader
         m.submodules.source = source = InputBuffer()
-        self._connect(m, front, reader, source)
+        m.submodules.feeder = feeder = self._feeder
+        self._connect(m, front, reader, source, feeder)
 
         task = Signal(Task)
         record = self.o.payload.record
@@ -134,16 +138,19 @@ class Slot(wiring.Component):
         m.d.comb += self.busy.eq(~fsm.ongoing("IDLE"))
         return m
 
-    def _connect(self, m, front, reader, source):
+    def _connect(self, m, front, reader, source, feeder):
         wiring.connect(m, reader.o, source.i)
         m.d.comb += [
-            source.consume.eq(front.consume | self.body_consume),  # never both at a time
+            source.consume.eq(front.consume | feeder.consume),  # never both at a time
             front.read_error.eq(source.error),
+            feeder.want.eq(self.want_block),
+            self.has_block.eq(feeder.valid),
+            self.block.eq(feeder.bits),
         ]
         for target, origin, names in (
             (source, front, ("restart", "restart_position", "end", "flush")),
             (front, source, ("window", "level", "exhausted", "position")),
-            (self, source, ("window", "level", "exhausted")),
+            (feeder, source, ("window", "level", "exhausted")),
             (front, self, ("grant", "fault")),
             (self, front, ("want", "tables", "o_symbol")),
         ):

@@ -117,7 +117,7 @@ class SymbolReader(wiring.Component):
         left_1 = stage("left_1", self.left)
         pick_2 = stage("pick_2", pick_1)
         ahead_2 = stage("ahead_2", Array(bits_1[k:k + MAX_SYMBOL_BITS] for k in range(self.lanes))[pick_1.offset])
-        dry_2 = stage("dry_2", pick_1.stop > left_1)
+        left_2, stop_2 = stage("left_2", left_1), stage("stop_2", pick_1.offset + pick_1.bits)
 
         # 3: the code as a number, what its length adds to it, and the extra bits after it.
         reverse = Cat(reversed(ahead_2[:MAX_LENGTH]))
@@ -126,7 +126,7 @@ class SymbolReader(wiring.Component):
                    for length in LENGTHS}
         chosen = Array([by_code[max(length, 1)] for length in range(MAX_LENGTH + 1)])[pick_2.code]
         chosen_3 = stage("chosen_3", chosen)
-        pick_3, dry_3 = stage("pick_3", pick_2), stage("dry_3", dry_2)
+        pick_3, dry_3 = stage("pick_3", pick_2), stage("dry_3", stop_2 > left_2)
         code, base, index, extra = chosen_3[:12], chosen_3[12:24], chosen_3[24:29], chosen_3[29:42]
 
         # 4: the symbol RAM's address goes out; distance symbols come from registers.
