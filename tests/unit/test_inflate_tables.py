@@ -124,7 +124,7 @@ def symbol_cycles(lengths, symbols):
     place = cycles = 0
     for symbol, extra in symbols:
         count = {16: 3 + extra, 17: 3 + extra, 18: 11 + extra}.get(symbol, 1)
-        cycles += count if symbol == 16 and lengths[place] else 1
+        cycles += (symbol > 15) + (count if symbol == 16 and lengths[place] else 1)
         place += count
     return cycles
 

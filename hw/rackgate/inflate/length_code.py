@@ -9,17 +9,16 @@ from amaranth.lib.wiring import In, Out
 from rackgate.inflate.abi import ErrorCode
 from rackgate.inflate.logic import at_least, select
 
-__all__ = ["MAX_BITS", "ORDER", "LengthCode", "LengthSymbol"]
+__all__ = ["ORDER", "LengthCode", "LengthSymbol"]
 
 #: Order in which the lengths of the code-length code stand in the source (RFC 1951 3.2.7).
 ORDER = (16, 17, 18, 0, 8, 7, 9, 6, 10, 5, 11, 4, 12, 3, 13, 2, 14, 1, 15)
-#: Code and extra bits of the longest symbol.
-MAX_BITS = 14
 
 _LONGEST = 7
 _LENGTHS = range(1, _LONGEST + 1)
 _SHARES = (0, *(1 << _LONGEST - length for length in _LENGTHS))  # of 128 codes of 7 bits, for each length
 _REPEATS = {16: 2, 17: 3, 18: 7}  # symbols that stand for runs, and their extra bits
+_BITS = 7  # of a code, or the extra bits of a run
 
 
 class LengthSymbol(data.Struct):
@@ -32,12 +31,13 @@ class LengthSymbol(data.Struct):
 
 
 class LengthCode(wiring.Component):
-    """Holds the code-length code as comparators and decodes a symbol a cycle.
+    """Holds the code-length code as comparators and decodes a symbol a cycle, or in two if it stands for a run.
 
     A code's length is the smallest L whose limit the first L bits are below (see :mod:`rackgate.inflate.code`).
     The limits are sums of powers of two, so they are added up while one pass goes over the lengths. Run symbols
-    are matched as patterns of their own, so that the bits a symbol takes are known without a table; the
-    values of the others come a cycle later from a LUT RAM that is addressed by length and rank.
+    are matched as patterns of their own; a cycle later, when the match is known, their extra bits are taken, so that
+    only the code's length is in the loop over the window. The values of the others come, a cycle later too, from a LUT
+    RAM that is addressed by length and rank.
 
     ``build`` may come with the last ``load``; ``built`` comes 21 cycles later. Reset makes the code useless
     until it is built again.
@@ -50,9 +50,10 @@ class LengthCode(wiring.Component):
     build, built, error:
         Makes the code; with ``built``, ``error`` is an ``abi.ErrorCode``, zero if the code is complete.
     window, bits:
-        Source, first bit in bit 0; bits of the symbol there, extra bits included. Combinational.
-    take, symbol:
-        Takes that symbol: ``symbol`` is it from the next cycle to the next ``take``.
+        Source, first bit in bit 0; bits of the code there, or if ``more``, of extra bits. Combinational.
+    take, symbol, more:
+        Takes these bits. In the next cycle ``more`` says that extra bits of the symbol follow, which are to be taken
+        next, or else ``symbol`` is the symbol. Both stand until the next ``take``.
     """
 
     load: In(1)
@@ -60,10 +61,11 @@ class LengthCode(wiring.Component):
     build: In(1)
     built: Out(1)
     error: Out(8)
-    window: In(MAX_BITS)
+    window: In(_BITS)
     bits: Out(4)
     take: In(1)
     symbol: Out(LengthSymbol)
+    more: Out(1)
 
     def elaborate(self, platform):
         m = Module()
@@ -128,7 +130,7 @@ class LengthCode(wiring.Component):
         code = Cat(reversed(self.window[:_LONGEST]))  # first bit highest
         leading = {own: code[_LONGEST - own:] for own in _LENGTHS}
         above = [Signal(name=f"above_{own}") for own in _LENGTHS]  # the code is longer than that
-        ranks, length = {}, Signal(3)
+        ranks, length, extra_bits = {}, Signal(3), Signal(3)
         for own in _LENGTHS:
             first = Cat(Const(0, 1), limits[own - 1]) if own > 1 else Const(0, 1)
             ranks[own] = Signal(min(own, 4), name=f"rank_{own}")
@@ -138,31 +140,35 @@ class LengthCode(wiring.Component):
             length[2].eq(above[2]),
             length[1].eq((above[0] & ~above[2]) | above[4]),
             length[0].eq(~above[0] | (above[1] & ~above[2]) | (above[3] & ~above[4]) | above[5]),
-            self.bits.eq(length),
+            self.bits.eq(Mux(self.more, extra_bits, length)),
         ]
-        matches, sums = {}, []
-        for symbol, extra in _REPEATS.items():
+        matches = {}
+        for symbol in _REPEATS:
             own = in_order[symbol]
             # One past its 7-bit patterns. Two comparisons are faster than matching under a mask.
             above_all = Signal(_LONGEST + 1, name=f"end_{symbol}")
             m.d.sync += above_all.eq(codes[symbol] + select(_SHARES, own))
             matches[symbol] = Signal(name=f"is_{symbol}")
             m.d.comb += matches[symbol].eq((code >= codes[symbol]) & (code < above_all))
-            sums.append(Mux(matches[symbol], (own + extra)[:4], 0))
-        is_run = Cat(matches.values()).any()
-        m.d.comb += self.bits.eq(Mux(is_run, sums[0] | sums[1] | sums[2], length))
 
-        taken = Signal(data.StructLayout({"address": 7, "run": 8, "previous": 1, "zero": 1}))
-        extra = select([self.window[max(own, 1):][:7] for own in range(8)], length)
-        masked = Cat(extra[:2] & is_run.replicate(2), extra[2] & (matches[17] | matches[18]),
-                     extra[3:] & matches[18].replicate(4))
+        taken = Signal(data.StructLayout({"address": 7, "run": 8, "previous": 1, "zero": 1, "long": 1}))
+        m.d.comb += extra_bits.eq(Mux(taken.previous, _REPEATS[16], Mux(taken.long, _REPEATS[18], _REPEATS[17])))
+        extra = Cat(self.window[:2], self.window[2] & taken.zero, self.window[3:_BITS] & taken.long.replicate(4))
         with m.If(self.take):
-            m.d.sync += [
-                taken.address.eq(_address(length, ranks)),
-                taken.run.eq(masked + Cat(Const(1, 1), is_run, Const(0, 1), matches[18])),
-                taken.previous.eq(matches[16]),
-                taken.zero.eq(matches[17] | matches[18]),
-            ]
+            m.d.sync += self.more.eq(0)
+            with m.If(self.more):
+                m.d.sync += taken.run.eq(extra + Mux(taken.long, 11, 3))
+            with m.Else():
+                m.d.sync += [
+                    self.more.eq(Cat(matches.values()).any()),
+                    taken.address.eq(_address(length, ranks)),
+                    taken.run.eq(1),
+                    taken.previous.eq(matches[16]),
+                    taken.zero.eq(matches[17] | matches[18]),
+                    taken.long.eq(matches[18]),
+                ]
+        with m.If(self.build):
+            m.d.sync += self.more.eq(0)
         m.d.comb += [
             read.addr.eq(taken.address),
             self.symbol.literal.eq(read.data),

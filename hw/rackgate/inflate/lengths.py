@@ -18,9 +18,9 @@ class CodeLengthReader(wiring.Component):
 
     The lengths come in symbol order, literals first, those that are zero not at all; nothing can hold
     them up. The first comes at least 27 cycles after ``start``. A symbol of the code-length code takes a cycle,
-    a repeated length other than zero a cycle for each repetition, and what comes before them 27 cycles. Within
-    the last 15 bits of the source a symbol takes two cycles. ``consume`` depends combinationally on ``window``,
-    ``level`` and ``exhausted``. Reset ends what is under way.
+    one that stands for a run two, a repeated length other than zero a cycle for each repetition and one more, and what
+    comes before them 27 cycles. Within the last 15 bits of the source all that is taken takes two cycles. ``consume``
+    depends combinationally on ``window``, ``level`` and ``exhausted``. Reset ends what is under way.
 
     Members
     -------
@@ -53,10 +53,11 @@ class CodeLengthReader(wiring.Component):
         m.submodules.runs = runs = RunExpander()
         hlit, hdist, hclen = self.window[:5], self.window[5:10], self.window[10:14]
         left, group = Signal(6), Signal(range(4))  # bits of the code-length code's lengths; fives of them read
-        pending = Signal()  # a symbol is in ``code.symbol``
+        taken, pending = Signal(), Signal()  # bits of a symbol have been; a symbol is in ``code.symbol``
         wanted, may = Signal(4), Signal()
         take, short = self._take(m, wanted, may)
         m.d.comb += [
+            pending.eq(taken & ~code.more),
             code.window.eq(self.window), runs.symbol.eq(code.symbol), runs.valid.eq(pending),
             runs.strict.eq(self.strict),
             runs.literals.eq(257 + hlit), runs.total.eq(258 + hlit + hdist), self.o.eq(runs.o),
@@ -70,7 +71,7 @@ class CodeLengthReader(wiring.Component):
 
         with m.FSM():
             with m.State("IDLE"):
-                m.d.sync += [self.error.eq(ErrorCode.NONE), self.dry.eq(0), pending.eq(0), group.eq(0)]
+                m.d.sync += [self.error.eq(ErrorCode.NONE), self.dry.eq(0), taken.eq(0), group.eq(0)]
                 with m.If(self.start):
                     m.next = "COUNTS"
             with m.State("COUNTS"):
@@ -101,14 +102,14 @@ class CodeLengthReader(wiring.Component):
             with m.State("SYMBOLS"):
                 m.d.comb += [may.eq(~pending | (runs.over & runs.more)), wanted.eq(code.bits), code.take.eq(take)]
                 with m.If(may):
-                    m.d.sync += pending.eq(take)
+                    m.d.sync += taken.eq(take)
                 with m.If(short):
                     end(dry=1)
                 with m.Elif(pending & runs.fault.any()):
-                    m.d.sync += pending.eq(0)
+                    m.d.sync += taken.eq(0)
                     end(error=runs.fault)
                 with m.Elif(pending & runs.over & ~runs.more):
-                    m.d.sync += pending.eq(0)
+                    m.d.sync += taken.eq(0)
                     m.next = "DONE"
             with m.State("DONE"):
                 m.d.comb += self.done.eq(1)
