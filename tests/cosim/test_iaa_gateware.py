@@ -3,12 +3,13 @@
 """The IAA gateware against its golden model, descriptor by descriptor, all of memory compared."""
 
 import random
+from dataclasses import replace
 
 import pytest
 from iaa_bench import MEMORY, PHYSICAL, VIRTUAL, IaaBench
-from test_iaa_model import AECS, SOURCE, TEXT, canned, deflate, job, random_descriptor
+from test_iaa_model import AECS, ASKED, RECORD, SOURCE, TARGET, TEXT, canned, deflate, job, random_descriptor
 
-from rackgate.iaa.abi import PAGE_SIZE
+from rackgate.iaa.abi import PAGE_SIZE, Command, Descriptor, Opcode, Status
 from rackgate.iaa.aecs import Aecs
 from rackgate.inflate.abi import ErrorCode
 from rackgate_sim.devices import component
@@ -19,6 +20,7 @@ pytestmark = [pytest.mark.cosim, pytest.mark.xdist_group("native")]
 
 #: The gateware is built small, and with two contexts so that descriptors overlap.
 BUILD = {"contexts": 2, "window": 4096, "lanes": 8}
+LIST = SOURCE + 0x40000
 MEMORIES = (
     {"latency": 1, "write_latency": 0},
     {"latency": 30, "write_latency": 40, "jitter": 30, "reorder": True, "interleave": True, "stall": 0.2},
@@ -67,6 +69,35 @@ def random_descriptors(library, seed, count, memory):
 def test_random_descriptors(library, seed, memory):
     seen = random_descriptors(library, seed, 250, memory)
     assert len(seen) >= 10, seen
+
+
+@pytest.mark.parametrize("queue", [PHYSICAL, VIRTUAL])
+@pytest.mark.parametrize("opcode", [Opcode.DECOMPRESS, Opcode.CRC64, Opcode.FILL, Opcode.LIST])
+def test_abort_in_the_middle(library, seed, opcode, queue):
+    """What runs and what is queued ends with ABORTED, soon; what comes after is done as ever."""
+    bench = IaaBench(library, seed=seed, window=BUILD["window"])
+    long = bytes(range(256)) * 256
+    stream = deflate(long, level=0)
+    put(bench, SOURCE, stream)
+    doing = {
+        Opcode.DECOMPRESS: job(source_size=len(stream), destination_size=len(long)),
+        Opcode.CRC64: Descriptor(opcode, ASKED, 0, SOURCE, 0, len(long), filter_flags=27),
+        Opcode.FILL: Descriptor(opcode, ASKED, 0, 0, TARGET, source2=1, destination_size=len(long)),
+        Opcode.LIST: Descriptor(opcode, ASKED, 0, LIST, 0, 64),
+    }[opcode]
+    put(bench, LIST, replace(doing, opcode=Opcode.NOOP, flags=0).pack() if opcode != Opcode.LIST else job(
+        completion=RECORD + 0x800, source_size=len(stream), destination_size=len(long)).pack())
+    records = [RECORD + 64 * number for number in range(6)]
+    put(bench, RECORD, bytes(64 * 6))
+    for record in records:
+        assert bench.submit(replace(doing, completion=record), queue)
+    bench.simulation.run(600)
+    begin = bench.simulation.cycle
+    bench.command(Command.ABORT_WQ, 1 << queue)
+    assert bench.simulation.cycle - begin < 4000
+    statuses = [bench.array[record] for record in records]
+    assert statuses.count(Status.ABORTED) >= len(records) - 1 and set(statuses) <= {Status.ABORTED, Status.SUCCESS}
+    assert bench.compare(job(source_size=len(stream), destination_size=len(long)), queue).status == Status.SUCCESS
 
 
 @pytest.mark.soak

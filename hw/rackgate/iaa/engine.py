@@ -96,7 +96,7 @@ class IaaEngine(wiring.Component):
             wiring.connect(m, lane.o_task, inflate.i[number])
             m.d.comb += [
                 lane.fault.eq(translator.fault[number]), translator.clear[number].eq(lane.clear),
-                translator.space[number].eq(lane.space),
+                translator.space[number].eq(lane.space), translator.cut[number].eq(lane.cut),
                 # The outcome of a task has its lane as tag.
                 lane.i_outcome.payload.eq(inflate.o.payload),
                 lane.i_outcome.valid.eq(inflate.o.valid & (inflate.o.payload.record.tag == number)),
@@ -122,7 +122,7 @@ class IaaEngine(wiring.Component):
         wiring.connect(m, lister.o_result, lane.i_list)
         m.d.comb += [
             lane.fault.eq(translator.fault[user]), translator.clear[user].eq(lane.clear),
-            translator.space[user].eq(lane.space),
+            translator.space[user].eq(lane.space), translator.cut[user].eq(lane.cut),
         ]
         is_given, has_list = Const(0, 1), Const(0, 1)
         for number, (work, other) in enumerate(zip(self.i, self._lanes, strict=True)):
@@ -158,6 +158,7 @@ class IaaEngine(wiring.Component):
         m.d.comb += [
             translator.space[user].eq(spaces[utility.lane]),
             translator.clear[user].eq(utility.o.valid & utility.o.ready),
+            translator.cut[user].eq(utility.busy & Array(lane.cut for lane in self._lanes)[utility.lane]),
             utility.o.ready.eq(Array(lane.i_result.ready for lane in self._lanes)[utility.lane]),
         ]
         for number, lane in enumerate(self._lanes):

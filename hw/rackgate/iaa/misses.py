@@ -43,7 +43,7 @@ class Misses(wiring.Component):
     -------
     want, address: of reads (0) and writes (1). select: the context whose address is to be shown.
     hold: contexts that are being served or wait for the host.
-    space: of each context. fault: of each context, until ``clear``.
+    space: of each context. fault: of each context, until ``clear``. cut: contexts that are to be served no more.
     fill_valid, fill_context, fill_write, fill: a translation that was wanted.
     o_question, i_answer: page requests; there is at most one for each context and direction.
     ar, r: read channels of the walks. invalidate: forget all translations.
@@ -58,7 +58,7 @@ class Misses(wiring.Component):
             "want": In(self.contexts).array(2), "address": In(ADDR_WIDTH).array(2), "select": Out(number),
             "hold": Out(self.contexts).array(2),
             "space": In(data.ArrayLayout(Space, self.contexts)),
-            "clear": In(self.contexts), "fault": Out(data.ArrayLayout(Fault, self.contexts)),
+            "clear": In(self.contexts), "cut": In(self.contexts), "fault": Out(data.ArrayLayout(Fault, self.contexts)),
             "fill_valid": Out(1), "fill_context": Out(number), "fill_write": Out(1), "fill": Out(Translation),
             "o_question": Out(stream.Signature(PageQuestion)), "i_answer": In(PageAnswer),
             "ar": WALK_BUS.members["ar"], "r": WALK_BUS.members["r"],
@@ -78,7 +78,7 @@ class Misses(wiring.Component):
         m.submodules.walker = walker = Walker()
         for name in ("ar", "r"):
             wiring.connect(m, getattr(walker, name), wiring.flipped(getattr(self, name)))
-        failed = Cat(fault.valid for fault in (self.fault[k] for k in range(self.contexts)))
+        failed = Cat(fault.valid for fault in (self.fault[k] for k in range(self.contexts))) | self.cut
         space, walked, has_walked = self.space[self._context], walker.o.payload, Signal()
         is_failed = failed.bit_select(self._context, 1)
 

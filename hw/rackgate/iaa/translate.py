@@ -48,6 +48,8 @@ class Translator(wiring.Component):
     walk: AXI4 read channels ``ar`` and ``r`` of the walks.
     space: of each context.
     fault, clear: of each context: its first fault, and that it may go on.
+    cut: bursts of these contexts are answered with SLVERR as after a fault, as long as it is high. It must not fall
+    before the context has nothing under way.
     o_question, i_answer: page requests, for :class:`~rackgate.iaa.pagerequest.PageRequests`.
     invalidate: forget all translations.
     hits, misses, faults: how many accesses this cycle that had their translation here, that needed a walk, and walks
@@ -64,7 +66,7 @@ class Translator(wiring.Component):
             "i": In(parameters.bus), "o": Out(parameters.bus),
             "walk_ar": WALK_BUS.members["ar"], "walk_r": WALK_BUS.members["r"],
             "space": In(data.ArrayLayout(Space, contexts)),
-            "fault": Out(data.ArrayLayout(Fault, contexts)), "clear": In(contexts),
+            "fault": Out(data.ArrayLayout(Fault, contexts)), "clear": In(contexts), "cut": In(contexts),
             "o_question": Out(stream.Signature(PageQuestion)), "i_answer": In(PageAnswer),
             "invalidate": In(1), "hits": Out(2), "misses": Out(1), "faults": Out(1),
         })
@@ -95,11 +97,11 @@ class Translator(wiring.Component):
         wiring.connect(m, misses.o_question, wiring.flipped(self.o_question))
         m.d.comb += [
             misses.space.eq(self.space), misses.clear.eq(self.clear), misses.i_answer.eq(self.i_answer),
-            misses.invalidate.eq(self.invalidate), self.fault.eq(misses.fault),
+            misses.cut.eq(self.cut), misses.invalidate.eq(self.invalidate), self.fault.eq(misses.fault),
             self.hits.eq(reads.hit + writes.hit + misses.found), self.misses.eq(misses.miss),
             self.faults.eq(misses.faulted),
         ]
-        failed = Cat(self.fault[k].valid for k in range(self.parameters.contexts))
+        failed = Cat(self.fault[k].valid for k in range(self.parameters.contexts)) | self.cut
         for write, path in enumerate((reads, writes)):
             m.d.comb += [
                 path.space.eq(self.space), path.failed.eq(failed), path.hold.eq(misses.hold[write]),
