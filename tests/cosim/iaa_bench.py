@@ -23,9 +23,9 @@ from rackgate_sim.native import Library, RegisterError, Simulation
 
 __all__ = ["MEMORY", "PHYSICAL", "VIRTUAL", "IaaBench", "Stuck"]
 
-#: Bytes that descriptors may use. The translation tables lie far behind them, out of reach of most wild addresses.
+#: Bytes that descriptors may use. The translation tables lie where no address gets to by a flipped bit.
 MEMORY = 0x110000
-_TABLES, _TABLES_SIZE = 1 << 29, 64 * PAGE_SIZE
+_TABLES, _TABLES_SIZE = 0x2A50_0000, 64 * PAGE_SIZE
 PHYSICAL, VIRTUAL = 0, 1
 _QUEUE_SIZE = 16
 _SHIFT = 21

@@ -48,7 +48,8 @@ class Utility(wiring.Component):
     """Do one operation at a time.
 
     CRC64 takes ``step`` bytes a cycle (see :class:`~rackgate.checksum.crc64.CRC64`), FILL 8, an AECS about 200 cycles;
-    each the memory's latency more. Reset forgets the operation; bursts under way must be reset with it.
+    each the memory's latency more. After an access that was answered with an error, CRC64 and FILL begin no other. Reset
+    forgets the operation; bursts under way must be reset with it.
 
     Parameters
     ----------
@@ -124,10 +125,22 @@ class Utility(wiring.Component):
                 with m.If(crc.i_job.ready):
                     m.next = "CRC"
             with m.State("CRC"):
-                m.d.comb += [crc.i.valid.eq(reader.o.valid), reader.o.ready.eq(crc.i.ready), crc.o.ready.eq(1)]
-                with m.If(reader.o.valid & reader.o.payload.error):
+                is_error = reader.o.valid & reader.o.payload.error
+                m.d.comb += [crc.i.valid.eq(reader.o.valid & ~is_error), reader.o.ready.eq(crc.i.ready & ~is_error)]
+                with m.If(is_error):
                     m.d.sync += result.failed.eq(1)
-                with m.If(crc.o.valid):
+                    m.next = "STOP"
+                with m.Elif(crc.i.valid & crc.i.ready & crc.i.payload.last):
+                    m.next = "CRC_RESULT"
+            with m.State("STOP"):  # nothing more is read, and the CRC ends without another byte
+                m.d.comb += [
+                    reader.cancel.eq(1), crc.i.valid.eq(1), crc.i.payload.count.eq(0), crc.i.payload.last.eq(1),
+                ]
+                with m.If(crc.i.ready):
+                    m.next = "CRC_RESULT"
+            with m.State("CRC_RESULT"):
+                m.d.comb += crc.o.ready.eq(~reader.busy)
+                with m.If(crc.o.valid & ~reader.busy):
                     m.d.sync += result.value.eq(crc.o.payload)
                     m.next = "RESULT"
             with m.State("FILL"):
@@ -163,12 +176,12 @@ class Utility(wiring.Component):
     def _fill(self, m, writer, job, left, is_begun):
         """Give the writer the pattern, a word at a time, the last one with a flush."""
         piece = writer.i.payload
-        is_last = left <= 8
+        is_last = (left <= 8) | writer.errors[0]  # after an error nothing more is to be written
         m.d.comb += [
             writer.i.valid.eq(~is_begun | (left != 0)),
             piece.begin.eq(~is_begun),
             piece.data.eq(job.value),
-            piece.count.eq(Mux(~is_begun, 0, Mux(is_last, left[:4], 8))),
+            piece.count.eq(Mux(~is_begun, 0, Mux(left <= 8, left[:4], 8))),
             piece.flush.eq(is_begun & is_last),
         ]
         with m.If(writer.i.valid & writer.i.ready):
