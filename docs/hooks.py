@@ -5,6 +5,7 @@ import re
 from collections.abc import Callable, Iterable, Sequence
 
 from rackgate.csr.map import IDENTITY_REGISTERS, Register
+from rackgate.iaa import abi as iaa
 from rackgate.inflate import abi
 from rackgate_host.sabre import format as sabre
 
@@ -60,6 +61,13 @@ _KINDS = {
 
 _TABLES: dict[str, Callable[[], str]] = {
     "identity": lambda: _registers(IDENTITY_REGISTERS),
+    "iaa-registers": lambda: _registers(
+        register for name, register in iaa.REGISTERS.items()
+        if register.offset >= 0x20 and not re.match("WQ[1-7]|GRP[1-3]", name)),
+    "iaa-opcodes": lambda: _codes(iaa.Opcode),
+    "iaa-flags": lambda: _codes(iaa.Flag),
+    "iaa-decompress-flags": lambda: _codes(iaa.DecompressFlag),
+    "iaa-status": lambda: _codes(iaa.Status),
     "inflate-registers": lambda: _registers(abi.REGISTERS[name] for name in abi.REGISTERS
                                             if abi.REGISTERS[name].offset >= 0x20),
     "inflate-status": lambda: _codes(abi.Status),

@@ -24,6 +24,8 @@ def test_the_manual_builds(tmp_path):
     text = (tmp_path / "inflate.html").read_text()
     assert "RING_TAIL" in text and "DISTANCE_TOO_LARGE" in text
     assert "<!-- table" not in text
+    text = (tmp_path / "iaa.html").read_text()
+    assert "AECS_GENERATION" in text and "COMPLETION_MISALIGNED" in text and "<!-- table" not in text
     text = (tmp_path / "sabre" / "format.html").read_text()
     assert "working_set_count" in text and "CANNED" in text and "<!-- table" not in text
 
@@ -44,7 +46,7 @@ def examples(page):
     return re.findall(r"^```python\n(.*?)^```$", (TOP / page).read_text(), re.MULTILINE | re.DOTALL)
 
 
-@pytest.mark.parametrize("page", ["README.md", "docs/index.md", "docs/device.md"])
+@pytest.mark.parametrize("page", ["README.md", "docs/index.md", "docs/device.md", "docs/iaa.md"])
 def test_examples_run(page, monkeypatch):
     """On the golden model, which takes no options of a simulated memory."""
     monkeypatch.setenv("RACKGATE_DEVICE", "model:inflate")
