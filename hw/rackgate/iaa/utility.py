@@ -48,8 +48,8 @@ class Utility(wiring.Component):
     """Do one operation at a time.
 
     CRC64 takes ``step`` bytes a cycle (see :class:`~rackgate.checksum.crc64.CRC64`), FILL 8, an AECS about 200 cycles;
-    each the memory's latency more. After an access that was answered with an error, CRC64 and FILL begin no other. Reset
-    forgets the operation; bursts under way must be reset with it.
+    each the memory's latency more. After an access that was answered with an error, CRC64 and FILL begin no other.
+    Reset forgets the operation; bursts under way must be reset with it.
 
     Parameters
     ----------
