@@ -159,14 +159,13 @@ def _show_record(console: Console, title: str, rows: list[dict[str, Any]], stabi
     console.print(table)
 
 
-def _engine_options(engine: str, clock: float | None, engines: int | None, workers: int | None) -> dict[str, Any]:
+def _engine_options(engine: str, **given: Any) -> dict[str, Any]:
     """The options that were given, if the engine takes them."""
-    given = {"clock": clock, "engines": engines, "workers": workers}
-    known = {"software": {"workers"}, "paced": {"clock", "engines"}}.get(engine, set(given))
+    known = {"software": {"workers"}, "paced": {"clock", "engines"}, "device": {"clock", "engines", "device"}}
     for name, value in given.items():
-        if value is not None and name not in known:
+        if value is not None and name not in known.get(engine, given):
             raise UsageError(f"--{name} means nothing to the engine {engine}")
-    return {name: value for name, value in given.items() if value is not None}
+    return {"url" if name == "device" else name: value for name, value in given.items() if value is not None}
 
 
 def _timing(engine: str, options: dict[str, Any]) -> str:
@@ -175,7 +174,7 @@ def _timing(engine: str, options: dict[str, Any]) -> str:
         return "wall"
     if engine == "paced":
         return f"paced: {options.get('engines', 1)} engines at {options.get('clock', 100.0):g} MHz, a prediction"
-    return "wall, with the device's own time"
+    return f"wall, with {options.get('url', 'sim:iaa')} decompressing; cycles are the device's"
 
 
 def _restore(
@@ -186,9 +185,11 @@ def _restore(
     engine: Annotated[str, typer.Option(
         "--engine", help="What decompresses: software, paced (software at a device's pace), device.")] = "software",
     clock: Annotated[float | None, typer.Option("--clock", metavar="MHZ", show_default=False,
-                                                help="Clock of the paced engine; 100 if left out.")] = None,
+                                                help="Clock of the device; paced: 100 if left out.")] = None,
     engines: Annotated[int | None, typer.Option("--engines", show_default=False,
-                                                help="Engines of the paced device; 1 if left out.")] = None,
+                                                help="Engines of the device; 1 if left out.")] = None,
+    device: Annotated[str | None, typer.Option("--device", metavar="URL", show_default=False,
+                                               help="Of the engine device; sim:iaa if left out.")] = None,
     workers: Annotated[int | None, typer.Option("--workers", show_default=False,
                                                 help="Processes of the software; one a core if left out.")] = None,
     serial: Annotated[bool, typer.Option(
@@ -221,9 +222,11 @@ def _restore(
     rackgate sabre restore function.rgs --policy working-set-first --trace touches.json --throttle 500M --json
 
     rackgate sabre restore function.rgs --engine paced --clock 100 --engines 4
+
+    rackgate sabre restore function.rgs --engine device --device sim:iaa --compare memory.img
     """
     supported()
-    options = _engine_options(engine, clock, engines, workers)
+    options = _engine_options(engine, clock=clock, engines=engines, workers=workers, device=device)
     rate = None if throttle is None else byte_rate(throttle)
     with Snapshot.open(file):  # a damaged file is told of by this process, in its words
         pass
