@@ -32,7 +32,7 @@ class BlockHeader(wiring.Component):
     and ``is_stored`` stand from then on, and the source is where the block's content begins: with ``is_stored`` that
     is ``length`` bytes (valid in the cycle of ``done``), else ``tables`` and the symbol RAM hold the codes.
 
-    ``consume`` depends combinationally on ``window`` and, while a dynamic block's codes are read, on ``level``. Reset
+    While a dynamic block's codes are read, ``consume`` depends combinationally on ``window`` and ``level``. Reset
     forgets a header under way and leaves the symbol RAM, which is not here, as it is.
 
     Members
@@ -65,21 +65,23 @@ class BlockHeader(wiring.Component):
         m = Module()
         m.submodules.tables = tables = BlockTables()
         m.submodules.steady = steady = Steady()
-        taken = Signal(6)
+        done = Signal()
+        m.d.sync += [self.done.eq(done), self.dry.eq(0), self.error.eq(0)]
         kind = self.window[1:3]
         is_fixed = Signal()
         complement = self.window[16:32]
         m.d.comb += [
             tables.fixed.eq(is_fixed), tables.strict.eq(self.strict),
             tables.window.eq(self.window), tables.level.eq(self.level), tables.exhausted.eq(self.exhausted),
-            steady.i_level.eq(self.level), steady.i_exhausted.eq(self.exhausted), steady.taken.eq(taken.any()),
-            self.consume.eq(tables.consume | taken),
+            steady.i_level.eq(self.level), steady.i_exhausted.eq(self.exhausted),
+            self.consume.eq(tables.consume | steady.consume),
             self.tables.eq(tables.tables), self.o_symbol.eq(tables.o_symbol),
             self.length.eq(self.window[:16]),
         ]
 
         def finish(*outcome):
-            m.d.comb += [self.done.eq(1), *outcome]
+            m.d.comb += done.eq(1)
+            m.d.sync += outcome
             m.next = "IDLE"
 
         @contextmanager
@@ -95,7 +97,7 @@ class BlockHeader(wiring.Component):
                 with m.If(self.start):
                     m.next = "TYPE"
             with m.State("TYPE"), when(3):
-                m.d.comb += taken.eq(3)
+                m.d.comb += steady.take.eq(3)
                 m.d.sync += [
                     self.final.eq(self.window[0]), self.is_stored.eq(kind == BlockType.STORED),
                     is_fixed.eq(kind == BlockType.FIXED),
@@ -107,14 +109,14 @@ class BlockHeader(wiring.Component):
                         finish(self.error.eq(ErrorCode.BAD_BLOCK_TYPE))
                     with m.Default():
                         m.next = "BEGIN"
-            with m.State("ALIGN"):
+            with m.State("ALIGN"), m.If(steady.settled):
                 padding = Signal(3)
                 m.d.comb += padding.eq(-self.offset)
                 with when(padding):
-                    m.d.comb += taken.eq(padding)
+                    m.d.comb += steady.take.eq(padding)
                     m.next = "LENGTH"
             with m.State("LENGTH"), when(32):
-                m.d.comb += taken.eq(32)
+                m.d.comb += steady.take.eq(32)
                 finish()
                 with m.If(self.length != ~complement):
                     finish(self.error.eq(ErrorCode.STORED_LENGTH_MISMATCH))

@@ -33,7 +33,7 @@ class Frame(wiring.Component):
     HEADER and TRAILER first skip to a byte boundary; ``at_trailer`` is high when a TRAILER has got there, which
     is all there is to a raw one. NEXT skips zero bytes and leaves the magic of the next header in the source.
 
-    Bits are taken in every other cycle at most. ``consume`` depends combinationally on ``window``. Reset forgets the
+    Bits are taken in every third cycle at most, and all outputs but ``at_trailer`` are registers. Reset forgets the
     task; there is no memory.
 
     Members
@@ -71,14 +71,17 @@ class Frame(wiring.Component):
         m = Module()
         m.submodules.gzip = gzip = GzipHeader()
         m.submodules.steady = steady = Steady()
+        done = Signal()
+        m.d.sync += [self.done.eq(done), self.dry.eq(0), self.error.eq(0), self.preset.eq(0), self.absent.eq(0)]
         m.d.comb += [
-            steady.i_level.eq(self.level), steady.i_exhausted.eq(self.exhausted), steady.taken.eq(self.consume.any()),
+            steady.i_level.eq(self.level), steady.i_exhausted.eq(self.exhausted), self.consume.eq(steady.consume),
             gzip.window.eq(self.window), gzip.level.eq(steady.level), gzip.exhausted.eq(steady.exhausted),
-            self.consume.eq(gzip.consume),
+            steady.take.eq(gzip.consume),
         ]
 
         def finish(*outcome):
-            m.d.comb += [self.done.eq(1), *outcome]
+            m.d.comb += done.eq(1)
+            m.d.sync += outcome
             m.next = "IDLE"
 
         @contextmanager
@@ -108,23 +111,23 @@ class Frame(wiring.Component):
                         m.d.comb += gzip.start.eq(1)
                         m.next = "GZIP"
                 with m.Else(), when(padding):
-                    m.d.comb += self.consume.eq(padding)
+                    m.d.comb += steady.take.eq(padding)
             with m.State("GZIP"):
                 with m.If(gzip.done):
                     finish(self.dry.eq(gzip.dry), self.error.eq(gzip.error))
-            self._zlib_header(m, when, finish)
-            self._trailer(m, when, finish)
+            self._zlib_header(m, steady, when, finish)
+            self._trailer(m, steady, when, finish)
             with m.State("PADDING"):
                 is_zero, is_first = self.window[:8] == 0, self.window[:8] == MAGIC & 0xFF
                 with m.If((steady.level >= 8) & is_zero):
-                    m.d.comb += self.consume.eq(8)
+                    m.d.comb += steady.take.eq(8)
                 with m.Elif((steady.level >= 8) & ~is_first):
                     finish(self.absent.eq(1))
                 with m.Else(), when(16):
                     finish(self.absent.eq(self.window[8:16] != MAGIC >> 8))
         return m
 
-    def _zlib_header(self, m, when, finish):
+    def _zlib_header(self, m, steady, when, finish):
         digits = Signal(range(3 * 31 + 2))
         method, flags = self.window[:8], self.window[8:16]
         with m.State("ZLIB"), when(16):
@@ -141,22 +144,22 @@ class Frame(wiring.Component):
             with m.Elif(method[7]):
                 finish(self.error.eq(ErrorCode.ZLIB_WINDOW))
             with m.Else():
-                m.d.comb += self.consume.eq(16)
+                m.d.comb += steady.take.eq(16)
                 with m.If(flags[5]):
                     m.next = "DICTIONARY"
                 with m.Else():
                     finish()
         with m.State("DICTIONARY"), when(32):
-            m.d.comb += self.consume.eq(32)
+            m.d.comb += steady.take.eq(32)
             m.d.sync += self.dictionary.eq(_swapped(self.window))
             finish(self.preset.eq(1))
 
-    def _trailer(self, m, when, finish):
+    def _trailer(self, m, steady, when, finish):
         with m.State("CHECK"):
             with m.If(self.format == Format.RAW):
                 finish()
             with m.Else(), when(32):
-                m.d.comb += self.consume.eq(32)
+                m.d.comb += steady.take.eq(32)
                 with m.If(self.format == Format.ZLIB):
                     finish()
                     with m.If(_swapped(self.window) != self.adler32):
@@ -166,7 +169,7 @@ class Frame(wiring.Component):
                     with m.If(self.window != self.crc32):
                         finish(self.error.eq(ErrorCode.CRC_MISMATCH))
         with m.State("LENGTH"), when(32):
-            m.d.comb += self.consume.eq(32)
+            m.d.comb += steady.take.eq(32)
             finish()
             with m.If(self.window != self.length):
                 finish(self.error.eq(ErrorCode.LENGTH_MISMATCH))

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""How much source there is, for those who can wait a cycle to know."""
+"""Takes bits of an input buffer for those who can wait some cycles."""
 
-from amaranth.hdl import Module, Mux
+from amaranth.hdl import Module, Mux, Signal
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
@@ -9,24 +9,33 @@ __all__ = ["Steady"]
 
 
 class Steady(wiring.Component):
-    """Delay what an input buffer says of its level by a cycle, and say nothing after a cycle in which bits were taken.
+    """Put registers between an input buffer and a parser, which then takes bits in every third cycle at most.
 
-    Whoever takes bits of a header by this takes them in every other cycle at most, and has no path from the buffer's
-    registers through a comparison with ``level`` back into the buffer. Reset says nothing.
+    The parser sees a ``level`` that is a cycle old, and none until the bits that it took are out of the window. So what
+    it makes of the window and the level is not in the buffer's loop. Reset forgets bits that are being taken.
 
     Members
     -------
-    i_level, i_exhausted: of the :class:`~rackgate.inflate.input.InputBuffer`. taken: bits are taken in this cycle.
+    i_level, i_exhausted, consume: of the :class:`~rackgate.inflate.input.InputBuffer`.
     level, exhausted: so many bits there are at least, and these are the last.
+    take: bits to take, at most ``level``; in the next cycle they are still in the window, then they are gone.
+    settled: no bits are being taken.
     """
 
     i_level: In(6)
     i_exhausted: In(1)
-    taken: In(1)
+    consume: Out(6)
     level: Out(6)
     exhausted: Out(1)
+    take: In(6)
+    settled: Out(1, init=1)
 
     def elaborate(self, platform):
         m = Module()
-        m.d.sync += [self.level.eq(Mux(self.taken, 0, self.i_level)), self.exhausted.eq(self.i_exhausted & ~self.taken)]
+        quiet = Signal()
+        m.d.comb += quiet.eq(self.settled & ~self.take.any())
+        m.d.sync += [
+            self.consume.eq(self.take), self.settled.eq(~self.take.any()),
+            self.level.eq(Mux(quiet, self.i_level, 0)), self.exhausted.eq(self.i_exhausted & quiet),
+        ]
         return m

@@ -16,10 +16,10 @@ _BYTES = 4
 class Stored(wiring.Component):
     """Turn the bytes of a stored block (RFC 1951 3.2.4), or of a whole source, into RAW entries and a MARK.
 
-    Four bytes a cycle. The length is set once with ``set_length``; a run of entries begins with ``start`` and ends
-    when its MARK is taken, with one cycle of ``done``. The MARK is END_OF_BLOCK, DRY when the source ends too
-    early, or ABORT when ``fault`` was seen. Afterwards ``retire`` takes the bits that were really put out off the
-    length, so that a later run goes on from there.
+    Four bytes a cycle, the last ones in two cycles. The length is set once with ``set_length``; a run of entries begins
+    with ``start`` and ends when its MARK is taken, with one cycle of ``done``. The MARK is END_OF_BLOCK, DRY when the
+    source ends too early, or ABORT when ``fault`` was seen. Afterwards ``retire`` takes the bits that were really put
+    out off the length, so that a later run goes on from there.
 
     With ``whole`` all of the source is the block, and is final. ``o`` keeps the stream rules, and comes from a queue;
     ``consume`` depends combinationally on ``level``. Reset forgets the run; the queue's LUT RAM keeps what it holds.
@@ -68,20 +68,21 @@ class Stored(wiring.Component):
         wiring.connect(m, queue.o, wiring.flipped(self.o))
         m.d.comb += self.done.eq(self.o.valid & self.o.ready & (self.o.p.kind == Kind.MARK))
         wanted, present, count = Signal(3), Signal(3), Signal(3)
-        enough = Signal()
+        # Four bytes are taken at once. How many of the last ones there are is found out in a cycle of its own.
+        full, some = Signal(), Signal()
+        few = Signal(3)
+        enough = present >= wanted
         m.d.comb += [
             wanted.eq(Mux(self.whole | left[2:].any(), _BYTES, left[:2])),
             present.eq(self.level[3:]),
-            enough.eq(present >= wanted),
-            count.eq(Mux(enough, wanted, present)),
+            full.eq(self.level[5] & wanted[2]),
+            count.eq(Mux(full, _BYTES, few)),
             entry.p.literals.eq(count),
             entry.p.mark.eq(self.mark),
             entry.p.final.eq(self.final | self.whole),
         ]
         for index in range(_BYTES):
-            # What lies beyond may still arrive while the entry waits, and a waiting payload must not change.
-            with m.If(count > index):
-                m.d.comb += entry.p.bytes[index].eq(self.window.word_select(index, 8))
+            m.d.comb += entry.p.bytes[index].eq(self.window.word_select(index, 8))
 
         def end(mark):
             m.d.sync += self.mark.eq(mark)
@@ -89,14 +90,16 @@ class Stored(wiring.Component):
 
         with m.FSM():
             with m.State("IDLE"):
-                m.d.sync += left.eq(length)
+                m.d.sync += [left.eq(length), some.eq(0)]
                 with m.If(self.start):
                     m.next = "SEND"
             with m.State("SEND"):
                 m.d.comb += [entry.p.kind.eq(Kind.RAW), entry.p.bits.eq(count << 3)]
+                m.d.sync += [some.eq(~full & ~(some & entry.ready) & (enough | (self.exhausted & (present != 0)))),
+                             few.eq(Mux(enough, wanted, present))]
                 with m.If((wanted == 0) | (self.whole & self.exhausted & (present == 0))):
                     end(Mark.END_OF_BLOCK)
-                with m.Elif(enough | (self.exhausted & (present != 0))):
+                with m.Elif(full | some):
                     m.d.comb += entry.valid.eq(1)
                     with m.If(entry.ready):
                         m.d.comb += self.consume.eq(count << 3)
@@ -105,7 +108,7 @@ class Stored(wiring.Component):
                             end(Mark.ABORT)
                 with m.Elif(self.fault):
                     end(Mark.ABORT)
-                with m.Elif(self.exhausted):
+                with m.Elif(self.exhausted & (present == 0)):
                     end(Mark.DRY)
             with m.State("MARK"):
                 m.d.comb += [entry.p.kind.eq(Kind.MARK), entry.valid.eq(1)]
