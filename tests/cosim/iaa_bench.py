@@ -16,7 +16,7 @@ from rackgate.iaa.abi import (
     PageTableEntry,
     Status,
 )
-from rackgate_sim.iaa.model import Rules, difference, is_record_due, run
+from rackgate_sim.iaa.model import Rules, difference, is_record_due, perform, run
 from rackgate_sim.iaa.pagetable import PageTable
 from rackgate_sim.inflate.model import FlatMemory
 from rackgate_sim.native import Library, RegisterError, Simulation
@@ -129,11 +129,12 @@ class IaaBench:
         """The model's record of a descriptor. The device's, and all of memory, must agree with the model's."""
         model = FlatMemory(self.array[:MEMORY].copy(), 0)
         translate = self.translate if queue == VIRTUAL else (lambda page, write: page)
-        want = run(descriptor, model, translate, Rules(self.window, _SHIFT, has_pasid=queue == VIRTUAL))
+        rules = Rules(self.window, _SHIFT, has_pasid=queue == VIRTUAL)
+        members = len(perform(descriptor, model, translate, rules).members)  # they complete, too
+        want = run(descriptor, model, translate, rules)
         completed = self.read("COMPLETED")
         assert self.submit(descriptor, queue), "the queue took no descriptor"
-        # The descriptors of a list complete too.
-        self.wait((completed + 1 + want.completed * (descriptor.opcode == Opcode.LIST)) & 0xFFFFFFFF)
+        self.wait((completed + 1 + members) & 0xFFFFFFFF)
         self._idle()
         self._compare_errors(descriptor, want)
         expected, actual = model.array, self.array[:MEMORY].copy()
