@@ -17,14 +17,15 @@ class EntryAssembler(wiring.Component):
 
     Latency one cycle. Downstream must have room: ``o`` is never refused (asserted). After the first symbol
     that ends the block (end of block, dry, an error) or ``abort``, one MARK follows in the next cycle and
-    symbols are ignored until ``start``. A length whose distance has not come by then is dropped: it counts
-    as not decoded.
+    symbols are ignored until ``start``, which comes after the MARK. A length whose distance has not come by then is
+    dropped: it counts as not decoded.
 
     Members
     -------
     start: a run begins: at ``position``, for ``context``, with ``final`` for its MARK.
     symbols: in order. abort: end with Mark.ABORT. o: entries.
-    running: symbols are taken. stopped: strobe as the MARK enters ``o``; ``stop`` is then valid until ``start``.
+    running: symbols are taken. stopped: strobe as the MARK enters ``o``; from the next cycle on, to
+    ``start``, ``stop`` is valid.
 
     Reset ends a run without a MARK.
     """
@@ -60,8 +61,9 @@ class EntryAssembler(wiring.Component):
             ]
         with m.Else():
             m.d.sync += self.stopped.eq(0)
-        with m.If(self.running):
-            m.d.sync += self.stop.position.eq(self.stop.position + token.bits + Mux(ending, end_bits, 0))
+        # The position follows a cycle later, as a sum of its own: it has until the cycle after ``stopped``.
+        carried_out = Mux(self.o.valid & (self.o.p.kind == Kind.TOKEN), self.o.p.bits, 0)
+        m.d.sync += self.stop.position.eq(self.stop.position + (carried_out + Mux(self.stopped, mark.bits, 0)))
         with m.If(self.start):
             m.d.sync += [self.running.eq(1), self.stop.position.eq(self.position), mark.kind.eq(Kind.MARK),
                          mark.context.eq(self.context), mark.final.eq(self.final)]
@@ -81,7 +83,7 @@ class EntryAssembler(wiring.Component):
         """
         length, length_bits = Signal(9), Signal(5)
         active, held, held_bits = self.running & ~self.abort, length, length_bits
-        bits, literals, ending = Const(0, 1), Const(0, 1), Const(0, 1)
+        bits, lengths, literals, ending = Const(0, 1), Const(0, 1), Const(0, 1), Const(0, 1)
         last = Signal(Symbol)
         m.d.comb += last.eq(self.symbols[PICKS - 1])
         for number, symbol in enumerate(self.symbols):
@@ -97,9 +99,10 @@ class EntryAssembler(wiring.Component):
             if number < PICKS - 1:
                 with m.If(ends):
                     m.d.comb += last.eq(symbol)
-            bits = bits + Mux(is_literal, symbol.bits, 0) + Mux(is_distance, symbol.bits + held_bits, 0)
+            bits = bits + Mux(is_literal | is_distance, symbol.bits, 0)
+            lengths = lengths | Mux(is_distance, held_bits, 0)  # not two in a cycle: a length is between two distances
             held, held_bits = Mux(is_length, symbol.value[:9], held), Mux(is_length, symbol.bits, held_bits)
             literals, ending, active = literals + is_literal, ending | ends, active & ~ends
-        m.d.comb += [token.bits.eq(bits), token.literals.eq(literals)]
+        m.d.comb += [token.bits.eq(bits + lengths), token.literals.eq(literals)]
         m.d.sync += [length.eq(held), length_bits.eq(held_bits)]
         return ending, last
