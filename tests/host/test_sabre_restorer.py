@@ -443,3 +443,12 @@ def test_closing_an_unused_restorer_ends_its_monitor(made):
     assert gone(pid)
     with contextlib.suppress(UsageError):
         restorer.close()
+
+
+def test_a_guest_that_touches_nearly_all_before_it_listens(made):
+    """Words on progress that nobody reads must not fill the channel: the guest would wait in a fault for ever."""
+    trace = [(region, page) for region, size in enumerate(SIZES) for page in range(size)]
+    result = restore_guest(made.path, trace, made.image, {"policy": "resume-at-once", "prefetch": "none",
+                                                          "run_pages": 1, "timeout": 5}, timeout=10)
+    assert result["equal"] and not result["wrong"]
+    assert result["report"]["demand"]["faults"] > 100

@@ -8,6 +8,7 @@ a ``kind``). Descriptors travel with the first byte (SCM_RIGHTS). Every wait has
 
 import json
 import os
+import select
 import socket
 import struct
 import time
@@ -76,6 +77,16 @@ class Channel:
             raise SabreTimeout(f"sent a {message.get('kind')} message for {timeout:g} s: nobody reads") from error
         except OSError as error:
             raise ChannelClosed(f"cannot send {message.get('kind')}: {error.strerror}") from error
+
+    def tell(self, message: dict[str, Any]) -> bool:
+        """Send ``message`` if there is room for it; false if it was dropped. Never waits.
+
+        A socket is writable while a quarter of its buffer is used at most, so that a short message fits.
+        """
+        if not select.select((), [self._socket], (), 0)[1]:
+            return False
+        self.send(message)
+        return True
 
     def receive(self, timeout: float, what: str) -> tuple[dict[str, Any], list[int]]:
         """The next message and its descriptors, which now belong to the caller; ``what`` names it in errors.

@@ -351,11 +351,11 @@ class RestoreSession:
             self._finish_asked = True
 
     def _tell(self) -> None:
-        """Say how far it is, a hundred times at most: nobody need listen."""
+        """Say how far it is, a hundred times at most. Nobody need listen: a guest that waits in a fault does not."""
         done = int(np.count_nonzero(self._done))
         if done * 100 >= self._told + len(self._done):
             self._told = done * 100
-            self._channel.send({"kind": "progress", "units": done, "of": len(self._done)})
+            self._channel.tell({"kind": "progress", "units": done, "of": len(self._done)})
 
     def _watch_progress(self) -> None:
         """Say how far it is; end in an error if nothing moves although something should."""
