@@ -54,6 +54,8 @@ class LengthCode(wiring.Component):
     take, symbol, more:
         Takes these bits. In the next cycle ``more`` says that extra bits of the symbol follow, which are to be taken
         next, or else ``symbol`` is the symbol. Both stand until the next ``take``.
+    run:
+        With ``more``, the run that ``symbol`` will have. Combinational.
     """
 
     load: In(1)
@@ -66,6 +68,7 @@ class LengthCode(wiring.Component):
     take: In(1)
     symbol: Out(LengthSymbol)
     more: Out(1)
+    run: Out(8)
 
     def elaborate(self, platform):
         m = Module()
@@ -154,10 +157,11 @@ class LengthCode(wiring.Component):
         taken = Signal(data.StructLayout({"address": 7, "run": 8, "previous": 1, "zero": 1, "long": 1}))
         m.d.comb += extra_bits.eq(Mux(taken.previous, _REPEATS[16], Mux(taken.long, _REPEATS[18], _REPEATS[17])))
         extra = Cat(self.window[:2], self.window[2] & taken.zero, self.window[3:_BITS] & taken.long.replicate(4))
+        m.d.comb += self.run.eq(extra + Mux(taken.long, 11, 3))
         with m.If(self.take):
             m.d.sync += self.more.eq(0)
             with m.If(self.more):
-                m.d.sync += taken.run.eq(extra + Mux(taken.long, 11, 3))
+                m.d.sync += taken.run.eq(self.run)
             with m.Else():
                 m.d.sync += [
                     self.more.eq(Cat(matches.values()).any()),

@@ -59,7 +59,7 @@ class CodeLengthReader(wiring.Component):
         m.d.comb += [
             pending.eq(taken & ~code.more),
             code.window.eq(self.window), runs.symbol.eq(code.symbol), runs.valid.eq(pending),
-            runs.strict.eq(self.strict),
+            runs.strict.eq(self.strict), runs.take.eq(take), runs.is_run.eq(code.more), runs.run.eq(code.run),
             runs.literals.eq(257 + hlit), runs.total.eq(258 + hlit + hdist), self.o.eq(runs.o),
             *(code.lengths[3 * k:3 * k + 3].eq(Mux(at_least(left, 3 * k + 1), self.window[3 * k:], 0))
               for k in range(5)),

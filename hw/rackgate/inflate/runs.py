@@ -24,7 +24,7 @@ class RunExpander(wiring.Component):
     """Writes runs out (RFC 1951 3.2.7) and checks that they end where they should.
 
     A symbol that repeats a length other than zero takes a cycle for each repetition, any other one cycle.
-    All outputs are combinational. Reset leaves it unusable until ``start``.
+    All outputs but ``more`` are combinational. Reset leaves it unusable until ``start``.
 
     Members
     -------
@@ -34,6 +34,9 @@ class RunExpander(wiring.Component):
         Runs must not lead from one code to the other, nor begin as a copy with the first distance length.
     valid, symbol:
         A symbol, held until ``over``.
+    take, is_run, run:
+        Before each symbol: the next one will have the length ``run``, or one if not ``is_run``. At the last one's
+        ``over`` at the earliest, again if it turns out to be longer.
     o:
         Code lengths other than zero.
     over, more:
@@ -48,6 +51,9 @@ class RunExpander(wiring.Component):
     strict: In(1)
     valid: In(1)
     symbol: In(LengthSymbol)
+    take: In(1)
+    is_run: In(1)
+    run: In(8)
     o: Out(CodeLength)
     over: Out(1)
     more: Out(1)
@@ -66,13 +72,15 @@ class RunExpander(wiring.Component):
             length.eq(Mux(self.symbol.previous, previous, Mux(self.symbol.zero, 0, self.symbol.literal))),
             is_copy.eq(self.symbol.previous & ~after_zero),
             self.over.eq(~is_copy | (turn == run[:3])),
-            self.more.eq(run < left),
             self.o.valid.eq(self.valid & length.any()),
             self.o.distance.eq(distance),
             self.o.symbol.eq(index),
             self.o.length.eq(length),
             following.eq(index + Mux(is_copy, 1, run)),
         ]
+        # Found out ahead, as the loop over the source's window waits for it.
+        with m.If(self.take):
+            m.d.sync += self.more.eq(Mux(self.is_run, self.run < left, Mux(self.valid, run + 1 < left, left > 1)))
         with m.If(self.valid):
             m.d.sync += [previous.eq(length), after_zero.eq(~length.any()), begun.eq(1), index.eq(following)]
             with m.If(~distance & (following >= border)):
