@@ -61,10 +61,13 @@ class Workload:
         count = max(len(numbers), 1)
         return {**found, "zero_percent": zero * 100 / count, "duplicate_percent": repeated * 100 / count}
 
-    def working_set(self, limit: int) -> np.ndarray:
-        """The pages that a request has changed and that are not zero; of more than ``limit`` so many runs of 16 pages
-        as fit, spread evenly."""
-        numbers = self.changed[self.memory[self.changed].any(axis=1)] if len(self.changed) else self.changed
+    def in_use(self) -> np.ndarray:
+        """Numbers of the pages that are not zero and that the guest had not given back."""
+        return np.flatnonzero(self.memory.any(axis=1) & (self.kinds != ord("z")))
+
+    @staticmethod
+    def spread(numbers: np.ndarray, limit: int) -> np.ndarray:
+        """All of ``numbers``, or so many runs of 16 of them as ``limit`` has room for, spread evenly."""
         if len(numbers) <= limit:
             return numbers
         run = min(16, limit)

@@ -1,0 +1,214 @@
+# SPDX-License-Identifier: Apache-2.0
+"""How long a restore takes: the flows, each run in turn with all others so that a busy machine is busy for all."""
+
+import statistics
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ...errors import DeviceFault, Unavailable
+from ...sabre import software
+from ...sabre.corpora import Workload
+from ...sabre.snapshot import Region, Snapshot, write
+from ...sabre.workload import restore_guest, touch_trace
+from . import peers
+from .cycles import Cycles, cycles_of
+from .lazy import lazy_mmap
+from .ratios import contiguous
+
+__all__ = ["PAPER_SAVING", "Flow", "Settings", "measure"]
+
+#: Per cent of restore time saved at best, by the paper's abstract.
+PAPER_SAVING = 55.0
+# Bytes go from the disk to userfaultfd as they are, with no copy between and no CRC, as REAP's do.
+_RAW = {"engine": "rackgate_host.bench.sabre.peers:RawEngine"}
+_DEVICE_MODES = ("canned", "dynamic")
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What is measured; storage in GB/s, ``clock`` in MHz."""
+
+    folder: Path
+    storage: Sequence[float]
+    engines: Sequence[int]
+    headline: int
+    codecs: Sequence[str]
+    pages: int
+    repeats: int
+    workers: int
+    clock: float
+    clock_source: str
+    device: str
+    sample: int
+    seed: int
+    report: Callable[[str], None] = lambda line: None
+
+
+@dataclass(frozen=True)
+class Flow:
+    """One way to restore. ``what`` names its results; ``options`` go to the restorer."""
+
+    what: str
+    file: Path
+    options: Mapping[str, Any]
+    serial: bool
+    ratio: float
+    timing: str = "wall"
+    conditions: Mapping[str, Any] = field(default_factory=dict)
+
+
+def measure(workload: Workload, settings: Settings, others: bool = True) -> Iterator[dict[str, Any]]:
+    """Points of one workload at all speeds of storage; without ``others`` of REAP and the headline's device only."""
+    numbers = workload.spread(workload.in_use(), settings.pages)
+    image = settings.folder / f"{workload.name}.img"
+    data = contiguous(workload, numbers)
+    data.tofile(image)
+    flows, missing = _flows(workload, data, image, settings, others)
+    trace = touch_trace([len(numbers)], settings.seed, share=0.9, again=0.0, varied=0.0)
+    about = {"pages": len(numbers), "megabytes": round(data.nbytes / 1e6, 1), "repeats": settings.repeats,
+             "origin": workload.about.get("origin"), "deduplicated": False, "zero_pages": 0, "cold": True}
+    if others:
+        yield _mapped(workload, image, trace, about, settings.repeats)
+    for rate in settings.storage:
+        settings.report(f"{workload.name} at {rate:g} GB/s")
+        yield from _at(workload, flows, trace if others else [], image, rate, about, settings)
+        for name, why in missing.items():
+            for shape in ("serial", "pipelined"):
+                yield {"case": f"{name}-{workload.name}-{rate:g}", "metric": f"milliseconds_{shape}", "value": None,
+                       "unit": "ms", "why": why}
+    for path in {image, *(flow.file for flow in flows)}:
+        path.unlink()
+
+
+def _flows(workload: Workload, data: np.ndarray, image: Path, settings: Settings,
+           others: bool) -> tuple[list[Flow], dict[str, str]]:
+    """The flows, and what cannot be had, with the reason."""
+    files, ratio = {}, {}
+    region = [Region("memory", 0, data)]
+    for mode in ("raw", *_DEVICE_MODES):
+        settings.report(f"{workload.name}: compressing, {mode}")
+        files[mode] = image.with_suffix(f".{mode}.rgs")
+        ratio[mode] = write(files[mode], region, mode=mode, deduplicate=False, seed=settings.seed).stored_ratio or 1.0
+    shapes = (True, False)
+    flows = [Flow("reap-raw", files["raw"], _RAW, serial, 1.0) for serial in shapes]
+    for mode in _DEVICE_MODES:
+        with Snapshot.open(files[mode]) as snapshot:
+            cycles: Cycles = cycles_of(snapshot, device=settings.device, sample=settings.sample, seed=settings.seed,
+                                       report=settings.report)
+        table = cycles.save(image.with_suffix(f".{mode}.npy"))
+        for count in settings.engines if mode == "canned" and others else (settings.headline,):
+            options = {"engine": "paced", "engine_options": {"clock": settings.clock, "engines": count,
+                                                             "cycles": table}}
+            timing = f"paced: {count} engines at {settings.clock:g} MHz, a prediction; the rest is wall time"
+            name = f"device-x{count}" if mode == "canned" else f"device-x{count}-{mode}"
+            flows += [Flow(name, files[mode], options, serial, ratio[mode], timing, {
+                "engines": count, "clock_mhz": settings.clock, "clock_source": settings.clock_source, "mode": mode,
+                **cycles.conditions}) for serial in shapes]
+    missing = {}
+    for codec in settings.codecs if others else ():
+        engine, file, rate = "software", files["dynamic"], ratio["dynamic"]
+        try:
+            if codec in peers.PEERS:
+                engine, file = "rackgate_host.bench.sabre.peers:PeerEngine", image.with_suffix(f".{codec}.rgs")
+                rate = peers.write(files["raw"], file, codec).stored_ratio or 1.0
+            elif codec not in software.available():
+                raise Unavailable(f"{codec} is not installed: pip install 'rackgate[bench]'")
+        except Unavailable as error:
+            missing[codec] = str(error)
+            continue
+        options = {"engine": engine, "engine_options": {"workers": settings.workers, "codec": codec}}
+        flows += [Flow(codec, file, options, serial, rate, conditions={"workers": settings.workers})
+                  for serial in shapes]
+    return flows, missing
+
+
+def _checked(result: Mapping[str, Any], what: str) -> None:
+    """No figure for memory that came back wrong."""
+    if result["equal"] is not True or result.get("wrong"):
+        raise DeviceFault(f"{what}: the restored memory differs from the original")
+
+
+def _at(workload: Workload, flows: Sequence[Flow], trace: Sequence[tuple[int, int]], image: Path, rate: float,
+        about: Mapping[str, Any], settings: Settings) -> Iterator[dict[str, Any]]:
+    """All flows at one speed of storage."""
+    taken: list[list[dict[str, Any]]] = [[] for _ in flows]
+    lazy: list[dict[str, Any]] = []
+    raw = next(flow.file for flow in flows if flow.what == "reap-raw")
+    for number in range(settings.repeats):
+        for place, flow in enumerate(flows):
+            settings.report(f"{workload.name} at {rate:g} GB/s, run {number + 1} of {settings.repeats}: {flow.what}")
+            result = restore_guest(flow.file, (), image, {**flow.options, "serial": flow.serial,
+                                                          "throttle": rate * 1e9, "cold": True})
+            _checked(result, flow.what)
+            taken[place].append(result["report"])
+        if trace:
+            settings.report(f"{workload.name} at {rate:g} GB/s, run {number + 1} of {settings.repeats}: lazy-uffd")
+            result = restore_guest(raw, trace, image, {
+                **_RAW, "policy": "resume-at-once", "prefetch": "none", "throttle": rate * 1e9, "cold": True})
+            _checked(result, "lazy userfaultfd")
+            lazy.append(result)
+    where = {**about, "storage_gb_per_s": rate}
+    source = f"memory of {workload.name}, compared byte for byte"
+    if lazy:
+        yield {"case": f"lazy-uffd-{workload.name}-{rate:g}", "metric": "milliseconds",
+               "value": round(statistics.median(one["guest_seconds"] for one in lazy) * 1e3, 2), "unit": "ms",
+               "conditions": {**where, "timing": "wall", "touched_pages": len(trace), **_cold([
+                   one["report"] for one in lazy])}, "source": f"{source}; until the trace was done"}
+    medians = {(flow.what, flow.serial): statistics.median(report["seconds"]["total"] for report in reports)
+               for flow, reports in zip(flows, taken, strict=True)}
+    for flow, reports in zip(flows, taken, strict=True):
+        yield from _points(workload, flow, reports, medians, where, source, rate, settings.headline)
+
+
+def _cold(reports: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    return {"direct": all(report["direct"] for report in reports),
+            "cached_before": max(report["cached_before"] for report in reports)}
+
+
+def _points(workload: Workload, flow: Flow, reports: Sequence[Mapping[str, Any]],
+            medians: Mapping[tuple[str, bool], float], where: Mapping[str, Any], source: str, rate: float,
+            headline: int) -> Iterator[dict[str, Any]]:
+    """The points of one flow."""
+    shape = "serial" if flow.serial else "pipelined"
+    own, base = medians[flow.what, flow.serial], medians["reap-raw", flow.serial]
+    totals = [report["seconds"]["total"] * 1e3 for report in reports]
+    conditions = {**where, **flow.conditions, "timing": flow.timing, "compression_ratio": round(flow.ratio, 3),
+                  **_cold(reports), "least_ms": round(min(totals), 2), "most_ms": round(max(totals), 2)}
+    conditions |= {f"{stage}_ms": round(statistics.median(report["seconds"][stage] for report in reports) * 1e3, 2)
+                   for stage in ("read", "decompress", "install")}
+    case = f"{flow.what}-{workload.name}-{rate:g}"
+    yield {"case": case, "metric": f"milliseconds_{shape}", "value": round(own * 1e3, 2), "unit": "ms",
+           "conditions": conditions, "source": source}
+    if flow.what == "reap-raw":
+        return
+    paper = PAPER_SAVING if flow.what.startswith("device") else None
+    saving = {"metric": f"saving_percent_{shape}", "value": round((1 - own / base) * 100, 1), "unit": "%",
+              "conditions": conditions, "source": f"{source}; against REAP-raw, {shape} too"}
+    yield {"case": case, "paper": paper, **saving}
+    chosen = flow.what == f"device-x{headline}"
+    if chosen:
+        yield {"case": f"restore-{workload.name}-{rate:g}", "paper": paper, **saving}
+    if flow.serial:
+        return
+    # The flow of the paper, one stage after the other, is what pipelining has to beat.
+    yield {"case": f"restore-{workload.name}-{rate:g}" if chosen else case, "metric": "pipelined_speedup",
+           "value": round(medians[flow.what, True] / own, 3), "unit": "x", "floor": 1.0 if chosen else None,
+           "conditions": conditions, "source": f"{source}; serial by pipelined"}
+
+
+def _mapped(workload: Workload, image: Path, trace: Sequence[tuple[int, int]], about: Mapping[str, Any],
+            repeats: int) -> dict[str, Any]:
+    """The point of a lazy mapping."""
+    results = [lazy_mmap(image, trace) for _ in range(repeats)]
+    for result in results:
+        _checked(result, "lazy mmap")
+    return {"case": f"lazy-mmap-{workload.name}", "metric": "milliseconds", "unit": "ms",
+            "value": round(statistics.median(result["guest_seconds"] for result in results) * 1e3, 2),
+            "conditions": {**about, "timing": "wall", "storage": "this machine's disk: faults cannot be slowed down",
+                           "touched_pages": len(trace),
+                           "cached_before": max(result["cached_before"] for result in results)},
+            "source": f"memory of {workload.name}, compared byte for byte; until the trace was done"}

@@ -1,0 +1,141 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What ``rackgate bench sabre`` runs."""
+
+import os
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from rackgate.paths import build_root
+
+from ...errors import Unavailable, UsageError
+from ...sabre.corpora import FUNCTIONS, Corpus, Workload
+from ...sabre.corpora.command import default_folder
+from ...sabre.corpora.corpus import from_process
+from ...sabre.userfault import supported
+from . import cycles
+from .ratios import ratios
+from .restores import PAPER_SAVING, Settings, measure
+
+__all__ = ["run"]
+
+_CODECS = ("zlib", "isal", "libdeflate", "lz4", "zstd")
+
+
+def _list(name: str, value: Any, kind: Callable[[Any], Any]) -> list[Any]:
+    """A list of one option: "a,b", one value, or a list."""
+    items = value if isinstance(value, list | tuple) else str(value).split(",")
+    try:
+        found = [kind(item) for item in items if str(item)]
+    except (TypeError, ValueError):
+        raise UsageError(f"{name} must be {kind.__name__} values with commas between, not {value!r}") from None
+    if not found:
+        raise UsageError(f"{name} must name at least one")
+    return found
+
+
+def _workloads(names: Sequence[str], corpus: str, seed: int, report: Callable[[str], None]) -> Iterator[Workload]:
+    """The workloads, from the corpus where it has them, else made in a process here."""
+    for name in names:
+        if name not in FUNCTIONS:
+            raise UsageError(f"there is no workload {name!r}; there are {', '.join(FUNCTIONS)}")
+    folder = Path(corpus) if corpus else default_folder()
+    kept: Corpus | None = None
+    if corpus or (folder / "corpus.json").is_file():
+        kept = Corpus.open(folder)
+    for name in names:
+        if kept is not None and name in kept.names:
+            yield kept.load(name)
+            continue
+        report(f"{name}: running it in a process")
+        yield from_process(name, seed, f"not in the corpus {folder}: rackgate sabre corpus make")
+
+
+def run(*, seed: int = 1, report: Callable[[str], None] = lambda line: None, quick: bool = False,
+        workloads: Any = "", restore: Any = "", corpus: str = "", storage: Any = "", engines: Any = "",
+        headline: int = 4, codecs: Any = "", pages: int = 0, repeats: int = 0, workers: int = 1, clock_mhz: float = 0.0,
+        cycles_from: str = "sim:inflate", sample: int = 0) -> Iterator[dict[str, Any]]:
+    """Measure and yield the points of ``rackgate bench sabre``.
+
+    Parameters
+    ----------
+    seed:
+        Seeds traces, tables, functions and the simulation.
+    report:
+        Called with a line on what is under way.
+    quick:
+        Little of everything, in less than a minute. The other options go before it.
+    workloads, restore:
+        Functions whose ratios and whose restores are measured. Of the first in ``restore`` all flows are, of the others
+        REAP-raw and the device with ``headline`` engines.
+    corpus:
+        Folder of memory contents; a process's memory stands in for workloads that are not there.
+    storage:
+        Speeds of storage, GB/s.
+    engines, headline:
+        Numbers of the device's engines, and the one whose saving is the case ``restore-<workload>-<storage>``.
+    codecs:
+        Software to compare with.
+    pages, repeats:
+        Pages of a restored image, and how often each restore is done; the median counts.
+    workers:
+        Processes of software engines.
+    clock_mhz:
+        The device's clock; 0 takes the routed one that `rackgate bench area` has recorded, else 80.
+    cycles_from:
+        Device whose cycles are counted, or "model".
+    sample:
+        Pages of an image of which cycles are counted.
+    """
+    chosen = _list("workloads", workloads or (["json"] if quick else list(FUNCTIONS)), str)
+    restored = _list("restore", restore or (["json"] if quick else ["json", "image"]), str)
+    counts = _list("engines", engines or ([headline] if quick else [1, 2, 4, 8]), int)
+    mhz, source = (clock_mhz, "asked for") if clock_mhz else cycles.clock()
+    begin, load = time.monotonic(), os.getloadavg()[0]
+    with tempfile.TemporaryDirectory(prefix="bench-sabre-", dir=_scratch()) as folder:
+        settings = Settings(
+            Path(folder), _list("storage", storage or ([0.25] if quick else [0.25, 0.5, 1.0, 1.5]), float),
+            sorted({*counts, headline}), headline,
+            _list("codecs", codecs or (["libdeflate", "lz4"] if quick else _CODECS), str),
+            pages or (1024 if quick else 4096), repeats or 3, workers, mhz, source, cycles_from,
+            sample or (64 if quick else 512), seed, report)
+        for workload in _workloads(chosen, corpus, seed, report):
+            report(f"{workload.name}: ratios")
+            yield from ratios(workload, settings.folder, settings.pages, seed)
+        yield from _restores(restored, corpus, settings)
+    yield {"case": "conditions", "metric": "seconds", "value": round(time.monotonic() - begin, 1), "unit": "s",
+           "conditions": {"load_before": round(load, 2), "load_after": round(os.getloadavg()[0], 2)},
+           "source": "this run; a load above the number of cores makes wall times longer than they need be"}
+
+
+def _scratch() -> Path:
+    """A folder on a disk, where files can be dropped from the page cache."""
+    folder = build_root() / "sabre"
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder
+
+
+def _restores(names: Sequence[str], corpus: str, settings: Settings) -> Iterator[dict[str, Any]]:
+    """Points of all restores, and the best and the worst saving of them."""
+    try:
+        supported()
+    except Unavailable as error:
+        for name in names:
+            for rate in settings.storage:
+                for shape in ("serial", "pipelined"):
+                    yield {"case": f"restore-{name}-{rate:g}", "metric": f"saving_percent_{shape}", "value": None,
+                           "unit": "%", "paper": PAPER_SAVING, "why": str(error)}
+        return
+    points: list[dict[str, Any]] = []
+    for number, workload in enumerate(_workloads(names, corpus, settings.seed, settings.report)):
+        for point in measure(workload, settings, others=not number):
+            points.append(point)
+            yield point
+    for shape in ("serial", "pipelined"):
+        metric = f"saving_percent_{shape}"
+        found = [point for point in points if point["metric"] == metric and point["case"].startswith("device-x")]
+        for case, pick in (("restore-best", max), ("restore-worst", min)):
+            point = pick(found, key=lambda one: one["value"])
+            yield {**point, "case": case, "conditions": {**point["conditions"], "of": point["case"]}}
