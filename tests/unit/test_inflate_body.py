@@ -57,8 +57,10 @@ class Bench:
                 there = self.random.random() >= self.idle
                 ctx.set(dut.i_valid, want and there)
                 ctx.set(dut.i_bits, self.random.randrange(1 << lanes))
+                ctx.set(dut.i_count, self.random.randrange(lanes + 1))
                 if want and there:
                     ctx.set(dut.i_bits, (value & ((1 << end) - 1)) >> at & ((1 << lanes) - 1))
+                    ctx.set(dut.i_count, min(lanes, end - at))
                     at += min(lanes, end - at)
                 self.read_to = at
 

@@ -3,7 +3,7 @@
 
 import operator
 
-from amaranth.hdl import Assert, Cat, Module, Mux, Signal
+from amaranth.hdl import Assert, Cat, Module, Signal
 from amaranth.lib import wiring
 from amaranth.lib.memory import Memory
 from amaranth.lib.wiring import In, Out
@@ -12,10 +12,8 @@ from rackgate.inflate.chain import BLOCKS, COUNT_BITS
 from rackgate.inflate.lanes import lookahead_blocks
 from rackgate.inflate.symbols import MAX_SYMBOL_BITS
 
-__all__ = ["LEFT_MAX", "Blocks"]
+__all__ = ["Blocks"]
 
-#: ``left`` of a block tells no more than that.
-LEFT_MAX = 63
 # A block that is wanted comes in so many cycles that this many can be on their way unseen.
 _UNSEEN = 3
 
@@ -29,14 +27,14 @@ class Blocks(wiring.Component):
 
     Members
     -------
-    early: ``start`` comes in the next cycle: ask for a block. start: a run begins; ``end`` bits of source are left.
+    early: ``start`` comes in the next cycle: ask for a block. start: a run begins.
     running: blocks are taken. want: a block is to be taken from the source; it comes two cycles later or later.
-    i_valid, i_bits: it.
+    i_valid, i_bits, i_count: it, and how many of its bits are the source's; after one with fewer come ones with none.
     shown: the next block's bits, and what the lanes may look at after them, are in ``ahead``.
     walked: blocks that the chain has walked through.
     known: blocks whose symbols' bits have all come; both modulo 2**COUNT_BITS.
     block: place of a block. bits: of that block and of those that its symbols can reach.
-    left: source bits from its first on, at most :data:`LEFT_MAX`.
+    left: how many of these are the source's, from the first on.
     """
 
     def __init__(self, lanes: int = 16):
@@ -46,23 +44,24 @@ class Blocks(wiring.Component):
         super().__init__({
             "early": In(1),
             "start": In(1),
-            "end": In(32),
             "running": In(1),
             "want": Out(1),
             "i_valid": In(1),
             "i_bits": In(self.lanes),
+            "i_count": In(range(self.lanes + 1)),
             "shown": Out(1),
             "ahead": Out(self.lanes * self._ahead),
             "walked": In(COUNT_BITS),
             "known": Out(COUNT_BITS),
             "block": In(range(BLOCKS)),
             "bits": Out(self.lanes * self._reach),
-            "left": Out(range(LEFT_MAX + 1)),
+            "left": Out(range(self.lanes * self._reach + 1)),
         })
 
     def elaborate(self, platform):
         m = Module()
-        arrived, left = Signal(COUNT_BITS), Signal(32)
+        arrived = Signal(COUNT_BITS)
+        counts = [Signal.like(self.i_count, name=f"count_{age}") for age in range(1, self._reach)]  # of those before
         filled = Signal(self._reach)  # blocks that have come, as a row of ones
         take, under_way = Signal(), Signal(COUNT_BITS)
         m.d.comb += [take.eq(self.i_valid & self.running), under_way.eq(arrived - self.walked)]
@@ -77,17 +76,18 @@ class Blocks(wiring.Component):
                 filled.eq(Cat(1, filled)),
                 self.known.eq(self.known + filled[self._reach - 2]),
                 self.ahead.eq(Cat(self.ahead[self.lanes:], self.i_bits)),
-                left.eq(Mux(left < self.lanes, 0, left - self.lanes)),
+                *(older.eq(newer) for older, newer in zip(counts, [self.i_count, *counts], strict=False)),
             ]
         with m.If(self.start):
-            m.d.sync += [arrived.eq(0), filled.eq(0), self.known.eq(0), self.shown.eq(0), left.eq(self.end)]
+            m.d.sync += [arrived.eq(0), filled.eq(0), self.known.eq(0), self.shown.eq(0)]
 
         bits = Memory(shape=self.lanes, depth=BLOCKS, init=[])
         lefts = Memory(shape=len(self.left), depth=BLOCKS, init=[])
         m.submodules.bits, m.submodules.lefts = bits, lefts
-        for ram, value in ((bits, self.i_bits), (lefts, Mux(left > LEFT_MAX, LEFT_MAX, left))):
+        # What is left of a block is known with the last of those that its symbols can reach.
+        for ram, age, value in ((bits, 0, self.i_bits), (lefts, self._reach - 1, sum(counts, self.i_count))):
             write = ram.write_port()
-            m.d.comb += [write.addr.eq(arrived), write.data.eq(value), write.en.eq(take)]
+            m.d.comb += [write.addr.eq(arrived - age), write.data.eq(value), write.en.eq(take)]
         read = lefts.read_port(domain="comb")
         m.d.comb += [read.addr.eq(self.block), self.left.eq(read.data)]
         for number in range(self._reach):

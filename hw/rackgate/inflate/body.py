@@ -48,7 +48,8 @@ class BodyDecoder(wiring.Component):
     tables: every context's codes; taken at the start of a run.
     writes: every context's symbol RAM writes; not for the context of a run under way.
     fault: per context, the copier drops this run: stop soon, with Mark.ABORT.
-    context: whose :class:`~rackgate.inflate.feeder.Feeder` is to be connected: ``want``, ``i_valid``, ``i_bits``.
+    context: whose :class:`~rackgate.inflate.feeder.Feeder` is to be connected: ``want``, ``i_valid``, ``i_bits``,
+    ``i_count``.
     room: ``o`` can take :data:`ENTRIES_IN_FLIGHT` entries. o: entries, never refused.
     o_stop: the end of each run. busy: a run is under way, from its acceptance to ``o_stop``'s.
 
@@ -69,6 +70,7 @@ class BodyDecoder(wiring.Component):
             "want": Out(1),
             "i_valid": In(1),
             "i_bits": In(self.lanes),
+            "i_count": In(range(self.lanes + 1)),
             "room": In(1),
             "o": Out(stream.Signature(Entry)),
             "o_stop": Out(stream.Signature(Stop)),
@@ -115,10 +117,10 @@ class BodyDecoder(wiring.Component):
             self.want.eq(blocks.want),
             blocks.early.eq(self.i.valid & self.i.ready),
             blocks.start.eq(start),
-            blocks.end.eq(run.end - run.position),
             blocks.running.eq(assemble.running),
             blocks.i_valid.eq(self.i_valid),
             blocks.i_bits.eq(self.i_bits),
+            blocks.i_count.eq(self.i_count),
             blocks.walked.eq(chain.walked),
             blocks.block.eq(chain.block),
             lanes.bits.eq(blocks.ahead),

@@ -89,6 +89,7 @@ class Engine(wiring.Component):
                 slot.want_block.eq(pipe.want_block[context]),
                 pipe.has_block[context].eq(slot.has_block),
                 pipe.block[context].eq(slot.block),
+                pipe.block_count[context].eq(slot.block_count),
                 pipe.want[context].eq(slot.want),
                 pipe.options[context].eq(slot.options),
                 pipe.tables[context].eq(slot.tables),

@@ -28,7 +28,7 @@ class Feeder(wiring.Component):
     -------
     want: take a block in this cycle, if there is one.
     window, level, exhausted, consume: the input buffer.
-    valid, bits: a block, taken in the cycle before.
+    valid, bits, count: a block, taken in the cycle before; so many of its bits are the source's.
     """
 
     def __init__(self, *, lanes: int = 16):
@@ -43,12 +43,17 @@ class Feeder(wiring.Component):
             "consume": Out(6),
             "valid": Out(1),
             "bits": Out(self.lanes),
+            "count": Out(range(self.lanes + 1)),
         })
 
     def elaborate(self, platform):
         m = Module()
         low = (self.lanes - 1).bit_length()
         full = self.level[low:].any()
-        m.d.comb += self.consume.eq(Mux(self.want, Mux(full, self.lanes, Mux(self.exhausted, self.level[:low], 0)), 0))
-        m.d.sync += [self.valid.eq(self.want & (full | self.exhausted)), self.bits.eq(self.window[:self.lanes])]
+        there = Mux(full, self.lanes, self.level[:low])
+        m.d.comb += self.consume.eq(Mux(self.want & (full | self.exhausted), there, 0))
+        m.d.sync += [
+            self.valid.eq(self.want & (full | self.exhausted)), self.bits.eq(self.window[:self.lanes]),
+            self.count.eq(there),
+        ]
         return m

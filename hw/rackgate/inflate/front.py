@@ -209,7 +209,8 @@ class Front(wiring.Component):
             runner.keep.eq(state.has_more), runner.failed.eq(result.error.any()),
             runner.begin.eq(state.pending), runner.room.eq(job.room),
             runner.length.eq(block.length), runner.retire.eq(runner.has_result),
-            self.want.eq(runner.want), self.begun.eq(~state.pending.new_job), runner.grant.eq(self.grant), runner.fault.eq(self.fault),
+            self.want.eq(runner.want), self.begun.eq(~state.pending.new_job),
+            runner.grant.eq(self.grant), runner.fault.eq(self.fault),
         ]
         state.report(m, self.o_result.p, frame.dictionary)
         with m.If(runner.begun):

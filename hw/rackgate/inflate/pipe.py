@@ -38,7 +38,7 @@ class Pipe(wiring.Component):
     Members
     -------
     Arrays with an element a context: want, grant, fault, i_entry, i_run, o_stop, o_outcome, o_summary, tables,
-    writes, options, want_block, has_block, block. o: to the writer.
+    writes, options, want_block, has_block, block, block_count. o: to the writer.
 
     Reset drops everything in it.
     """
@@ -63,6 +63,7 @@ class Pipe(wiring.Component):
             "want_block": Out(self.contexts),
             "has_block": In(self.contexts),
             "block": In(lanes).array(self.contexts),
+            "block_count": In(range(lanes + 1)).array(self.contexts),
             "o": Out(stream.Signature(pieces_layout(8))),
         })
 
@@ -122,6 +123,7 @@ class Pipe(wiring.Component):
             body.fault.eq(self.fault),
             body.i_valid.eq(self.has_block.bit_select(body.context, 1)),
             body.i_bits.eq(Array(self.block)[body.context]),
+            body.i_count.eq(Array(self.block_count)[body.context]),
             body.i.valid.eq(Cat(run.valid for run in self.i_run).any()),
         ]
         for context, run in enumerate(self.i_run):

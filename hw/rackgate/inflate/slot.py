@@ -45,7 +45,7 @@ class Slot(wiring.Component):
     now: the cycle counter. busy: a task is under way.
     destination: byte address of the job under way, for the writer. options: its options, for the output stage.
     writer_idle, writer_error: of this context.
-    want_block, has_block, block: blocks of source bits for the body decoder, see ``Feeder``.
+    want_block, has_block, block, block_count: blocks of source bits for the body decoder, see ``Feeder``.
     want, grant, fault, o_entry, o_run, i_stop, i_outcome, i_summary, tables, o_symbol: see ``Front``.
     ar, r: AXI4 read channels of the source.
 
@@ -68,6 +68,7 @@ class Slot(wiring.Component):
             "options": Out(Options),
             "writer_idle": In(1), "writer_error": In(1),
             "want_block": In(1), "has_block": Out(1), "block": Out(self.lanes),
+            "block_count": Out(range(self.lanes + 1)),
             "want": Out(1), "grant": In(1), "fault": In(1),
             "o_entry": Out(stream.Signature(Entry)),
             "o_run": Out(stream.Signature(Run)),
@@ -146,6 +147,7 @@ class Slot(wiring.Component):
             feeder.want.eq(self.want_block),
             self.has_block.eq(feeder.valid),
             self.block.eq(feeder.bits),
+            self.block_count.eq(feeder.count),
         ]
         for target, origin, names in (
             (source, front, ("restart", "restart_position", "end", "flush")),

@@ -65,7 +65,7 @@ class SymbolReader(wiring.Component):
     -------
     context: whose symbol RAM is read. tables: the codes in force; both stable while picks are in flight.
     picks: symbols found in the block that begins ``bits``. bits: that block and what follows it.
-    left: source bits from the block's first bit on, 63 for more: a pick that stops beyond is DRY.
+    left: how many of ``bits`` are the source's, from the first on: a pick that stops beyond is DRY.
     writes: from the contexts' table builders.
     symbols: what the picks mean. clear: forget what is in flight.
 
