@@ -52,7 +52,8 @@ def random_descriptors(library, seed, count, memory):
     bench = IaaBench(library, seed=seed, window=BUILD["window"], memory=memory)
     header, body = canned()
     letters = bytes(rng.choices(b"abcdefgh ", [1, 2, 3, 4, 5, 6, 7, 8, 30], k=20000))  # whose body is pages long
-    sources = [deflate(TEXT), body, deflate(letters), deflate(rng.randbytes(6000)), *(negative.data for negative in NEGATIVES),
+    sources = [deflate(TEXT), body, deflate(letters), deflate(rng.randbytes(6000)),
+               *(negative.data for negative in NEGATIVES),
                b"".join(job(completion=0x10000 + 64).pack() for _ in range(10)), rng.randbytes(9000)]
     seen = set()
     for number in range(count):
