@@ -25,7 +25,7 @@ _WORDS = [f"{first}{second}" for first in ("me", "sna", "pa", "ser", "ver", "fun
 def _python_list(dice: random.Random) -> Any:
     """Lists of numbers and of strings: grown, sorted, cut and joined."""
     numbers = [dice.randrange(1 << 30) for _ in range(60_000)]
-    kept = [numbers, sorted(numbers), [number * 3 % 65_521 for number in numbers]]
+    kept: list[list[Any]] = [numbers, sorted(numbers), [number * 3 % 65_521 for number in numbers]]
     names = [f"item-{number:08d}" for number in numbers[:20_000]]
     kept.append(names + sorted(names))
     return kept, sum(kept[2]) + len(set(names))
