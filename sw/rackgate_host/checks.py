@@ -89,9 +89,20 @@ def _machine() -> Iterator[Check]:
     viewer = next((name for name in ("surfer", "gtkwave") if shutil.which(name)), None)
     yield _optional("wave viewer", viewer, "`rackgate waves`; any FST viewer will do",
                     "sudo apt-get install -y gtkwave")
+    yield _optional("userfaultfd", _userfaultfd(), "`rackgate sabre record` and `restore`",
+                    "run as root, or: sudo sysctl vm.unprivileged_userfaultfd=1")
     kvm = "usable" if os.access("/dev/kvm", os.R_OK | os.W_OK) else None
     yield _optional("/dev/kvm", kvm, "nothing yet: microVM experiments of a later system",
                     "run on a machine with KVM, as a member of group kvm")
+
+
+def _userfaultfd() -> str | None:
+    """Whether this process may handle page faults of the kernel's making, too (userfaultfd(2)); asked, not tried."""
+    try:
+        allowed = Path("/proc/sys/vm/unprivileged_userfaultfd").read_text().strip() == "1"
+    except OSError:
+        return None
+    return "permitted" if allowed or os.geteuid() == 0 or os.access("/dev/userfaultfd", os.R_OK | os.W_OK) else None
 
 
 def _package(name: str, extra: str, use: str) -> Check:
