@@ -199,6 +199,22 @@ def test_error_at_every_word(seed, make, stall):
             assert result.value == job.crc(content)
 
 
+@pytest.mark.parametrize("make", [crc_job, fill_job])
+def test_nothing_more_after_an_error(seed, make):
+    """Of a long source or destination, what was under way when the error came, and no more."""
+    rng = random.Random(seed)
+    jobs = [make(rng, 3, 0x2000), make(rng, 0x3001, 50)]
+    content = rng.randbytes(SIZE)
+    found, after = perform(jobs, content, seed=seed, bad=[BASE + 100])
+    (first, words, written), (second, *_) = found
+    assert (first.failed, second.failed) == (1, 0)
+    assert max(len(words) * 8, len(written)) < 0x800
+    if make is crc_job:
+        assert second.value == jobs[1].crc(content)
+    else:
+        assert after[0x3001:0x3001 + 50] == (jobs[1].value.to_bytes(8, "little") * 7)[:50]
+
+
 def check_aecs_errors(seed, words):
     rng = random.Random(seed)
     _, raw = aecs_of(rng, 100)
