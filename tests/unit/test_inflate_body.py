@@ -16,11 +16,39 @@ from rackgate.inflate.entry import Kind, Mark
 from rackgate.inflate.lanes import Lanes
 
 
+class World:
+    """A decoder and its simulator: elaborated once a process, because that takes longer than most tests."""
+
+    kept = {}
+
+    def __init__(self, lanes):
+        self.dut, self.bench = BodyDecoder(lanes=lanes), None
+        self.simulator = Simulator(self.dut)
+        self.simulator.add_clock(1e-8)
+        for number in range(3):
+            self._partner(number)
+
+    def _partner(self, number):
+        async def partner(ctx):
+            await self.bench.partners[number](ctx)
+
+        self.simulator.add_testbench(partner, background=number != 0)
+
+    def run(self, bench):
+        """Simulate from reset until the first partner returns. After an error the world is not used again."""
+        if self.bench is not None:
+            self.simulator.reset()
+        self.bench = bench
+        self.simulator.run()
+        World.kept[self.dut.lanes] = self
+
+
 class Bench:
     """Plays front, input buffer and queue around a decoder; ``idle`` is the chance of each to pause."""
 
     def __init__(self, lanes=16, seed=0, idle=0.0):
-        self.dut, self.random, self.idle = BodyDecoder(lanes=lanes), random.Random(seed), idle
+        self.world = World.kept.pop(lanes, None) or World(lanes)
+        self.dut, self.random, self.idle = self.world.dut, random.Random(seed), idle
         self.entries, self.stop, self.cycles, self.jobs = [], None, 0, []
 
     def run(self, source, literals, distances, position, *, end=None, context=0, fault_after=None, limit=60_000):
@@ -79,12 +107,8 @@ class Bench:
                 if fault_after is not None and len(self.entries) >= fault_after:
                     ctx.set(dut.fault, 1 << context)
 
-        sim = Simulator(dut)
-        sim.add_clock(1e-8)
-        sim.add_testbench(front)
-        sim.add_testbench(source_side, background=True)
-        sim.add_testbench(queue_side, background=True)
-        sim.run()
+        self.partners = front, source_side, queue_side
+        self.world.run(self)
         assert self.entries, "no entry came"
         assert [e["kind"] for e in self.entries].count(Kind.MARK) == 1
         assert self.entries[-1]["kind"] is Kind.MARK
