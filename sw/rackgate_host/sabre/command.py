@@ -16,7 +16,7 @@ from rich.table import Table
 
 from ..errors import UsageError
 from ..output import JsonOption, SeedOption, print_json
-from . import restore_command
+from . import demo_command, restore_command
 from .corpora import command as corpora_command
 from .format import NAME_SIZE, PAGE, VERSION, Kind
 from .sabre_files import SabrePair, export_snapshot
@@ -263,5 +263,6 @@ def _export(
 def register(root: typer.Typer) -> None:
     """Add the group to ``root``."""
     restore_command.register(app)
+    demo_command.register(app)
     corpora_command.register(app)
     root.add_typer(app)

@@ -25,7 +25,7 @@ from .touches import Stability, Touches, working_set
 from .userfault import PAGE, supported
 from .workload import record_guest, restore_guest, touch_trace
 
-__all__ = ["byte_rate", "register"]
+__all__ = ["byte_rate", "register", "show_restore", "timing"]
 
 _UNITS = {"": 1, "K": 10**3, "M": 10**6, "G": 10**9}
 
@@ -168,7 +168,7 @@ def _engine_options(engine: str, **given: Any) -> dict[str, Any]:
     return {"url" if name == "device" else name: value for name, value in given.items() if value is not None}
 
 
-def _timing(engine: str, options: dict[str, Any]) -> str:
+def timing(engine: str, options: dict[str, Any]) -> str:
     """What the times mean."""
     if engine == "software":
         return "wall"
@@ -242,16 +242,17 @@ def _restore(
     report = result.pop("report")
     if as_json:
         print_json({"file": str(file), **{name: value for name, value in chosen.items() if name not in (
-            "cold", "timeout")}, "timing": _timing(engine, options), **result, **report})
+            "cold", "timeout")}, "timing": timing(engine, options), **result, **report})
     else:
-        _show_restore(console, str(file), result, report, _timing(engine, options))
+        show_restore(console, str(file), result, report, timing(engine, options))
     if result["equal"] is False or result["wrong"]:
         raise SabreError(f"{file}: the restored memory differs from {compare}")
 
 
-def _show_restore(console: Console, title: str, result: dict[str, Any], report: dict[str, Any], timing: str) -> None:
+def show_restore(console: Console, title: str, result: dict[str, Any], report: dict[str, Any], times: str) -> None:
+    """Print the table of a restore; ``times`` says what its times are."""
     seconds, size, demand = report["seconds"], report["bytes"], report["demand"]
-    table = Table(title=title, caption=f"Times: {timing}. Busy times overlap; those of workers are summed.")
+    table = Table(title=title, caption=f"Times: {times}. Busy times overlap; those of workers are summed.")
     table.add_column("")
     table.add_column("ms", justify="right")
     table.add_column("", justify="right")

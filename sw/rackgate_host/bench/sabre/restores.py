@@ -12,10 +12,10 @@ import numpy as np
 from ...errors import DeviceFault, Unavailable
 from ...sabre import software
 from ...sabre.corpora import Workload
+from ...sabre.cycles import Cycles, cycles_of
 from ...sabre.snapshot import Region, Snapshot, write
 from ...sabre.workload import restore_guest, touch_trace
 from . import peers
-from .cycles import Cycles, cycles_of
 from .lazy import lazy_mmap
 from .ratios import contiguous
 

@@ -14,8 +14,8 @@ from ...errors import Unavailable, UsageError
 from ...sabre.corpora import FUNCTIONS, Corpus, Workload
 from ...sabre.corpora.command import default_folder
 from ...sabre.corpora.corpus import from_process
+from ...sabre.cycles import clock
 from ...sabre.userfault import supported
-from . import cycles
 from .ratios import ratios
 from .restores import PAPER_SAVING, Settings, measure
 
@@ -92,7 +92,7 @@ def run(*, seed: int = 1, report: Callable[[str], None] = lambda line: None, qui
     chosen = _list("workloads", workloads or (["json"] if quick else list(FUNCTIONS)), str)
     restored = _list("restore", restore or (["json"] if quick else ["json", "image"]), str)
     counts = _list("engines", engines or ([headline] if quick else [1, 2, 4, 8]), int)
-    mhz, source = (clock_mhz, "asked for") if clock_mhz else cycles.clock()
+    mhz, source = (clock_mhz, "asked for") if clock_mhz else clock()
     begin, load = time.monotonic(), os.getloadavg()[0]
     with tempfile.TemporaryDirectory(prefix="bench-sabre-", dir=_scratch()) as folder:
         settings = Settings(

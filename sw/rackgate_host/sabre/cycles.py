@@ -15,18 +15,20 @@ import numpy as np
 from rackgate.inflate.abi import Flag, Format, Status
 from rackgate.paths import build_root, cache_root
 
-from ...device import open_device
-from ...errors import DeviceFault, RackgateError
-from ...inflate.driver import InflateDriver, Job
-from ...sabre.engines import CycleModel
-from ...sabre.format import Kind
-from ...sabre.plan import Plan
-from ...sabre.snapshot import Snapshot
+from ..device import open_device
+from ..errors import DeviceFault, Unavailable
+from ..inflate.driver import InflateDriver, Job
+from .engines import CycleModel
+from .format import Kind
+from .plan import Plan
+from .snapshot import Snapshot
+from .tokens import fixed_stream
 
 __all__ = ["Cycles", "clock", "count", "cycles_of"]
 
 _IN_FLIGHT = 64
 _DEFAULT_MHZ = 80.0
+_LEVEL = 6
 
 
 @dataclass(frozen=True)
@@ -70,7 +72,7 @@ def count(streams: Sequence[bytes], contents: Sequence[bytes], device: str = "si
     digest = hashlib.sha256(b"".join(hashlib.sha256(stream).digest() for stream in streams))
     with open_device(device, **options) as opened:
         driver = InflateDriver.of(opened)
-        digest.update(f"{device} {seed} {opened.build:#x} {dict(opened.parameters)}".encode())
+        digest.update(f"{device} {seed} {opened.build} {dict(opened.parameters)}".encode())
         kept = cache_root() / "sabre-cycles" / f"{digest.hexdigest()[:32]}.npy"
         if kept.is_file():
             return np.load(kept, allow_pickle=False), dict(opened.parameters)
@@ -116,8 +118,9 @@ def _batch(driver: InflateDriver, streams: Sequence[bytes], contents: Sequence[b
 def cycles_of(snapshot: Snapshot, *, device: str = "sim:inflate", sample: int = 512, seed: int = 1,
               report: Callable[[str], None] = lambda line: None) -> Cycles:
     """Cycles of all partitions of ``snapshot``: ``sample`` of them counted on ``device``, spread evenly; the others by
-    a line through those, over the stored bytes. ``device`` "model" takes the model that the paced engine has by
-    default, as does a machine that cannot simulate; the conditions then say so.
+    a line through those, over the stored bytes. CANNED ones are counted with fixed codes: there is no header either.
+    ``device`` "model" takes the model that the paced engine has by default, as does a machine that cannot simulate; the
+    conditions then say so.
     """
     plan = Plan.of(snapshot)
     cycles = np.zeros(len(snapshot.partitions))
@@ -131,19 +134,19 @@ def cycles_of(snapshot: Snapshot, *, device: str = "sim:inflate", sample: int = 
         for unit in chosen.tolist():
             partition = snapshot.partition(int(numbers[unit]))
             stored = snapshot.read(partition)
-            header = snapshot.tables[partition.table].header if partition.kind is Kind.CANNED else b""
-            streams.append(header + stored)
             contents.append(snapshot.decompress(partition, stored))
+            # A canned table that is there needs no header, as fixed codes need none; the tokens are the same.
+            streams.append(fixed_stream(contents[-1], snapshot.header.window, _LEVEL)
+                           if partition.kind is Kind.CANNED else stored)
         try:
             counted, parameters = count(streams, contents, device, seed, report)
-        except (RackgateError, ImportError) as error:
-            if isinstance(error, DeviceFault):
-                raise
+        except (Unavailable, ImportError, OSError) as error:
             why = " ".join(str(error).split())
         else:
             return _fitted(plan, cycles, packed, chosen, counted, len(contents[0]), {
                 "cycles": f"counted on {device}", "device_parameters": parameters,
-                "canned_headers": "read for each page" if Kind.CANNED in plan.units["kind"] else None})
+                "canned_counted_as": "fixed codes: the same tokens, and no header" if (
+                    plan.units["kind"] == Kind.CANNED).any() else None})
     return Cycles(cycles, {"cycles": f"modelled: {model.per_page:g} a page and {model.per_stored:g} a stored byte",
                            "why_modelled": why})
 
