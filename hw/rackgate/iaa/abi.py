@@ -140,7 +140,6 @@ class Status(enum.IntEnum):
     READ_ERROR = 0x1F
     WRITE_ERROR = 0x20
     PAGE_REQUEST_TIMEOUT = 0x23
-    WATCHDOG = 0x24
     BAD_OPERATION_FLAGS = 0x30
     NEED_DICTIONARY = 0x39  # a zlib stream with FDICT
     ABORTED = 0x3A  # by an abort command, before it began or in its course
@@ -314,8 +313,6 @@ REGISTERS = RegisterMap("IAA ", (1, 0), (
     Register("BYTES_OUT", 0x58, Access.RO, "Destination bytes written, modulo 2**32."),
     Register("AECS_GENERATION", 0x5C, Access.RW, "Tables from an AECS are kept and not read again at the same "
              "address until this changes."),
-    Register("WATCHDOG", 0x60, Access.RW, "Cycles without progress after which a descriptor ends with WATCHDOG; 0: "
-             "never."),
     Register("PAGE_REQUEST", 0x64, Access.RO, "The oldest page request; PAGE_RESPONSE answers it.",
              fields=(Field("VALID", 0, 1), Field("WRITE", 1, 1), Field("ENGINE", 4, 4), Field("QUEUE", 8, 4),
                      Field("PASID", 12, 20))),

@@ -133,8 +133,7 @@ class IaaModel:
     request is answered by SUCCESS when the page is there: if it is not, the descriptor ends with PAGE_FAULT, as after
     any other answer. Descriptors with REQUEST_INTERRUPT raise it whatever their status. SWERR tells of records that
     have no place; errors of descriptors that want no record are told nowhere. A bus error in the tables of the
-    translation is as a page that is not there. WATCHDOG has no effect, as the model always gets on. Offsets without a
-    register read as zero and ignore writes.
+    translation is as a page that is not there. Offsets without a register read as zero and ignore writes.
 
     Parameters
     ----------

@@ -20,7 +20,6 @@ _TEXTS = {
     Status.READ_ERROR: "the device could not read",
     Status.WRITE_ERROR: "the device could not write",
     Status.PAGE_REQUEST_TIMEOUT: "nobody answered a page request in time",
-    Status.WATCHDOG: "the device made no progress",
     Status.BAD_OPERATION_FLAGS: "operation flags that there are not",
     Status.NEED_DICTIONARY: "the stream needs a preset dictionary",
     Status.ABORTED: "the job was aborted",
