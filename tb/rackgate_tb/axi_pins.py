@@ -5,10 +5,11 @@ from amaranth.hdl import Module, ResetInserter, Value
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
+from rackgate.iaa.top import Iaa
 from rackgate.inflate.top import Inflate
 from rackgate.verif.stream_rules import StreamRules
 
-__all__ = ["AxiPins", "inflate"]
+__all__ = ["AxiPins", "iaa", "inflate"]
 
 _HANDSHAKE = ("valid", "ready")
 
@@ -86,3 +87,8 @@ class AxiPins(wiring.Component):
 def inflate(**parameters: int) -> AxiPins:
     """The inflate device with pins."""
     return AxiPins(Inflate(**parameters))
+
+
+def iaa(**parameters: int) -> AxiPins:
+    """The IAA device with pins."""
+    return AxiPins(Iaa(**parameters))
