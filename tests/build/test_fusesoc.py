@@ -39,7 +39,7 @@ def vlnv(core):
 
 
 def test_all_cores_parse(fusesoc):
-    assert len(CORES) >= 2
+    assert len(CORES) >= 3
     listed = fusesoc("core", "list")
     for core in CORES:
         assert core.read_text().startswith("CAPI=2:\n# SPDX-License-Identifier: Apache-2.0\n")
@@ -52,12 +52,13 @@ def test_versions_agree():
     assert {vlnv(core).rpartition(":")[2] for core in CORES} == {version}
 
 
-def test_generate_and_lint(fusesoc, tmp_path):
-    fusesoc("run", "--target", "lint", "rackgate:inflate:inflate")
-    made = list(tmp_path.rglob("rackgate_inflate.sv"))
+@pytest.mark.parametrize("device", ["inflate", "iaa"])
+def test_generate_and_lint(fusesoc, tmp_path, device):
+    fusesoc("run", "--target", "lint", f"rackgate:{device}:{device}")
+    made = list(tmp_path.rglob(f"rackgate_{device}.sv"))
     assert made
     text = made[0].read_text()
-    assert "module rackgate_inflate(" in text
+    assert f"module rackgate_{device}(" in text
     assert "csr__aw__payload" in text
 
 
