@@ -329,6 +329,9 @@ def test_each_operation(seed, gap):
         (Descriptor(Opcode.NOOP, ASKED, RECORD), b""), (Descriptor(Opcode.DRAIN, interrupt, RECORD), b""),
         (Descriptor(Opcode.NOOP, ASKED, RECORD + 1), b""), (Descriptor(0x99, ASKED, RECORD), b""),
         (Descriptor(Opcode.NOOP, ASKED, 1 << 63), b""), (job(elements=1), b""),
+        # Nobody asks for these records, so it does not matter that there is no place for them.
+        (Descriptor(Opcode.NOOP, Flag.COMPLETION_ADDRESS_VALID, 1 << 63), b""),
+        (Descriptor(0x99, Flag.COMPLETION_ADDRESS_VALID, 1 << 63), b""),
     ]
     aecs = Aecs(header, 0x12345678, 0x9ABC).pack()
     check_against_model([Case(descriptor, content={SOURCE: data, AECS: aecs}) for descriptor, data in operations],

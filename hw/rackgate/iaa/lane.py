@@ -288,7 +288,7 @@ class Lane(wiring.Component):
         m.next = "RETIRE"
         with m.If(record.status == Status.COMPLETION_MISALIGNED):
             m.next = "REPORT"
-        with m.Elif(has_address & raw.completion[ADDR_WIDTH:].any()):
+        with m.Elif(has_address & is_wanted & raw.completion[ADDR_WIDTH:].any()):
             m.d.sync += record.status.eq(Status.COMPLETION_FAULT)
             m.next = "REPORT"
         with m.Elif(has_address & is_wanted):
