@@ -77,7 +77,7 @@ class Traffic:
         """A descriptor of any kind, with a guard between its destination and the next one's."""
         kind = self.rng.choice([*KINDS, "list"]) if opcode is None else opcode
         if kind == "list":
-            return self._list()
+            return self._list(size)
         rng, record, target = self.rng, self.record, self.output + self.rng.randrange(1, 16)
         plain = Descriptor(Opcode.DECOMPRESS, ASKED, record, *self.sources[0][:1], target, self.sources[0][1], 0, PLAIN,
                            destination_size=700)
@@ -96,10 +96,10 @@ class Traffic:
         assert self.output < MEMORY and self.record < OUTPUT
         return made
 
-    def _list(self):
+    def _list(self, count=None):
         """A LIST of a few descriptors."""
         rng, place = self.rng, self.lists
-        members = [self.descriptor(rng.choice(KINDS)) for _ in range(rng.randrange(1, 6))]
+        members = [self.descriptor(rng.choice(KINDS)) for _ in range(count or rng.randrange(1, 6))]
         raw = b"".join(member.pack() for member in members)
         self._put(place, raw)
         self.lists += len(raw)
@@ -218,6 +218,18 @@ def flood(library, seed, count):
 def test_much_traffic(library, seed):
     """Descriptors of all kinds over queues of several priorities: each completes exactly once."""
     assert flood(library, seed, 120) > 5
+
+
+def test_a_list_shares_the_lanes(library, seed):
+    """Its descriptors and those of the queues take turns, and none is lost."""
+    traffic = Traffic(library, seed)
+    traffic.occupy()
+    for queue in (3, 3, 3, 2):
+        assert traffic.send(traffic.descriptor("list", 25), queue)
+    for number in range(22):
+        assert traffic.send(traffic.descriptor(), number % 3)
+    traffic.drain()
+    traffic.check()
 
 
 @pytest.mark.soak
