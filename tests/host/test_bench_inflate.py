@@ -18,7 +18,7 @@ def driver():
 
 def test_data_that_cannot_be_had():
     with pytest.raises(Unavailable, match="no data of the kind code to measure on: .*pages, not 10000000"):
-        inflate._pages("code", 10**7)
+        inflate.page_samples("code", 10**7)
 
 
 def test_measure(driver):

@@ -210,9 +210,11 @@ def _poke(raw: bytes, offset: int) -> bytes:
 
 @pytest.mark.parametrize(("raw", "status"), [
     (_raw(opcode=0), Status.BAD_OPCODE),
-    (_raw(opcode=3, format=3, source_size=1 << 31), Status.BAD_OPCODE),
+    (_raw(opcode=4, format=3, source_size=1 << 31), Status.BAD_OPCODE),
     (_raw(format=3), Status.BAD_FLAGS),
-    (_raw(flags=0x20), Status.BAD_FLAGS),
+    (_raw(flags=0x40), Status.BAD_FLAGS),
+    (_raw(flags=Flag.CANNED, format=Format.GZIP), Status.BAD_FLAGS),
+    (_raw(opcode=Opcode.TABLES, format=Format.ZLIB), Status.BAD_FLAGS),
     (_raw(context=2, start_bit=8), Status.BAD_FLAGS),
     (_raw(start_bit=8), Status.BAD_SIZE),
     (_raw(opcode=Opcode.LOAD, start_bit=1), Status.BAD_SIZE),
