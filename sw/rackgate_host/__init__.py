@@ -7,8 +7,9 @@
 2
 """
 
-from .device import Device
-from .device import open_device as open
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
 from .errors import (
     BadBuffer,
     DeviceFault,
@@ -21,7 +22,21 @@ from .errors import (
     Unavailable,
     UsageError,
 )
-from .memory import Buffer
+
+if TYPE_CHECKING:
+    from .device import Device
+    from .device import open_device as open
+    from .memory import Buffer
 
 __all__ = ["BadBuffer", "Buffer", "Device", "DeviceFault", "DeviceMismatch", "DeviceTimeout", "OutOfDeviceMemory",
            "RackgateError", "RegisterError", "TranscriptError", "Unavailable", "UsageError", "open"]
+
+# Imported when they are asked for: a snapshot's monitor, which somebody waits for, needs no device.
+_LATER = {"Buffer": "memory:Buffer", "Device": "device:Device", "open": "device:open_device"}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _LATER:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    module, _, attribute = _LATER[name].partition(":")
+    return globals().setdefault(name, getattr(import_module(f"{__name__}.{module}"), attribute))
