@@ -1,0 +1,354 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The reference model of a pipeline: packets in, packets out, one after the other."""
+
+from collections.abc import Callable, Mapping, MutableMapping, Sequence
+from typing import Any
+
+from rackgate.pisa.declare import (
+    ACCEPT,
+    REJECT,
+    Access,
+    Action,
+    Compute,
+    Header,
+    Key,
+    Pipeline,
+    Register,
+    Stage,
+    Table,
+    standard,
+)
+from rackgate.pisa.expr import Field
+
+from .evaluate import assignment, define, source
+from .wire import Codec, checksum_of
+
+__all__ = ["Packet", "PipelineModel", "RuntimeTable"]
+
+#: A packet header vector: one int a field, in the order of :attr:`Pipeline.phv`.
+Vector = list[int]
+
+
+class Packet:
+    """A packet inside the pipeline: its header vector and its payload."""
+
+    __slots__ = ("payload", "phv")
+
+    def __init__(self, phv: Vector, payload: bytes):
+        self.phv = phv
+        self.payload = payload
+
+
+class RuntimeTable:
+    """Entries that the control plane has put into a table: by key, each the action's place and its arguments."""
+
+    def __init__(self, table: Table):
+        self.table = table
+        self.entries: dict[Any, tuple[int, list[int]]] = {}
+
+    def insert(self, key: int | Sequence[Any], action: Action, **arguments: int) -> None:
+        """Put an entry, in place of one with the same key; in a ternary table a key's fields are pairs of value and mask.
+
+        Raises
+        ------
+        ValueError
+            The table is full, or the action is not one of it or takes other arguments.
+        """
+        place = (key,) if isinstance(key, int) else tuple(key)
+        actions = self.table.all_actions
+        if action not in self.table.actions:
+            raise ValueError(f"table {self.table.name} has no action {action.name}")
+        names = list(action.parameters.fields) if action.parameters else []
+        if sorted(names) != sorted(arguments):
+            raise ValueError(f"action {action.name} takes {', '.join(names) or 'no arguments'}, "
+                             f"not {', '.join(arguments) or 'none'}")
+        if place not in self.entries and len(self.entries) >= self.table.size:
+            raise ValueError(f"table {self.table.name} is full: it has {self.table.size} entries")
+        self.entries[place] = (actions.index(action), [arguments[name] for name in names])
+
+    def remove(self, key: int | Sequence[Any]) -> None:
+        """Take an entry out. Raises KeyError if there is none."""
+        del self.entries[(key,) if isinstance(key, int) else tuple(key)]
+
+    def find(self, key: tuple[int, ...]) -> tuple[int, list[int]] | None:
+        """The entry that matches, if one does."""
+        if self.table.kind != Key.TERNARY:
+            return self.entries.get(key)
+        for want, entry in self.entries.items():
+            if all(value & mask == wanted & mask for value, (wanted, mask) in zip(key, want, strict=True)):
+                return entry
+        return None
+
+
+class PipelineModel:
+    """A pipeline in plain Python.
+
+    ``process`` takes a frame to the frames that come of it. ``one_pass`` is the transition itself: a header vector in,
+    the vectors of the copies out, registers changed; a model checker calls it with registers of its own.
+
+    Attributes
+    ----------
+    registers:
+        By name a mapping from index to word; words that were never written are absent and read as ``init``.
+    tables:
+        By name the :class:`RuntimeTable` of each table that is filled at run time.
+    rejected, dropped:
+        Packets that the parser refused; packets of which no copy was made, and copies that the egress dropped.
+    """
+
+    #: Passes after which a packet that goes round and round is given up.
+    MOST_PASSES = 1 << 16
+
+    def __init__(self, pipeline: Pipeline):
+        self.pipeline = pipeline
+        self.fields = pipeline.phv
+        self._place = {id(item): number for number, item in enumerate(self.fields)}
+        self.codec = Codec(pipeline, self._place)
+        self.registers: dict[str, MutableMapping[int, int]] = {item.name: {} for item in pipeline.registers}
+        self.tables = {table.name: RuntimeTable(table) for table in pipeline.tables}
+        self.rejected = self.dropped = 0
+        self._ingress = [self._stage(stage) for stage in pipeline.ingress]
+        self._egress = [self._stage(stage) for stage in pipeline.egress]
+        self._copies = [self._copy(copy) for copy in pipeline.copies]
+
+    # Control plane
+
+    def reset(self) -> None:
+        """All registers as after a reset. Tables that the control plane filled are empty."""
+        for words in self.registers.values():
+            words.clear()
+        for table in self.tables.values():
+            table.entries.clear()
+        self.rejected = self.dropped = 0
+
+    def register(self, name: str) -> Register:
+        """The register of that name. Raises KeyError."""
+        return {item.name: item for item in self.pipeline.registers}[name]
+
+    def read(self, name: str, index: int) -> dict[str, int]:
+        """A register's word, by field."""
+        item = self.register(name)
+        word, low, out = self.registers[name].get(index, item.init), 0, {}
+        for key, part in item.word.fields.items():
+            out[key] = word >> low & (1 << part.width) - 1
+            low += part.width
+        return out
+
+    def write(self, name: str, index: int, **values: int) -> None:
+        """Change fields of a register's word."""
+        item, low, word = self.register(name), 0, 0
+        current = {**self.read(name, index), **values}
+        for key, part in item.word.fields.items():
+            if not 0 <= current[key] < 1 << part.width:
+                raise ValueError(f"{name}.{key} must fit {part.width} bits, not {current[key]}")
+            word |= current[key] << low
+            low += part.width
+        self.registers[name][index] = word
+
+    # Packets
+
+    def get(self, phv: Vector, item: Field) -> int:
+        """A field of a header vector."""
+        return phv[self._place[id(item)]]
+
+    def vector(self, values: Mapping[Field, int] | None = None, headers: Sequence[Header] = ()) -> Vector:
+        """A header vector with ``headers`` valid and fields set."""
+        phv = [0] * len(self.fields)
+        for header in headers:
+            phv[self._place[id(header.is_valid)]] = 1
+        for item, value in (values or {}).items():
+            phv[self._place[id(item)]] = value
+        return phv
+
+    def parse(self, frame: bytes, port: int = 0) -> Packet | None:
+        """The packet, or None if the parser rejects it (which is counted)."""
+        packet = self._parse(frame, port)
+        if packet is None:
+            self.rejected += 1
+        return packet
+
+    def _parse(self, frame: bytes, port: int) -> Packet | None:
+        parser = self.pipeline.parser
+        phv, place, at = [0] * len(self.fields), 0, parser.start
+        while at not in (ACCEPT, REJECT):
+            state = parser.states[at]
+            end = place + state.header.size
+            if end > len(frame):
+                return None
+            self.codec.extract(state.header, frame[place:end], phv)
+            place = end
+            key = tuple(self.get(phv, item) for item in state.select)
+            at = next((target for want, target in state.transitions.items() if state.key_of(want) == key),
+                      state.default)
+        if at == REJECT:
+            return None
+        payload = frame[place:]
+        for item in parser.verify:
+            if self.get(phv, item.target.owner.is_valid):
+                found = self.get(phv, item.target)
+                if not (item.zero_is_none and found == 0) and found != checksum_of(self.codec, item, phv, payload):
+                    return None
+        for item, value in ((standard.ingress_port, port), (standard.packet_length, len(frame)),
+                            (standard.payload_length, len(payload))):
+            phv[self._place[id(item)]] = value
+        return Packet(phv, payload)
+
+    def one_pass(self, phv: Vector, registers: Mapping[str, MutableMapping[int, int]] | None = None,
+                 ) -> list[tuple[int, Vector]]:
+        """Take a vector through the ingress stages (which change it) and make its copies: (number of the copy, vector).
+
+        ``registers`` in place of the model's own.
+        """
+        words = self.registers if registers is None else registers
+        for stage in self._ingress:
+            stage(phv, words)
+        out = []
+        for number, copy in enumerate(self._copies):
+            made = copy(phv)
+            if made is not None:
+                out.append((number, made))
+        return out
+
+    def leave(self, phv: Vector) -> None:
+        """Take a copy through the egress stages."""
+        for stage in self._egress:
+            stage(phv, self.registers)
+
+    def deparse(self, packet: Packet) -> bytes:
+        """The frame of a packet."""
+        return self.codec.emit(packet.phv, packet.payload)
+
+    def process(self, frame: bytes, port: int = 0) -> list[tuple[int, bytes]]:
+        """What comes of one frame, as (egress port, frame); it recirculates to its end before anything else enters."""
+        packet = self.parse(frame, port)
+        out: list[tuple[int, bytes]] = []
+        passes = 0
+        while packet is not None:
+            passes += 1
+            if passes > self.MOST_PASSES:
+                raise RuntimeError(f"pipeline {self.pipeline.name}: a packet recirculates without an end")
+            left, packet = self.step(packet)
+            out += left
+        return out
+
+    def step(self, packet: Packet) -> tuple[list[tuple[int, bytes]], Packet | None]:
+        """One pass of a packet: the frames that leave, and the copy that recirculates, if one does."""
+        again: Packet | None = None
+        out: list[tuple[int, bytes]] = []
+        copies = self.one_pass(packet.phv)
+        self.dropped += not copies
+        for number, phv in copies:
+            declared = self.pipeline.copies[number]
+            made = Packet(phv, packet.payload if declared.payload else b"")
+            if declared.recirculate:
+                again = made
+            else:
+                self.leave(phv)
+                if self.get(phv, standard.drop):
+                    self.dropped += 1
+                else:
+                    out.append((self.get(phv, standard.egress_port), self.deparse(made)))
+        return out, again
+
+    # Compilation
+
+    def _name(self, item: Field) -> str:
+        return f"p[{self._place[id(item)]}]"
+
+    def _copy(self, copy: Any) -> Callable[[Vector], Vector | None]:
+        return define(copy.name, "p", [
+            f"if not {source(copy.when, self._name)}: return None",
+            "q = p[:]",
+            assignment(copy.assigns, self._name, "q"),
+            "return q",
+        ])
+
+    def _stage(self, stage: Stage) -> Callable[[Vector, Any], None]:
+        when = f"if not {source(stage.when, self._name)}: return"
+        if isinstance(stage, Compute):
+            return define(stage.name, "p, registers", [when, assignment(stage.assigns, self._name)])
+        if isinstance(stage, Access):
+            return define(stage.name, "p, registers", [when, *self._access(stage)])
+        if isinstance(stage, Table):
+            return self._table(stage, when)
+        raise TypeError(f"no such stage: {stage!r}")
+
+    def _access(self, stage: Access) -> list[str]:
+        register, low = stage.register, 0
+        parts: dict[int, tuple[int, int]] = {}
+        for part in register.word.fields.values():
+            parts[id(part)] = (low, part.width)
+            low += part.width
+
+        def name(item: Field) -> str:
+            if item.owner is not register.word:
+                return self._name(item)
+            at, width = parts[id(item)]
+            return f"(w >> {at} & {(1 << width) - 1})"
+
+        lines = [f"i = {source(stage.index, name)}", f"if i >= {register.depth}: return",
+                 f"words = registers[{register.name!r}]", f"w = words.get(i, {register.init})"]
+        for number, action in enumerate(stage.actions):
+            terms = [f"({source(value, name)}) << {parts[id(register.word[key])][0]}"
+                     for key, value in stage.new_word(action).items()]
+            lines.append(f"{'elif' if number else 'if'} {source(action.when, self._name)}:")
+            if action.update:
+                lines.append(f"    v = {' | '.join(terms)}")
+            lines.append(f"    {assignment(action.out, name)}")
+            if action.update:
+                lines.append("    words[i] = v")
+        return lines
+
+    def _bodies(self, actions: Sequence[Action]) -> list[Callable[[Vector, Sequence[int]], None]]:
+        bodies = []
+        for action in actions:
+            places = {id(item): k for k, item in enumerate(action.parameters.fields.values())} \
+                if action.parameters else {}
+
+            def name(item: Field, places: Mapping[int, int] = places) -> str:
+                return f"a[{places[id(item)]}]" if id(item) in places else self._name(item)
+
+            bodies.append(define(action.name, "p, a", [assignment(action.assigns, name)]))
+        return bodies
+
+    def _table(self, table: Table, when: str) -> Callable[[Vector, Any], None]:
+        actions = table.all_actions
+        bodies = self._bodies(actions)
+        key_of = define(f"{table.name}_key", "p",
+                        [f"return ({''.join(source(key, self._name) + ', ' for key in table.keys)})"])
+        applies = define(f"{table.name}_when", "p", [when.replace("return", "return False"), "return True"])
+        default = None if table.default is None else bodies[actions.index(table.default)]
+        if table.size:
+            find = self.tables[table.name].find
+        else:
+            find = _constant_entries(table, actions)
+
+        def run(phv: Vector, registers: Any) -> None:
+            if applies(phv):
+                entry = find(key_of(phv))
+                if entry is not None:
+                    bodies[entry[0]](phv, entry[1])
+                elif default is not None:
+                    default(phv, ())
+
+        return run
+
+
+def _constant_entries(table: Table, actions: Sequence[Action]) -> Callable[[tuple[int, ...]], Any]:
+    entries = []
+    for entry in table.entries:
+        names = entry.action.parameters.fields if entry.action.parameters else ()
+        wants = [(0, 0) if value is None else value if isinstance(value, tuple) else (value, -1) for value in entry.key]
+        entries.append((wants, (actions.index(entry.action), [entry.arguments[name] for name in names])))
+    known: dict[tuple[int, ...], Any] = {}
+
+    def find(key: tuple[int, ...]) -> Any:
+        if key not in known:
+            if len(known) > 1 << 16:
+                known.clear()
+            known[key] = next((found for wants, found in entries
+                               if all(value & mask == want & mask
+                                      for value, (want, mask) in zip(key, wants, strict=True))), None)
+        return known[key]
+
+    return find
