@@ -35,6 +35,7 @@ def test_a_datagram_is_sent_on_and_counted():
 def test_bad_packets_are_rejected_or_dropped():
     model = PipelineModel(BALANCER)
     good = datagram(1, 2, b"")
+    assert model.process(good + bytes(18)) == model.process(good), "padding must be cut off"
     assert model.process(good[:-1]) == [] and model.rejected == 1
     assert model.process(good[:26] + b"\1" + good[27:]) == [] and model.rejected == 2
     assert model.process(datagram(1, 2, b"", ttl=1)) == [] and model.dropped == 1

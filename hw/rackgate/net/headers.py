@@ -28,11 +28,11 @@ def udp_checksum(*headers: Header) -> Checksum:
 def udp_parser(ports: dict[int, str], states: dict[str, State], *headers: Header) -> Parser:
     """A parser of Ethernet, IPv4 without options and not in fragments, and UDP.
 
-    ``ports`` maps destination ports to names of ``states``, which extract what is behind UDP; other packets are rejected,
-    and those with a wrong checksum. ``headers`` are all that the states extract, in the order of the wire.
+    ``ports`` maps destination ports to names of ``states``, which extract what is behind UDP; other packets are
+    rejected, and those with a wrong checksum. ``headers`` are all that the states extract, in the order of the wire.
     """
     return Parser(
-        start="ethernet", verify=[IPV4_CHECKSUM, udp_checksum(*headers)],
+        start="ethernet", length=ipv4.total_length, verify=[IPV4_CHECKSUM, udp_checksum(*headers)],
         states={
             "ethernet": State(ethernet, [ethernet.ether_type], {ETHER_TYPE_IPV4: "ipv4"}, REJECT),
             "ipv4": State(ipv4, [ipv4.version, ipv4.ihl, ipv4.more_fragments, ipv4.fragment_offset, ipv4.protocol],

@@ -163,12 +163,15 @@ class Checksum:
 class Parser:
     """A graph of states from ``start``. A packet that ends within a header is rejected.
 
-    ``verify``: checksums that must be right, else the packet is rejected.
+    ``verify``: checksums that must be right, else the packet is rejected. ``length``: a field that counts the bytes
+    from its header's first on. What is behind them, such as the padding of a short frame, is cut off; a packet with
+    fewer bytes, or with headers that reach beyond them, is rejected.
     """
 
     states: Mapping[str, State]
     start: str
     verify: Sequence[Checksum] = ()
+    length: Field | None = None
 
     def __post_init__(self) -> None:
         for place in (self.start, *(target for state in self.states.values()
@@ -263,8 +266,9 @@ class Table(Stage):
 
     The first of the constant ``entries`` that matches wins; any entry may match any field with ``None`` (or, in a
     ternary table, under a mask). ``size`` > 0 makes a table that the control plane fills at run time instead: a hash
-    table (``EXACT``), a list in order of priority (``TERNARY``), or an array (``INDEX``: one key field, ``size`` a power
-    of two that it addresses). ``actions`` are those that entries may name; ``default`` applies when nothing matches.
+    table (``EXACT``), a list in order of priority (``TERNARY``), or an array (``INDEX``: one key field, ``size`` a
+    power of two that it addresses). ``actions`` are those that entries may name; ``default`` applies when nothing
+    matches.
     """
 
     name: str
@@ -371,7 +375,7 @@ class Access(Stage):
         return self.register.name
 
     def new_word(self, action: RegisterAction) -> dict[str, Expr]:
-        """Every field of the word after ``action``, from the lowest bits up; those it does not update are themselves."""
+        """Every field of the word after ``action``, from the lowest bits up; what it does not update stays."""
         return {name: as_expr(action.update.get(name, part), part.width)
                 for name, part in self.register.word.fields.items()}
 

@@ -47,7 +47,7 @@ class RuntimeTable:
         self.entries: dict[Any, tuple[int, list[int]]] = {}
 
     def insert(self, key: int | Sequence[Any], action: Action, **arguments: int) -> None:
-        """Put an entry, in place of one with the same key; in a ternary table a key's fields are pairs of value and mask.
+        """Put an entry, in place of one with the same key. In a ternary table a key is pairs of value and mask.
 
         Raises
         ------
@@ -169,20 +169,22 @@ class PipelineModel:
 
     def _parse(self, frame: bytes, port: int) -> Packet | None:
         parser = self.pipeline.parser
-        phv, place, at = [0] * len(self.fields), 0, parser.start
+        phv, place, at, end_of_packet = [0] * len(self.fields), 0, parser.start, len(frame)
         while at not in (ACCEPT, REJECT):
             state = parser.states[at]
             end = place + state.header.size
             if end > len(frame):
                 return None
             self.codec.extract(state.header, frame[place:end], phv)
+            if parser.length is not None and parser.length.owner is state.header:
+                end_of_packet = place + self.get(phv, parser.length)
             place = end
             key = tuple(self.get(phv, item) for item in state.select)
             at = next((target for want, target in state.transitions.items() if state.key_of(want) == key),
                       state.default)
-        if at == REJECT:
+        if at == REJECT or not place <= end_of_packet <= len(frame):
             return None
-        payload = frame[place:]
+        payload = frame[place:end_of_packet]
         for item in parser.verify:
             if self.get(phv, item.target.owner.is_valid):
                 found = self.get(phv, item.target)
