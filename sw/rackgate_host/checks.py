@@ -92,7 +92,7 @@ def _machine() -> Iterator[Check]:
     yield _optional("userfaultfd", _userfaultfd(), "`rackgate sabre record` and `restore`",
                     "run as root, or: sudo sysctl vm.unprivileged_userfaultfd=1")
     kvm = "usable" if os.access("/dev/kvm", os.R_OK | os.W_OK) else None
-    yield _optional("/dev/kvm", kvm, "nothing yet: microVM experiments of a later system",
+    yield _optional("/dev/kvm", kvm, "`rackgate sabre restore --guest kvm`, and its cases of the bench",
                     "run on a machine with KVM, as a member of group kvm")
 
 

@@ -188,7 +188,7 @@ def test_the_commands(image, tmp_path):
     code, out, err = invoke("record", image, "-o", touches, "--snapshot", path, "--runs", 2, "--json")
     assert code == 0, err
     record = json.loads(out)
-    assert set(record) == {"image", "pages", "seed", "runs", "stability", "working_set", "output", "snapshot"}
+    assert set(record) == {"image", "pages", "guest", "seed", "runs", "stability", "working_set", "output", "snapshot"}
     assert record["pages"] == PAGES and len(record["runs"]) == 2
     assert set(record["runs"][0]) == {"touches", "first_touches", "repeated", "seconds", "microseconds_per_fault",
                                       "wrong", "equal"}
@@ -201,9 +201,10 @@ def test_the_commands(image, tmp_path):
                             "--json")
     assert code == 0, err
     report = json.loads(out)
-    assert set(report) == {"file", "policy", "prefetch", "engine", "engine_options", "serial", "throttle", "timing",
-                           "touches", "wrong", "equal", "resume_seconds", "guest_seconds", "seconds", "bytes", "pages",
-                           "demand", "cycles", "direct", "cached_before"}
+    assert set(report) == {"file", "guest", "kvm", "policy", "prefetch", "engine", "engine_options", "serial",
+                           "throttle", "timing", "touches", "wrong", "equal", "resume_seconds", "guest_seconds",
+                           "seconds", "bytes", "pages", "demand", "cycles", "direct", "cached_before"}
+    assert (report["guest"], report["kvm"]) == ("process", None)
     assert report["equal"] is True and report["wrong"] == 0 and report["cycles"] > 0
     assert report["timing"] == "paced: 2 engines at 120 MHz, a prediction" and report["throttle"] == 80e6
     assert report["engine_options"] == {"clock": 120.0, "engines": 2}

@@ -17,7 +17,9 @@ from rackgate.paths import build_root
 
 from ..errors import UsageError
 from ..output import JsonOption, SeedOption, print_json
+from . import kvm
 from .errors import SabreError
+from .guests import GuestKind, kvm_module
 from .images import make_image
 from .restorer import Policy, Prefetch
 from .snapshot import Region, Snapshot, write
@@ -51,6 +53,11 @@ def _bar(console: Console, what: str, enabled: bool) -> Iterator[Callable[[int, 
         yield lambda done, total: progress.update(task, completed=done, total=max(total, 1))
 
 
+def _check_guest(guest: GuestKind) -> None:
+    if guest is GuestKind.KVM:
+        kvm.supported()
+
+
 def _folder(path: Path) -> Path:
     if not path.absolute().parent.is_dir():
         raise UsageError(f"there is no folder {path.absolute().parent}")
@@ -75,6 +82,8 @@ _Touches = Annotated[Path | None, typer.Option(
     help="Where the record goes, for `rackgate sabre snapshot --working-set`; in the build folder if left out.")]
 _Trace = Annotated[Path | None, typer.Option(
     "--trace", metavar="TOUCHES", help="Touch what a record says, in its order.")]
+_Guest = Annotated[GuestKind, typer.Option(
+    "--guest", help="Who touches the pages: a process, or a virtual machine on its memory (needs /dev/kvm).")]
 _Timeout = Annotated[float, typer.Option("--timeout", metavar="SECONDS", min=0.001,
                                          help="Longest time in which nothing is heard of the guest.")]
 
@@ -87,6 +96,7 @@ def _record(
     share: Annotated[float, typer.Option("--share", min=0.0, max=1.0,
                                          help="Part of the pages that a drawn trace touches.")] = 0.3,
     trace: _Trace = None,
+    guest: _Guest = GuestKind.PROCESS,
     snapshot: Annotated[Path | None, typer.Option(
         "--snapshot", metavar="FILE", help="Write a snapshot with the working set first, too.")] = None,
     timeout: _Timeout = 60.0,
@@ -96,15 +106,18 @@ def _record(
     """Run a guest whose memory is served page by page, and record which pages it touches first, and when.
 
     The guest is a process with the image as its memory; its touches are drawn from the seed, or follow --trace. Every
-    page that it touches, and in the end all, is compared with the image. Exit codes: 1 if bytes differ, 3 if this
-    machine does not permit userfaultfd, 4 if the guest is stuck.
+    page that it touches, and in the end all, is compared with the image. With --guest kvm a virtual machine's processor
+    touches the pages. Exit codes: 1 if bytes differ, 3 if this machine does not permit userfaultfd or KVM, 4 if the
+    guest is stuck.
 
-    JSON: image, pages, seed, runs (list of touches, first_touches, repeated, seconds, microseconds_per_fault, wrong,
-    equal), stability (runs, union, intersection, jaccard_mean, jaccard_least), working_set (pages), output, snapshot.
+    JSON: image, pages, guest, seed, runs (list of touches, first_touches, repeated, seconds, microseconds_per_fault,
+    wrong, equal), stability (runs, union, intersection, jaccard_mean, jaccard_least), working_set (pages), output,
+    snapshot.
 
     Example: rackgate sabre record --runs 5 -o touches.json --snapshot function.rgs
     """
     supported()
+    _check_guest(guest)
     folder = build_root() / "sabre"
     target = _folder(output) if output else folder / "touches.json"
     if snapshot is not None:
@@ -123,7 +136,7 @@ def _record(
     recorded, rows = [], []
     with _bar(console, "recording", console.is_terminal and not as_json) as progress:
         for number in range(runs):
-            touches, result = record_guest(image, [pages], _trace(trace, pages, seed, share, number), timeout)
+            touches, result = record_guest(image, [pages], _trace(trace, pages, seed, share, number), timeout, guest)
             recorded.append(touches)
             rows.append({"touches": result["touches"], "first_touches": len(touches), "repeated": touches.repeated,
                          "seconds": round(result["guest_seconds"], 6),
@@ -137,8 +150,9 @@ def _record(
     stability = Stability.of(recorded).as_json()
     failed = any(row["wrong"] or not row["equal"] for row in rows)
     if as_json:
-        print_json({"image": str(image), "pages": pages, "seed": seed, "runs": rows, "stability": stability,
-                    "working_set": len(order), "output": str(target), "snapshot": str(snapshot) if snapshot else None})
+        print_json({"image": str(image), "pages": pages, "guest": guest.value, "seed": seed, "runs": rows,
+                    "stability": stability, "working_set": len(order), "output": str(target),
+                    "snapshot": str(snapshot) if snapshot else None})
     else:
         _show_record(console, f"{image}{' (made)' if made else ''}: {pages:,} pages", rows, stability)
         files = f"{target}, {snapshot}" if snapshot else f"{target}"
@@ -198,6 +212,7 @@ def _restore(
         "--throttle", metavar="B/S", help="Bound storage to so many bytes/s: 250M, 1.5G.")] = None,
     cold: Annotated[bool, typer.Option("--cold", help="Drop the file from the page cache first.")] = False,
     trace: _Trace = None,
+    guest: _Guest = GuestKind.PROCESS,
     compare: Annotated[Path | None, typer.Option(
         "--compare", metavar="ORIGINAL", help="The image that all bytes are compared with.")] = None,
     timeout: _Timeout = 60.0,
@@ -206,14 +221,16 @@ def _restore(
     """Restore a snapshot into the memory of a guest process, and let the guest follow a trace.
 
     Every partition's CRC is checked before it is installed; with --compare every byte is compared with the original,
-    during the trace and in the end. Exit codes: 1 if bytes differ or the snapshot is damaged, 3 if this machine does
-    not permit userfaultfd, 4 if the restore is stuck.
+    during the trace and in the end. With --guest kvm a virtual machine follows the trace on the memory, and the time
+    is that until it halts. Exit codes: 1 if bytes differ or the snapshot is damaged, 3 if this machine does not permit
+    userfaultfd or KVM, 4 if the restore is stuck.
 
-    JSON: file, policy, prefetch, engine, engine_options, serial, throttle (bytes/s or null), timing (what the times
-    mean), touches, wrong, equal (null without --compare), resume_seconds, guest_seconds (until the trace was done),
-    seconds (total, resume, read, decompress, install: busy times of the stages), bytes (read, stored, restored,
-    regions), pages (installed, removed, repeated), demand (faults, mean_us, p50_us, p99_us, max_us), cycles (null
-    without a device), direct (whether O_DIRECT was used), cached_before (fraction, null without --cold).
+    JSON: file, guest, kvm (what runs it, null for a process), policy, prefetch, engine, engine_options, serial,
+    throttle (bytes/s or null), timing (what the times mean), touches, wrong, equal (null without --compare),
+    resume_seconds, guest_seconds (until the trace was done), seconds (total, resume, read, decompress, install: busy
+    times of the stages), bytes (read, stored, restored, regions), pages (installed, removed, repeated), demand (faults,
+    mean_us, p50_us, p99_us, max_us), cycles (null without a device), direct (whether O_DIRECT was used), cached_before
+    (fraction, null without --cold).
 
     Examples:
 
@@ -223,9 +240,12 @@ def _restore(
 
     rackgate sabre restore function.rgs --engine paced --clock 100 --engines 4
 
+    rackgate sabre restore function.rgs --guest kvm --trace touches.json --policy resume-at-once
+
     rackgate sabre restore function.rgs --engine device --device sim:iaa --compare memory.img
     """
     supported()
+    _check_guest(guest)
     options = _engine_options(engine, clock=clock, engines=engines, workers=workers, device=device)
     rate = None if throttle is None else byte_rate(throttle)
     with Snapshot.open(file):  # a damaged file is told of by this process, in its words
@@ -238,11 +258,13 @@ def _restore(
     chosen = {"policy": policy.value, "prefetch": prefetch.value, "engine": engine, "engine_options": options,
               "serial": serial, "throttle": rate, "cold": cold, "timeout": timeout}
     with _bar(console, "restoring", console.is_terminal and not as_json) as progress:
-        result = restore_guest(file, touches, compare, chosen, timeout, progress)
+        result = restore_guest(file, touches, compare, chosen, timeout, progress, guest)
     report = result.pop("report")
     if as_json:
-        print_json({"file": str(file), **{name: value for name, value in chosen.items() if name not in (
-            "cold", "timeout")}, "timing": timing(engine, options), **result, **report})
+        module = kvm_module() if guest is GuestKind.KVM else None
+        shown = {name: value for name, value in chosen.items() if name not in ("cold", "timeout")}
+        print_json({"file": str(file), "guest": guest.value, "kvm": module, **shown,
+                    "timing": timing(engine, options), **result, **report})
     else:
         show_restore(console, str(file), result, report, timing(engine, options))
     if result["equal"] is False or result["wrong"]:

@@ -1,14 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A guest to restore for (rig R1): a process that owns memory, touches pages as a trace says, and compares them.
+"""A guest to restore for: a process that owns memory, has pages touched as a trace says, and compares them.
 
 The guest is a process of its own, as a microVM's monitor is: it starts the restore's (or the recorder's) monitor,
-hands over its memory, and follows the trace. Each touched page's digest is compared with the original's, and at the
-end every byte. Whoever starts a guest waits for it with a time limit, and learns how it ended.
+hands over its memory, and follows the trace, by itself or by a virtual machine that runs on the memory (the touchers
+of :mod:`rackgate_host.sabre.guests`). What is touched is compared with the original's, and at the end every byte.
+Whoever starts a guest waits for it with a time limit, and learns how it ended.
 """
 
 import contextlib
-import hashlib
-import mmap
 import os
 import signal
 import socket
@@ -23,19 +22,18 @@ import numpy as np
 
 from .channel import Channel, ChannelClosed, SabreTimeout
 from .errors import SabreError
+from .guests import GuestKind, Original, Toucher, Trace, make_toucher
 from .owner import anonymous
 from .recorder import Recorder
 from .restorer import Restorer
 from .snapshot import Snapshot
 from .touches import Touches
-from .userfault import PAGE
 
 __all__ = ["GuestFailed", "Trace", "main", "record_guest", "restore_guest", "touch_trace"]
 
 _START = "from rackgate_host.sabre.workload import main; main()"
 
-Trace = Sequence[tuple[int, int]]
-"""(region, page) of each touch, in order."""
+_SLACK = 3.0  # seconds that a guest has longer than a wait of its own, to say what it waited for
 
 
 class GuestFailed(SabreError):
@@ -80,31 +78,35 @@ def touch_trace(sizes: Sequence[int], seed: int, share: float = 0.3, run: int = 
 
 def restore_guest(path: str | os.PathLike[str], trace: Trace = (), original: str | os.PathLike[str] | None = None,
                   options: dict[str, Any] | None = None, timeout: float = 60.0,
-                  progress: Callable[[int, int], None] | None = None) -> dict[str, Any]:
+                  progress: Callable[[int, int], None] | None = None,
+                  guest: GuestKind | str = GuestKind.PROCESS) -> dict[str, Any]:
     """Run a guest that is restored from the snapshot at ``path`` and follows ``trace``.
+
+    ``guest`` says who touches: the process, or a virtual machine that runs on its memory.
 
     ``original`` is a file with the bytes that all regions should have, back to back; without it nothing is compared
     but the snapshot's CRCs. ``options`` are those of :class:`~rackgate_host.sabre.restorer.Restorer`. ``timeout``
     bounds, in seconds, the time in which nothing is heard of the guest.
 
     Gives ``report`` (:class:`~rackgate_host.sabre.restorer.Report` without touches), ``guest_seconds`` from the begin
-    of the restore to the end of the trace, ``touches`` and ``wrong`` pages found during the trace, and ``equal``:
-    whether all bytes were right in the end, ``None`` without ``original``. Raises :class:`GuestFailed` if the guest
-    died, and what the guest's restore raised, as :class:`~rackgate_host.sabre.errors.SabreError`.
+    of the restore to the end of the trace (of a virtual machine, until it halted), ``touches`` and ``wrong`` pages
+    found during the trace, and ``equal``: whether all bytes were right in the end, ``None`` without ``original``.
+    Raises :class:`GuestFailed` if the guest died, and what the guest's restore raised, as
+    :class:`~rackgate_host.sabre.errors.SabreError`.
     """
-    job = {"job": "restore", "path": os.fspath(path), "trace": [list(touch) for touch in trace],
-           "original": None if original is None else os.fspath(original), "options": options or {}}
+    job = {"job": "restore", "path": os.fspath(path), "trace": [list(touch) for touch in trace], "guest": guest,
+           "original": None if original is None else os.fspath(original), "options": options or {}, "timeout": timeout}
     return _run(job, timeout, progress)
 
 
-def record_guest(image: str | os.PathLike[str], sizes: Sequence[int], trace: Trace,
-                 timeout: float = 60.0) -> tuple[Touches, dict[str, Any]]:
+def record_guest(image: str | os.PathLike[str], sizes: Sequence[int], trace: Trace, timeout: float = 60.0,
+                 guest: GuestKind | str = GuestKind.PROCESS) -> tuple[Touches, dict[str, Any]]:
     """Run a guest whose memory comes from ``image``, page by page, and record its touches of ``trace``.
 
     Gives the touches, and what :func:`restore_guest` gives but for ``report``.
     """
     result = _run({"job": "record", "path": os.fspath(image), "sizes": list(sizes), "original": os.fspath(image),
-                   "trace": [list(touch) for touch in trace]}, timeout, None)
+                   "trace": [list(touch) for touch in trace], "guest": guest, "timeout": timeout}, timeout, None)
     return Touches.from_json(result.pop("recorded")), result
 
 
@@ -133,7 +135,10 @@ def _run(job: dict[str, Any], timeout: float, progress: Callable[[int, int], Non
 
 def _result(channel: Channel, timeout: float, progress: Callable[[int, int], None] | None) -> dict[str, Any]:
     while True:
-        message, _ = channel.receive(timeout, "the guest to do something")
+        try:
+            message, _ = channel.receive(timeout + _SLACK, "the guest to do something")
+        except SabreTimeout:
+            raise SabreTimeout(f"waited {timeout:g} s for the guest to do something") from None
         match message["kind"]:
             case "progress" if progress is not None:
                 progress(message["done"], message["of"])
@@ -159,42 +164,6 @@ def _last_words(errors: Any) -> str:
     return f": {lines[-1]}" if lines else ""
 
 
-class _Original:
-    """The bytes that the memory should have. Digests are made before any time is taken."""
-
-    def __init__(self, path: str | None, sizes: Sequence[int], trace: Trace):
-        self._bytes: np.ndarray | None = None
-        self._firsts = np.concatenate(([0], np.cumsum(sizes)))
-        self.digests: list[bytes | None] = [None] * len(trace)
-        if path is None:
-            return
-        size = os.stat(path).st_size
-        wanted = int(self._firsts[-1]) * PAGE
-        if size != wanted:
-            raise SabreError(f"{path} has {size} bytes, the memory {wanted}")
-        with open(path, "rb") as file:
-            self._bytes = np.frombuffer(mmap.mmap(file.fileno(), size, prot=mmap.PROT_READ), np.uint8)
-        known = {touch: _digest(self._page(touch)) for touch in set(trace)}
-        self.digests = [known[touch] for touch in trace]
-
-    def _page(self, touch: tuple[int, int]) -> memoryview:
-        assert self._bytes is not None
-        start = (int(self._firsts[touch[0]]) + touch[1]) * PAGE
-        return self._bytes[start:start + PAGE].data
-
-    def equal(self, buffers: Sequence[Any]) -> bool | None:
-        """Whether all bytes are right; ``None`` if nobody knows."""
-        if self._bytes is None:
-            return None
-        memory = [np.frombuffer(buffer, np.uint8) for buffer in buffers]
-        ends = self._firsts * PAGE
-        return all(np.array_equal(one, self._bytes[ends[index]:ends[index + 1]]) for index, one in enumerate(memory))
-
-
-def _digest(page: Any) -> bytes:
-    return hashlib.blake2b(page, digest_size=16).digest()
-
-
 class _Guest:
     """The guest's life."""
 
@@ -207,49 +176,39 @@ class _Guest:
         """Do the job."""
         return self._restore() if self._job["job"] == "restore" else self._record()
 
+    def _toucher(self, original: Original, sizes: Sequence[int]) -> Toucher:
+        return make_toucher(self._job["guest"], self._trace, original, sizes)
+
     def _restore(self) -> dict[str, Any]:
         with Snapshot.open(self._job["path"]) as snapshot:
             sizes = [region.pages for region in snapshot.regions]
-        self._check_trace(sizes)
-        original = _Original(self._job["original"], sizes, self._trace)
-        with Restorer(self._job["path"], **self._job["options"]) as restorer:
+        original = Original(self._job["original"], sizes)
+        buffers = [anonymous(pages) for pages in sizes]
+        with contextlib.closing(self._toucher(original, sizes)) as toucher, \
+                Restorer(self._job["path"], **self._job["options"]) as restorer:
+            toucher.attach(buffers)
             begin = time.monotonic()
-            with restorer.restore(progress=self._tell) as restored:
+            with restorer.restore(buffers, progress=self._tell) as restored:
                 resumed = time.monotonic()
-                wrong = self._follow(restored.buffers, original.digests)
+                wrong = toucher.follow(self._job["timeout"])
                 end = time.monotonic()
                 report = restored.finish(self._tell)
                 return {"report": report.as_json(), "resume_seconds": resumed - begin, "guest_seconds": end - begin,
-                        "touches": len(self._trace), "wrong": wrong, "equal": original.equal(restored.buffers)}
+                        "touches": len(self._trace), "wrong": wrong, "equal": original.equal(buffers)}
 
     def _record(self) -> dict[str, Any]:
         sizes = self._job["sizes"]
-        self._check_trace(sizes)
-        original = _Original(self._job["original"], sizes, self._trace)
+        original = Original(self._job["original"], sizes)
         buffers = [anonymous(pages) for pages in sizes]
-        with Recorder(self._job["path"]) as recorder:
+        with contextlib.closing(self._toucher(original, sizes)) as toucher, Recorder(self._job["path"]) as recorder:
+            toucher.attach(buffers)
             begin = time.monotonic()
             recorder.attach(buffers)
-            wrong = self._follow(buffers, original.digests)
+            wrong = toucher.follow(self._job["timeout"])
             end = time.monotonic()
             touches = recorder.stop()
         return {"recorded": touches.as_json(), "guest_seconds": end - begin, "touches": len(self._trace),
                 "wrong": wrong, "equal": original.equal(buffers)}
-
-    def _check_trace(self, sizes: Sequence[int]) -> None:
-        for region, page in self._trace:
-            if not (0 <= region < len(sizes) and 0 <= page < sizes[region]):
-                raise SabreError(f"the trace touches page {page} of region {region}; the regions have {list(sizes)} "
-                                 "pages")
-
-    def _follow(self, buffers: Sequence[Any], digests: Sequence[bytes | None]) -> int:
-        """Touch the pages; how many had wrong bytes."""
-        views = [memoryview(buffer) for buffer in buffers]
-        wrong = 0
-        for (region, page), digest in zip(self._trace, digests, strict=True):
-            found = _digest(views[region][page * PAGE:(page + 1) * PAGE])
-            wrong += digest is not None and found != digest
-        return wrong
 
     def _tell(self, done: int, of: int) -> None:
         self._channel.send({"kind": "progress", "done": done, "of": of})
