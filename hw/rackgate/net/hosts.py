@@ -5,10 +5,9 @@ The switch is a host among hosts: packets are addressed to it, and leave it addr
 the address that they came to. Plain Python.
 """
 
+from rackgate.net.headers import ethernet, ipv4, udp
 from rackgate.pisa.declare import Action, Key, Metadata, Table, assign, standard
 from rackgate.pisa.expr import mux
-
-from .headers import ethernet, ipv4, udp
 
 __all__ = ["HOSTS", "TO_HOST", "host_table", "route"]
 

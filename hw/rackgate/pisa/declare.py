@@ -18,7 +18,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from .expr import Const, Expr, Field, as_expr, truth
+from rackgate.pisa.expr import Const, Expr, Field, as_expr, truth
 
 __all__ = [
     "ACCEPT", "REJECT", "Access", "Action", "Assign", "Checksum", "Compute", "Copy", "Entry", "Header", "Key",
