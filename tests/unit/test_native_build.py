@@ -98,7 +98,7 @@ class Combinational(wiring.Component):
 
 
 def test_arguments_are_checked(tmp_path):
-    with pytest.raises(ValueError, match="variant must be one of fast, debug, coverage, not 'quick'"):
+    with pytest.raises(ValueError, match="variant must be one of fast, brief, debug, coverage, not 'quick'"):
         build(Device(), name="device", variant="quick", cache=tmp_path)
     with pytest.raises(ValueError, match="plain: the design must have a port clk"):
         build(Combinational(), name="plain", cache=tmp_path)
@@ -140,11 +140,12 @@ def test_whatever_changes_the_result_is_built_again(tmp_path, made, monkeypatch)
     hashes.add(build(Device(5), name="device", cache=tmp_path, key=(5,)).build_hash)
     hashes.add(build(Device(), name="other", cache=tmp_path, key=(0,)).build_hash)
     hashes.add(build(Device(), name="device", variant="debug", cache=tmp_path, key=(0,)).build_hash)
+    hashes.add(build(Device(), name="device", variant="brief", cache=tmp_path, key=(0,)).build_hash)
     monkeypatch.setattr(toolchain, "compiler", lambda: ("g++", "g++ 13"))
     hashes.add(build(Device(), name="device", cache=tmp_path, key=(0,)).build_hash)
     monkeypatch.setattr(toolchain, "cpu_flags", lambda: "another")
     hashes.add(build(Device(), name="device", cache=tmp_path, key=(0,)).build_hash)
-    assert len(hashes) == len(made["models"]) == 6
+    assert len(hashes) == len(made["models"]) == 7
 
 
 def test_changed_sources_are_written_again(tmp_path, made, monkeypatch):

@@ -40,6 +40,7 @@ __all__ = ["VARIANTS", "Library", "build"]
 #: Verilator options and preprocessor switches of each variant.
 VARIANTS = {
     "fast": ((), ("-DVM_TRACE=0", "-DVM_TRACE_FST=0", "-DVM_COVERAGE=0")),
+    "brief": ((), ("-DVM_TRACE=0", "-DVM_TRACE_FST=0", "-DVM_COVERAGE=0")),
     "debug": (("--trace-fst", "--trace-structs"), ("-DVM_TRACE=1", "-DVM_TRACE_FST=1", "-DVM_COVERAGE=0")),
     "coverage": (
         ("--coverage-toggle",),
@@ -78,11 +79,12 @@ _DEFINES = (
 # Several libraries live in one process, each with its own copy of Verilator's runtime: nothing may be shared by name.
 _COMPILE = ("-std=gnu++20", "-fPIC", "-pthread", "-w", "-fvisibility=hidden", "-fno-gnu-unique", *_DEFINES)
 _RUNTIME = ("verilated", "verilated_threads")
-_RUNTIME_OF = {"fast": (), "debug": ("verilated_fst_c",), "coverage": ("verilated_cov",)}
+_RUNTIME_OF = {"fast": (), "brief": (), "debug": ("verilated_fst_c",), "coverage": ("verilated_cov",)}
 # Each Assert asks the runtime, in every cycle, whether assertions are on, though nothing here turns them off.
 _IS_ASSERTING = re.compile(r"vlSymsp->_vm_contextp__->assertOnGet\(\d+, \d+\)")
 #: Bytes of generated C++ up to which a model is compiled as one file, and up to which as two.
 _ONE_UNIT_LIMIT, _UNITY_LIMIT = 150_000, 400_000
+_BRIEF = "-O0"
 
 Progress = Callable[[str], None]
 
@@ -297,15 +299,18 @@ def _assert_always(folder: Path) -> None:
             file.write_text(after)
 
 
-def _units(folder: Path) -> list[tuple[Path, str]]:
+def _units(folder: Path, *, brief: bool = False) -> list[tuple[Path, str]]:
     """What to compile, and how.
 
     A small model is one file or two, so that the headers are not read ten times. A large one is compiled file by
     file, for size: its code streams through the processor once a cycle, and fetching it is what takes the time.
+    For a ``brief`` run the compiler's time is more than the model's.
     """
     fast = [*_generated(folder, "VM_CLASSES_FAST"), *_generated(folder, "VM_SUPPORT_FAST"), folder / "glue.cpp"]
     slow = [*_generated(folder, "VM_CLASSES_SLOW"), *_generated(folder, "VM_SUPPORT_SLOW")]
     sizes = [sum(file.stat().st_size for file in group) for group in (fast, slow)]
+    if brief:
+        return [(file, _BRIEF) for file in (*fast, *slow)]
     if sum(sizes) < _ONE_UNIT_LIMIT:
         return [_unit(folder, "all", [*fast, *slow], "-O2")]
     units = []
@@ -354,7 +359,8 @@ def build(
     name:
         Name of the top module.
     variant:
-        ``"fast"``; ``"debug"``, which can write waves; or ``"coverage"``.
+        ``"fast"``; ``"brief"``, built in a fraction of the time and slow, for large designs and short runs;
+        ``"debug"``, which can write waves; or ``"coverage"``.
     cache:
         Where to keep what was built; the user's cache folder by default (``$RACKGATE_CACHE``).
     key:
@@ -465,7 +471,7 @@ def _make(
             glue_source(ports, signals, has_reset=has_reset, edge_detector=detector)
         )
         progress(f"{name}: compiling ({variant})")
-        units = _units(folder)
+        units = _units(folder, brief=variant == "brief")
         tools.objects(folder, units)
         made = Path(tempfile.mkdtemp(prefix="done-", dir=place.parent))
         libraries = ["-llz4", "-lz"] if variant == "debug" else []

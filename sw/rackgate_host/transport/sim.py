@@ -15,7 +15,7 @@ Options of its URLs beside the device's parameters:
 ``interleave``      1: mix the data of reads with different ids
 ``stall``           probability that a memory channel pauses in a cycle
 ``waves``           path of an FST file to write
-``variant``         ``fast``, ``debug`` or ``coverage``; ``waves`` makes it ``debug``
+``variant``         ``fast``, ``brief``, ``debug`` or ``coverage``; ``waves`` makes it ``debug``
 ==================  ================================================================================
 
 A keyword ``progress`` of :func:`rackgate_host.open` is called with a line of text at each long step of a build.
