@@ -147,7 +147,8 @@ class TableImage:
         self.rows = hash_rows(table) if table.kind == Key.EXACT else 0
         self.capacity = BANKS * WAYS * self.rows if self.rows else table.size
         self.words: dict[int, int] = {}
-        self._found: dict[tuple[int, ...], int] = {}  # by key the place that a lookup finds; not of ternary tables
+        # By key the place that a lookup finds, and what stands there; not of ternary tables.
+        self._found: dict[tuple[int, ...], tuple[int, tuple[int, list[int]]]] = {}
         self._sizes = [(key.width + 7) // 8 for key in table.keys]
 
     def __len__(self) -> int:
@@ -167,14 +168,11 @@ class TableImage:
 
     def find(self, key: tuple[int, ...]) -> tuple[int, list[int]] | None:
         """The entry that matches, as number of its action and arguments, if one does."""
-        if self.table.kind == Key.TERNARY:
-            place = next((place for place in sorted(self.words) if self._fits(self.words[place], key)), None)
-        else:
-            place = self._found.get(key)
-        if place is None:
-            return None
-        word = self.words[place]
-        return self.format.action(word), self.format.arguments(word)
+        if self.table.kind != Key.TERNARY:
+            found = self._found.get(key)
+            return None if found is None else found[1]
+        word = next((word for _, word in sorted(self.words.items()) if self._fits(word, key)), None)
+        return None if word is None else (self.format.action(word), self.format.arguments(word))
 
     def _fits(self, word: int, key: tuple[int, ...]) -> bool:
         return self.format.is_valid(word) and all(
@@ -210,7 +208,7 @@ class TableImage:
         for place in self.places(key):
             word = self.words.get(place, 0)
             if self.format.is_valid(word) and (self.table.kind == Key.INDEX or self.format.key(word) == key):
-                self._found[key] = place
+                self._found[key] = place, (self.format.action(word), self.format.arguments(word))
                 return
 
     def clear(self) -> None:
@@ -305,7 +303,8 @@ class TableImage:
 
     def _place_of(self, values: tuple[int, ...], masks: tuple[int, ...]) -> int | None:
         if self.table.kind != Key.TERNARY:
-            return self._found.get(values)
+            found = self._found.get(values)
+            return None if found is None else found[0]
         return next((place for place, word in sorted(self.words.items())
                      if self.format.key(word) == values and self.format.masks(word) == masks), None)
 

@@ -4,6 +4,7 @@
 from collections.abc import Callable, Mapping, MutableMapping, Sequence
 from typing import Any
 
+from rackgate.pisa.abi import Rejection
 from rackgate.pisa.declare import (
     ACCEPT,
     REJECT,
@@ -11,19 +12,19 @@ from rackgate.pisa.declare import (
     Action,
     Compute,
     Header,
-    Key,
     Pipeline,
     Register,
     Stage,
     Table,
     standard,
 )
+from rackgate.pisa.entries import TableImage
 from rackgate.pisa.expr import Field
 
 from .evaluate import assignment, define, source
 from .wire import Codec, checksum_of
 
-__all__ = ["Packet", "PipelineModel", "RuntimeTable"]
+__all__ = ["Packet", "PipelineModel"]
 
 #: A packet header vector: one int a field, in the order of :attr:`Pipeline.phv`.
 Vector = list[int]
@@ -39,74 +40,44 @@ class Packet:
         self.payload = payload
 
 
-class RuntimeTable:
-    """Entries that the control plane has put into a table: by key, each the action's place and its arguments."""
-
-    def __init__(self, table: Table):
-        self.table = table
-        self.entries: dict[Any, tuple[int, list[int]]] = {}
-
-    def insert(self, key: int | Sequence[Any], action: Action, **arguments: int) -> None:
-        """Put an entry, in place of one with the same key. In a ternary table a key is pairs of value and mask.
-
-        Raises
-        ------
-        ValueError
-            The table is full, or the action is not one of it or takes other arguments.
-        """
-        place = (key,) if isinstance(key, int) else tuple(key)
-        actions = self.table.all_actions
-        if action not in self.table.actions:
-            raise ValueError(f"table {self.table.name} has no action {action.name}")
-        names = list(action.parameters.fields) if action.parameters else []
-        if sorted(names) != sorted(arguments):
-            raise ValueError(f"action {action.name} takes {', '.join(names) or 'no arguments'}, "
-                             f"not {', '.join(arguments) or 'none'}")
-        if place not in self.entries and len(self.entries) >= self.table.size:
-            raise ValueError(f"table {self.table.name} is full: it has {self.table.size} entries")
-        self.entries[place] = (actions.index(action), [arguments[name] for name in names])
-
-    def remove(self, key: int | Sequence[Any]) -> None:
-        """Take an entry out. Raises KeyError if there is none."""
-        del self.entries[(key,) if isinstance(key, int) else tuple(key)]
-
-    def find(self, key: tuple[int, ...]) -> tuple[int, list[int]] | None:
-        """The entry that matches, if one does."""
-        if self.table.kind != Key.TERNARY:
-            return self.entries.get(key)
-        for want, entry in self.entries.items():
-            if all(value & mask == wanted & mask for value, (wanted, mask) in zip(key, want, strict=True)):
-                return entry
-        return None
-
-
 class PipelineModel:
     """A pipeline in plain Python.
 
     ``process`` takes a frame to the frames that come of it. ``one_pass`` is the transition itself: a header vector in,
     the vectors of the copies out, registers changed; a model checker calls it with registers of its own.
 
+    Parameters
+    ----------
+    pipeline:
+        The declaration.
+    slot_size:
+        Bytes of the largest payload; without it there is no limit.
+
     Attributes
     ----------
     registers:
         By name a mapping from index to word; words that were never written are absent and read as ``init``.
     tables:
-        By name the :class:`RuntimeTable` of each table that is filled at run time.
-    rejected, dropped:
-        Packets that the parser refused; packets of which no copy was made, and copies that the egress dropped.
+        By name the :class:`TableImage` of each table that is filled at run time.
+    rejections:
+        Packets that the parser rejected, by cause.
+    dropped:
+        Packets of which no copy was made, and copies that the egress dropped.
     """
 
     #: Passes after which a packet that goes round and round is given up.
     MOST_PASSES = 1 << 16
 
-    def __init__(self, pipeline: Pipeline):
+    def __init__(self, pipeline: Pipeline, *, slot_size: int | None = None):
         self.pipeline = pipeline
+        self.slot_size = slot_size
         self.fields = pipeline.phv
         self._place = {id(item): number for number, item in enumerate(self.fields)}
         self.codec = Codec(pipeline, self._place)
         self.registers: dict[str, MutableMapping[int, int]] = {item.name: {} for item in pipeline.registers}
-        self.tables = {table.name: RuntimeTable(table) for table in pipeline.tables}
-        self.rejected = self.dropped = 0
+        self.tables = {table.name: TableImage(table) for table in pipeline.tables}
+        self.rejections = dict.fromkeys(Rejection, 0)
+        self.dropped = 0
         self._ingress = [self._stage(stage) for stage in pipeline.ingress]
         self._egress = [self._stage(stage) for stage in pipeline.egress]
         self._copies = [self._copy(copy) for copy in pipeline.copies]
@@ -118,8 +89,14 @@ class PipelineModel:
         for words in self.registers.values():
             words.clear()
         for table in self.tables.values():
-            table.entries.clear()
-        self.rejected = self.dropped = 0
+            table.clear()
+        self.rejections = dict.fromkeys(Rejection, 0)
+        self.dropped = 0
+
+    @property
+    def rejected(self) -> int:
+        """Packets that the parser rejected."""
+        return sum(self.rejections.values())
 
     def register(self, name: str) -> Register:
         """The register of that name. Raises KeyError."""
@@ -160,21 +137,22 @@ class PipelineModel:
             phv[self._place[id(item)]] = value
         return phv
 
-    def parse(self, frame: bytes, port: int = 0) -> Packet | None:
+    def parse(self, frame: bytes, port: int = 0, *, is_damaged: bool = False) -> Packet | None:
         """The packet, or None if the parser rejects it (which is counted)."""
-        packet = self._parse(frame, port)
-        if packet is None:
-            self.rejected += 1
-        return packet
+        found = self._parse(frame, port) if not is_damaged else Rejection.DAMAGED
+        if isinstance(found, Packet):
+            return found
+        self.rejections[found] += 1
+        return None
 
-    def _parse(self, frame: bytes, port: int) -> Packet | None:
+    def _parse(self, frame: bytes, port: int) -> "Packet | Rejection":
         parser = self.pipeline.parser
         phv, place, at, end_of_packet = [0] * len(self.fields), 0, parser.start, len(frame)
         while at not in (ACCEPT, REJECT):
             state = parser.states[at]
             end = place + state.header.size
             if end > len(frame):
-                return None
+                return Rejection.TRUNCATED
             self.codec.extract(state.header, frame[place:end], phv)
             if parser.length is not None and parser.length.owner is state.header:
                 end_of_packet = place + self.get(phv, parser.length)
@@ -182,14 +160,19 @@ class PipelineModel:
             key = tuple(self.get(phv, item) for item in state.select)
             at = next((target for want, target in state.transitions.items() if state.key_of(want) == key),
                       state.default)
-        if at == REJECT or not place <= end_of_packet <= len(frame):
-            return None
+        if at == REJECT:
+            return Rejection.REFUSED
+        if not place <= end_of_packet <= len(frame):
+            return Rejection.LENGTH
         payload = frame[place:end_of_packet]
+        most = len(payload) if self.slot_size is None else self.slot_size
+        if len(frame) >= 1 << standard.packet_length.width or len(payload) > most:
+            return Rejection.OVERSIZE
         for item in parser.verify:
             if self.get(phv, item.target.owner.is_valid):
                 found = self.get(phv, item.target)
                 if not (item.zero_is_none and found == 0) and found != checksum_of(self.codec, item, phv, payload):
-                    return None
+                    return Rejection.CHECKSUM
         for item, value in ((standard.ingress_port, port), (standard.packet_length, len(frame)),
                             (standard.payload_length, len(payload))):
             phv[self._place[id(item)]] = value
