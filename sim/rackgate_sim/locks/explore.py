@@ -76,10 +76,10 @@ class _Search:
         self.successors = successors
         self.number: dict[Hashable, int] = {}
         self.states: list[Any] = []
-        self.parent = array("L")
-        self.depth = array("L")
+        self.parent = array("I")
+        self.depth = array("I")
         self.keep_edges = keep_edges
-        self.edge_from, self.edge_to = array("L"), array("L")
+        self.edge_from, self.edge_to = array("I"), array("I")
         self.transitions = 0
         self.good: list[int] = []
         self.start = time.monotonic()
@@ -114,12 +114,12 @@ class _Search:
     def first_lost(self) -> int | None:
         """The first state, in the order of discovery, from which no good end can be reached."""
         count = len(self.states)
-        begin = array("L", bytes(array("L").itemsize * (count + 1)))
+        begin = array("I", bytes(array("I").itemsize * (count + 1)))
         for target in self.edge_to:
             begin[target + 1] += 1
         for place in range(count):
             begin[place + 1] += begin[place]
-        free, before = begin[:-1], array("L", self.edge_from)
+        free, before = begin[:-1], array("I", self.edge_from)
         for source, target in zip(self.edge_from, self.edge_to, strict=True):
             before[free[target]] = source
             free[target] += 1
