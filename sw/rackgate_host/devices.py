@@ -29,9 +29,9 @@ _TIMING = frozenset({"BUILD_LO", "BUILD_HI", "COMPLETED", "CYCLES_LO", "CYCLES_H
 
 DEVICES = {
     "iaa": DeviceType(
-        "iaa", iaa.REGISTERS, ("engines", "queues", "entries", "contexts", "window", "lanes"),
-        _TIMING | {"PARAM_LANES", "INTCAUSE", "CMDSTS", "TLB_HITS", "TLB_MISSES", "PAGE_FAULTS", "PAGE_REQUEST",
-                   "PAGE_ADDRESS_LO", "PAGE_ADDRESS_HI"}
+        "iaa", iaa.REGISTERS, ("engines", "queues", "entries", "contexts", "window", "lanes", "ports"),
+        _TIMING | {"PARAM_LANES", "PARAM_PORTS", "INTCAUSE", "CMDSTS", "TLB_HITS", "TLB_MISSES", "PAGE_FAULTS",
+                   "PAGE_REQUEST", "PAGE_ADDRESS_LO", "PAGE_ADDRESS_HI"}
         | {iaa.queue_register(queue, "STATE") for queue in range(iaa.QUEUES)}),
     "inflate": DeviceType(
         "inflate", inflate.REGISTERS, ("contexts", "window", "lanes"),

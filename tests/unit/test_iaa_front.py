@@ -23,6 +23,7 @@ from rackgate.iaa.abi import (
     Status,
 )
 from rackgate.iaa.front import Front
+from rackgate.iaa.top import Iaa
 from rackgate.verif.stimulus import simulate
 from rackgate.verif.stream_rules import watch
 
@@ -384,3 +385,16 @@ def test_bad_parameters():
         Front(entries=1)
     with pytest.raises(ValueError, match="reporters must be at least 1, not 0"):
         Front(reporters=0)
+
+
+@pytest.mark.parametrize("engines, ports", [(1, 2), (2, 4), (4, 3), (8, 0)])
+def test_wrong_ports(engines, ports):
+    with pytest.raises(ValueError, match=f"ports must be 1, 2, 4 or 8 and at most {engines}, one an engine, not"):
+        Iaa(engines=engines, window=4096, lanes=8, ports=ports)
+
+
+def test_ports():
+    """Each port has ids for the engines that share it."""
+    one, some = Iaa(engines=4, window=4096, lanes=8), Iaa(engines=4, window=4096, lanes=8, ports=2)
+    assert one.signature.members["mem"].dimensions == () and some.signature.members["mem"].dimensions == (2,)
+    assert one.mem.signature.id_width == some.mem[0].signature.id_width + 1

@@ -117,10 +117,10 @@ def bench():
 
 
 def test_identity_and_parameters():
-    bench = Bench(engines=4, queues=3, entries=20, contexts=3, window=4096, lanes=8, build=0x1122334455667788)
+    bench = Bench(engines=4, queues=3, entries=20, contexts=3, window=4096, lanes=8, ports=2, build=0x1122334455667788)
     assert bench["MAGIC"] == MAGIC and bench["DEVICE"] == int.from_bytes(b"IAA ", "little")
-    assert [bench[f"PARAM_{name}"] for name in ("ENGINES", "QUEUES", "ENTRIES", "CONTEXTS", "WINDOW", "LANES")] == [
-        4, 3, 20, 3, 4096, 8]
+    names = ("ENGINES", "QUEUES", "ENTRIES", "CONTEXTS", "WINDOW", "LANES", "PORTS")
+    assert [bench[f"PARAM_{name}"] for name in names] == [4, 3, 20, 3, 4096, 8, 2]
     assert (bench["BUILD_LO"], bench["BUILD_HI"]) == (0x55667788, 0x11223344)
     assert bench["WQCAP_LO"] == 20 | 3 << 16 | 1 << 24 and bench["ENGCAP"] == 4
     bench["ENGCAP"] = 1
@@ -129,7 +129,9 @@ def test_identity_and_parameters():
 
 
 @pytest.mark.parametrize("parameters, message", [
-    ({"engines": 3}, "engines must be 1, 2, 4 or 8, not 3"), ({"queues": 9}, "queues must be 1 to 8, not 9"),
+    ({"engines": 3}, "engines must be 1, 2, 4 or 8, not 3"),
+    ({"ports": 2}, "ports must be 1, 2, 4 or 8 and at most 1, one an engine, not 2"),
+    ({"queues": 9}, "queues must be 1 to 8, not 9"),
     ({"entries": 1}, "entries must be 2 to 1024, not 1"), ({"contexts": 0}, "contexts must be 1 to 6, not 0"),
     ({"window": 5}, "window must be 4096 or 32768, not 5"), ({"build": -1}, "build must fit 64 bits, not be -0x1")])
 def test_bad_parameters(parameters, message):

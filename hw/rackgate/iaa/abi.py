@@ -304,6 +304,7 @@ REGISTERS = RegisterMap("IAA ", (1, 0), (
     Register("PARAM_CONTEXTS", 0x2C, Access.CONST, "Descriptors that an engine works on at a time."),
     Register("PARAM_WINDOW", 0x30, Access.CONST, "History of a context in bytes."),
     Register("PARAM_LANES", 0x34, Access.CONST, "Bit offsets that an engine decodes at a time."),
+    Register("PARAM_PORTS", 0x38, Access.CONST, "Memory ports that the engines share."),
     Register("IRQ_ENABLE", 0x40, Access.RW, "Causes in INTCAUSE that raise the interrupt."),
     Register("CYCLES_LO", 0x44, Access.RO, "Clock cycles since reset; reading it latches CYCLES_HI."),
     Register("CYCLES_HI", 0x48, Access.RO, "High word of the cycle counter as last latched."),

@@ -22,6 +22,10 @@ from rackgate.inflate.task import ADDR_WIDTH, Task
 
 __all__ = ["Lane"]
 
+_STATES = (
+    "IDLE", "CHECK", "CHECKING", "AECS", "AECS_READ", "TABLES", "TABLES_READ", "TASK", "UTILITY", "LIST", "WORK",
+    "JUDGE", "CLOSE", "RECORD", "WRITTEN", "REPORT", "RETIRE")
+
 
 class _Kept(data.Struct):
     """What was read of an AECS, and which it was; the context's codes are of it if it has any."""
@@ -85,6 +89,9 @@ class Lane(wiring.Component):
             "record_done": In(1), "record_failed": In(1),
             "o_error": Out(stream.Signature(ErrorReport)),
         })
+        # Made here, not in elaborate, so that a proof can state invariants about them.
+        self._at = {name: Signal(name=f"at_{name.lower()}") for name in _STATES}
+        self._subject = Signal(Subject)
 
     def elaborate(self, platform):
         m = Module()
@@ -107,7 +114,7 @@ class Lane(wiring.Component):
         m.d.sync += is_kept.eq(
             kept.valid & (kept.address == raw.source2[:ADDR_WIDTH]) & (kept.generation == self.generation)
             & (kept.translate == work.space.translate) & (~kept.translate | (kept.table == work.space.table)))
-        subject = Signal(Subject)
+        subject = self._subject
         m.d.comb += judge.subject.eq(subject)
         self._task(m, raw, uses_aecs, kept, header_size)
         self._utility(m, raw, uses_aecs)
@@ -199,7 +206,7 @@ class Lane(wiring.Component):
             with m.State("RETIRE"):
                 m.d.comb += [self.retired.eq(1), self.clear.eq(1), self.utility_clear.eq(1)]
                 m.next = "IDLE"
-        m.d.comb += self.busy.eq(~fsm.ongoing("IDLE"))
+        m.d.comb += [self.busy.eq(~fsm.ongoing("IDLE")), *(at.eq(fsm.ongoing(name)) for name, at in self._at.items())]
         return m
 
     def _begin(self, m, raw, record, uses_aecs, is_kept):

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The IAA-style device: portals and work queues in front, engines behind, one memory port."""
+"""The IAA-style device: portals and work queues in front, engines behind, memory ports for them."""
 
 import operator
 
@@ -28,8 +28,9 @@ class Iaa(wiring.Component):
     """Intel's In-Memory Analytics Accelerator, as far as decompression goes, and more (see :mod:`rackgate.iaa.abi`).
 
     Descriptors come through the portals in ``csr`` and are carried out by the engines; everything else is in the
-    memory behind ``mem``. Nothing is read outside the aligned 8-byte words that hold a source, and nothing is written
-    outside a destination or a completion record.
+    memory behind ``mem``, whose ports all see the same. An engine writes about 5 bytes a cycle and reads less, a port
+    carries 8 in each direction: one port for all is what limits from the second engine on. Nothing is read outside the
+    aligned 8-byte words that hold a source, and nothing is written outside a destination or a completion record.
 
     Parameters
     ----------
@@ -43,31 +44,37 @@ class Iaa(wiring.Component):
         Source bits that an engine decodes a cycle, 8 or 16.
     queues, entries:
         Work queues, 1 to 8, and the descriptors that they hold together.
+    ports:
+        Memory ports: 1, 2, 4 or 8, at most one an engine. Engines next to each other share one.
     build:
         What the BUILD registers say, 64 bits.
 
     Members
     -------
-    csr: AXI4-Lite target, 64 KiB. mem: AXI4 initiator. irq: level interrupt.
+    csr: AXI4-Lite target, 64 KiB. mem: AXI4 initiator, an array of them with several ``ports``. irq: level interrupt.
 
     Reset stops everything and forgets all descriptors.
     """
 
     def __init__(self, engines: int = 1, contexts: int = 2, window: int = 32768, lanes: int = 16, queues: int = 4,
-                 entries: int = 64, *, build: int = 0):
+                 entries: int = 64, ports: int = 1, *, build: int = 0):
         self.engines = operator.index(engines)
+        self.ports = operator.index(ports)
         self.build = operator.index(build)
         if not 0 <= self.build < 1 << 64:
             raise ValueError(f"build must fit 64 bits, not {build:#x}")
         self._front = Front(
             engines=engines, queues=queues, entries=entries, contexts=contexts, reporters=engines,
-            values={"PARAM_WINDOW": window, "PARAM_LANES": lanes,
+            values={"PARAM_WINDOW": window, "PARAM_LANES": lanes, "PARAM_PORTS": self.ports,
                     "BUILD_LO": self.build & 0xFFFFFFFF, "BUILD_HI": self.build >> 32})
         self._engines = [IaaEngine(contexts=contexts, window=window, lanes=lanes) for _ in range(self.engines)]
-        self._id_width = ENGINE_BUS.id_width + ceil_log2(self.engines)
+        if self.ports not in (1, 2, 4, 8) or self.ports > self.engines:
+            raise ValueError(f"ports must be 1, 2, 4 or 8 and at most {self.engines}, one an engine, not {ports}")
+        self._share = self.engines // self.ports
+        self._bus = AXI4Signature(addr_width=ADDR_WIDTH, id_width=ENGINE_BUS.id_width + ceil_log2(self._share))
         super().__init__({
             "csr": In(AXI4LiteSignature(addr_width=16)),
-            "mem": Out(AXI4Signature(addr_width=ADDR_WIDTH, id_width=self._id_width)),
+            "mem": Out(self._bus) if self.ports == 1 else Out(self._bus).array(self.ports),
             "irq": Out(1),
         })
 
@@ -75,11 +82,7 @@ class Iaa(wiring.Component):
         m = Module()
         m.submodules.front = front = self._front
         requests = PageRequests(engines=self.engines)
-        isolator = Isolator(self.mem.signature)
-        read = ReadArbiter(self.engines, addr_width=ADDR_WIDTH, id_width=ENGINE_BUS.id_width)
-        write = WriteArbiter(self.engines, addr_width=ADDR_WIDTH, id_width=ENGINE_BUS.id_width)
-        parts = {"requests": requests, "isolator": isolator, "read": read, "write": write,
-                 **{f"engine_{number}": engine for number, engine in enumerate(self._engines)}}
+        parts = {"requests": requests, **{f"engine_{number}": engine for number, engine in enumerate(self._engines)}}
         for name, part in parts.items():
             m.submodules[name] = ResetInserter(front.restart)(part)
         wiring.connect(m, wiring.flipped(self.csr), front.csr)
@@ -87,21 +90,29 @@ class Iaa(wiring.Component):
         for number, engine in enumerate(self._engines):
             self._connect(m, front, requests, number, engine)
             m.d.comb += engine.now.eq(now)
-            for name in ("ar", "r"):
-                ours, theirs = getattr(engine.mem, name), getattr(read, "i_ar" if name == "ar" else "o_r")[number]
-                wiring.connect(m, ours, theirs)
-            for name, port in (("aw", write.i_aw), ("w", write.i_w), ("b", write.o_b)):
-                wiring.connect(m, getattr(engine.mem, name), port[number])
-        for ours, theirs in ((read.o_ar, isolator.i.ar), (isolator.i.r, read.i_r), (write.o_aw, isolator.i.aw),
-                             (write.o_w, isolator.i.w), (isolator.i.b, write.i_b)):
-            wiring.connect(m, ours, theirs)
-        wiring.connect(m, isolator.o, wiring.flipped(self.mem))
-        m.d.comb += [
-            isolator.stop.eq(front.stop), front.stopped.eq(front.stop & isolator.quiet), self.irq.eq(front.irq),
-        ]
+        quiet = [self._port(m, front, port) for port in range(self.ports)]
+        m.d.comb += [front.stopped.eq(front.stop & Cat(quiet).all()), self.irq.eq(front.irq)]
         self._page_requests(m, front, requests)
         self._count(m, front, now)
         return m
+
+    def _port(self, m, front, port):
+        """A memory port and the engines that share it; returns whether it is quiet."""
+        isolator = Isolator(self._bus)
+        read = ReadArbiter(self._share, addr_width=ADDR_WIDTH, id_width=ENGINE_BUS.id_width)
+        write = WriteArbiter(self._share, addr_width=ADDR_WIDTH, id_width=ENGINE_BUS.id_width)
+        for name, part in (("isolator", isolator), ("read", read), ("write", write)):
+            m.submodules[f"{name}_{port}"] = ResetInserter(front.restart)(part)
+        for number, engine in enumerate(self._engines[port * self._share:(port + 1) * self._share]):
+            for ours, theirs in (("ar", read.i_ar), ("r", read.o_r), ("aw", write.i_aw), ("w", write.i_w),
+                                 ("b", write.o_b)):
+                wiring.connect(m, getattr(engine.mem, ours), theirs[number])
+        for ours, theirs in ((read.o_ar, isolator.i.ar), (isolator.i.r, read.i_r), (write.o_aw, isolator.i.aw),
+                             (write.o_w, isolator.i.w), (isolator.i.b, write.i_b)):
+            wiring.connect(m, ours, theirs)
+        wiring.connect(m, isolator.o, wiring.flipped(self.mem if self.ports == 1 else self.mem[port]))
+        m.d.comb += isolator.stop.eq(front.stop)
+        return isolator.quiet
 
     def _connect(self, m, front, requests, number, engine):
         """An engine's lanes, errors and page requests."""

@@ -149,18 +149,22 @@ class IaaModel:
         As for :class:`rackgate_sim.inflate.model.Engine`.
     lanes:
         Value of PARAM_LANES; of no effect.
+    ports:
+        Value of PARAM_PORTS, 1 to ``engines``; of no effect.
     build:
         Value of BUILD_LO and BUILD_HI, 64 bits.
     """
 
     def __init__(self, memory: Memory, *, engines: int = 1, queues: int = 4, entries: int = 64, contexts: int = 2,
-                 window: int = 32768, lanes: int = 16, build: int = 0) -> None:
+                 window: int = 32768, lanes: int = 16, ports: int = 1, build: int = 0) -> None:
         if engines not in (1, 2, 4, 8):
             raise ValueError(f"engines must be 1, 2, 4 or 8, not {engines}")
         for name, value, least, most in (("queues", queues, 1, QUEUES), ("entries", entries, 2, 1024),
                                          ("contexts", contexts, 1, 6)):
             if not least <= value <= most:
                 raise ValueError(f"{name} must be {least} to {most}, not {value}")
+        if ports not in (1, 2, 4, 8) or ports > engines:
+            raise ValueError(f"ports must be 1, 2, 4 or 8 and at most {engines}, one an engine, not {ports}")
         if window not in (4096, 32768):
             raise ValueError(f"window must be 4096 or 32768, not {window}")
         if not 0 <= build < 1 << 64:
@@ -170,7 +174,7 @@ class IaaModel:
         self._queue_count = queues
         self._constants = {
             "PARAM_ENGINES": engines, "PARAM_QUEUES": queues, "PARAM_ENTRIES": entries, "PARAM_CONTEXTS": contexts,
-            "PARAM_WINDOW": window, "PARAM_LANES": lanes, "BUILD_LO": build & _WORD, "BUILD_HI": build >> 32,
+            "PARAM_WINDOW": window, "PARAM_LANES": lanes, "PARAM_PORTS": ports, "BUILD_LO": build & _WORD, "BUILD_HI": build >> 32,
             "WQCAP_LO": entries | queues << 16 | 1 << 24, "ENGCAP": engines,
         }
         self._reset()

@@ -9,7 +9,7 @@ import numpy as np
 
 from rackgate.iaa.abi import Status
 
-from ..device import open_device
+from ..device import Device, open_device
 from ..errors import DeviceFault
 from ..iaa import IaaDriver, Job, Table
 from ..sabre.canned import CannedTable, train
@@ -27,6 +27,8 @@ _STRATEGIES = {"dynamic": zlib.Z_DEFAULT_STRATEGY, "fixed": zlib.Z_FIXED}
 # A lone page: 25 us at 80 MHz, 17 us at 100 MHz (sabre.md 8.4).
 _LATENCY = (2000, 1700)
 _SCALING = 0.9
+_SCALING_CASE = "anon-4k-canned"
+_PORT = 8  # bytes that a memory port carries in a cycle, in each direction
 
 
 def _encode(pages: Sequence[bytes], mode: str, table: CannedTable | None) -> list[bytes]:
@@ -41,19 +43,20 @@ def _encode(pages: Sequence[bytes], mode: str, table: CannedTable | None) -> lis
 
 
 def _measure(driver: IaaDriver, pages: Sequence[bytes], streams: Sequence[bytes], table: Table | None,
-             lists: int) -> int:
-    """Cycles for all pages, given as so many lists at a time, from the first submission to the last completion."""
+             lists: int = 1) -> int:
+    """Cycles for so many lists of all pages, from the first submission to the last completion."""
     device = driver.device
-    jobs = []
-    for stream, page in zip(streams, pages, strict=True):
+    work: list[tuple[Job, bytes]] = []
+    for stream, page in zip([*streams] * lists, [*pages] * lists, strict=True):
         source, destination = device.allocate(len(stream)), device.allocate(len(page))
         source[:] = np.frombuffer(stream, np.uint8)
-        jobs.append(Job.decompress(source, destination, table=table))
+        work.append((Job.decompress(source, destination, table=table), page))
+    jobs = [job for job, _ in work]
     begin = device.cycles
-    handles = [driver.submit(Job.list(jobs[number::lists])) for number in range(lists)]
+    handles = [driver.submit(Job.list(jobs[number * len(pages):][:len(pages)])) for number in range(lists)]
     completions = [handle.wait() for handle in handles]
     cycles = device.cycles - begin
-    for job, page in zip(jobs, pages, strict=True):
+    for job, page in work:
         assert job.source is not None and job.destination is not None
         if job.destination.tobytes() != page:
             raise DeviceFault("a page did not come out as it went in")
@@ -79,9 +82,68 @@ def _latency(driver: IaaDriver, pages: Sequence[bytes], streams: Sequence[bytes]
     return total / len(pages)
 
 
+class _Case:
+    """Pages, compressed as a case wants them."""
+
+    def __init__(self, name: str, samples: dict[str, list[bytes]]):
+        self.name = name
+        self.kind, _, self.mode = name.split("-")
+        self.pages = samples[self.kind][::2]
+        self.table = train(samples[self.kind][1::2], 1)[0] if self.mode == "canned" else None
+        self.streams = _encode(self.pages, self.mode, self.table)
+
+    def load(self, driver: IaaDriver) -> Table | None:
+        """The canned table in the device's memory."""
+        return None if self.table is None else driver.load_table(self.table.header)
+
+
+def _one_engine(device: Device, cases: Sequence[_Case], report: Callable[[str], None]) -> Iterator[dict[str, Any]]:
+    """Rates and latencies of one engine."""
+    driver = IaaDriver.of(device)
+    for case in cases:
+        report(f"{case.name} on {device.url}")
+        floor, target = _GOALS[case.name]
+        table = case.load(driver)
+        cycles = _measure(driver, case.pages, case.streams, table)
+        size = _PAGE * len(case.pages)
+        yield {"case": case.name, "metric": "bytes_per_cycle", "value": round(size / cycles, 3), "unit": "byte/cycle",
+               "floor": floor, "target": target,
+               "conditions": {**device.parameters, "bytes_in": sum(map(len, case.streams)), "bytes_out": size,
+                              "cycles": cycles},
+               "source": f"{len(case.pages)} pages of 4 KB ({case.kind}), compressed alone, in one LIST"}
+        if case.kind == "anon" and case.mode != "fixed":
+            mean = _latency(driver, case.pages[:32], case.streams[:32], table)
+            yield {"case": f"lone-page-{case.mode}", "metric": "cycles", "value": round(mean, 1), "unit": "cycle",
+                   "floor": _LATENCY[0], "target": _LATENCY[1], "conditions": device.parameters,
+                   "source": "32 pages, one at a time (anon)"}
+
+
+def _rate(device: Device, case: _Case, engines: int) -> tuple[float, int]:
+    """Output bytes a cycle of so many engines, each with a list of all pages; and the cycles."""
+    with IaaDriver(device, slots=engines * (len(case.pages) + 1) + 1) as driver:
+        cycles = _measure(driver, case.pages, case.streams, case.load(driver), engines)
+    return _PAGE * len(case.pages) * engines / cycles, cycles
+
+
+def _scaling(device: Device, case: _Case, one: float, name: str, floor: float | None) -> dict[str, Any]:
+    """The point that tells what several engines give over so many times one."""
+    parameters = device.parameters
+    engines, ports = parameters["engines"], parameters["ports"]
+    rate, cycles = _rate(device, case, engines)
+    return {"case": name, "metric": "scaling", "value": round(rate / (one * engines), 3), "unit": "1", "floor": floor,
+            "conditions": {**parameters, "bytes_per_cycle": round(rate, 3), "one_engine": round(one, 3),
+                           "cycles": cycles, "port_limit": _PORT * ports,
+                           "port_use": round(rate / (_PORT * ports), 3)},
+            "source": f"{len(case.pages)} pages of 4 KB ({case.kind}, {case.mode}) for each engine, a LIST for each"}
+
+
 def run(*, seed: int = 1, report: Callable[[str], None] = lambda line: None, device: str = "sim:iaa",
-        pages: int = 192, engines: str = "1,2") -> Iterator[dict[str, Any]]:
+        pages: int = 192, engines: str = "2,4,8", quick: bool = False) -> Iterator[dict[str, Any]]:
     """Measure and yield the points of ``rackgate bench iaa``.
+
+    Scaling is measured with a memory port for each engine, so that no port limits it, and for two engines also with
+    one port for both, whose 8 bytes a cycle do. Its devices are built as ``brief`` ones; eight engines take ten minutes
+    on two processors.
 
     Parameters
     ----------
@@ -92,44 +154,30 @@ def run(*, seed: int = 1, report: Callable[[str], None] = lambda line: None, dev
     device:
         URL of the device.
     pages:
-        Pages of each kind that are measured; as many others train the canned table.
+        Pages of each kind that are measured; as many others train the canned table. A third of them for the scaling.
     engines:
-        Numbers of engines for the scaling, the first of which is what the other points are measured with.
+        Numbers of engines for the scaling beside one, with commas.
+    quick:
+        Two engines are enough, and no port is shared.
     """
+    counts = [2] if quick else [int(number) for number in str(engines).split(",") if number.strip()]
     report("taking pages of a process")
-    counts = [int(number) for number in str(engines).split(",")]
     samples = {kind: page_samples(name, 2 * pages) for kind, name in (("anon", "anonymous"), ("code", "code"))}
-    rates: dict[int, float] = {}
-    for count in counts:
-        options: dict[str, Any] = {"seed": seed, "progress": report} if device.startswith("sim:") else {}
-        with open_device(device, engines=count, **options) as opened:
-            driver = IaaDriver.of(opened)
-            for case, (floor, target) in _GOALS.items():
-                if count != counts[0] and case != "anon-4k-canned":
-                    continue
-                kind, _, mode = case.split("-")
-                chosen = samples[kind][::2]
-                (table,) = train(samples[kind][1::2], 1) if mode == "canned" else (None,)
-                loaded = driver.load_table(table.header) if table is not None else None
-                streams = _encode(chosen, mode, table)
-                report(f"{case} on {count} engines of {device}")
-                cycles = _measure(driver, chosen, streams, loaded, count)
-                rate = _PAGE * len(chosen) / cycles
-                conditions = {**opened.parameters, "device": device, "bytes_in": sum(map(len, streams)),
-                              "bytes_out": _PAGE * len(chosen), "cycles": cycles}
-                source = f"{len(chosen)} pages of 4 KB ({kind}), compressed alone, one LIST for all of an engine"
-                if count == counts[0]:
-                    yield {"case": case, "metric": "bytes_per_cycle", "value": round(rate, 3), "unit": "byte/cycle",
-                           "floor": floor, "target": target, "conditions": conditions, "source": source}
-                    if kind == "anon" and mode != "fixed":
-                        mean = _latency(driver, chosen[:32], streams[:32], loaded)
-                        yield {"case": f"lone-page-{mode}", "metric": "cycles", "value": round(mean, 1),
-                               "unit": "cycle", "floor": _LATENCY[0], "target": _LATENCY[1],
-                               "conditions": opened.parameters, "source": "32 pages, one at a time (anon)"}
-                if case == "anon-4k-canned":
-                    rates[count] = rate
-                    if count != counts[0]:
-                        share = rate / (rates[counts[0]] * count / counts[0])
-                        yield {"case": f"scaling-{count}", "metric": "share_of_linear", "value": round(share, 3),
-                               "unit": "1", "floor": _SCALING, "conditions": {**conditions, "rate": round(rate, 3)},
-                               "source": source}
+    is_simulated = device.startswith("sim:")
+    options: dict[str, Any] = {"seed": seed, "progress": report} if is_simulated else {}
+    shorter = _Case(_SCALING_CASE, {kind: some[:2 * max(1, pages // 3)] for kind, some in samples.items()})
+    with open_device(device, engines=1, **options) as opened:
+        yield from _one_engine(opened, [_Case(name, samples) for name in _GOALS], report)
+        if isinstance(opened.driver, IaaDriver):
+            opened.driver.close()
+        one, _ = _rate(opened, shorter, 1)
+    if is_simulated:
+        options["variant"] = "brief"
+    shapes: list[tuple[int, int, str, float | None]] = [
+        (count, count, f"engines-{count}", _SCALING) for count in counts]
+    if not quick:
+        shapes.insert(0, (2, 1, "engines-2-one-port", None))
+    for count, ports, name, floor in shapes:
+        report(f"{name} of {device}")
+        with open_device(device, engines=count, ports=ports, **options) as opened:
+            yield _scaling(opened, shorter, one, name, floor)

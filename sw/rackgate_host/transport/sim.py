@@ -18,6 +18,8 @@ Options of its URLs beside the device's parameters:
 ``variant``         ``fast``, ``brief``, ``debug`` or ``coverage``; ``waves`` makes it ``debug``
 ==================  ================================================================================
 
+A device without memory has only ``seed``, ``stall`` (of its packet streams), ``waves`` and ``variant``.
+
 A keyword ``progress`` of :func:`rackgate_host.open` is called with a line of text at each long step of a build.
 """
 
@@ -54,22 +56,27 @@ def connect(kind: DeviceType, options: dict[str, Any]) -> "SimTransport":
         raise Unavailable(f"sim: devices need the package {error.name}: pip install 'rackgate[cosim]'; "
                           "`rackgate doctor` lists what is missing") from None
     world = f"sim:{kind.name}"
-    kinds = {**parameters(kind.parameters), **_MEMORY_OPTIONS, "seed": number, "waves": _as_given,
-             "variant": _as_given, "progress": _as_given}
+    port_options = _MEMORY_OPTIONS if kind.has_memory else {"stall": fraction}
+    kinds = {**parameters(kind), **port_options, "seed": number, "waves": _as_given, "variant": _as_given,
+             "progress": _as_given}
     wanted = convert(world, options, kinds)
-    behaviour = {name: wanted.pop(name) for name in _MEMORY_OPTIONS if name in wanted}
+    behaviour = {name: wanted.pop(name) for name in port_options if name in wanted}
     seed, waves, progress = wanted.pop("seed", 0), wanted.pop("waves", None), wanted.pop("progress", None)
     variant = wanted.pop("variant", "debug" if waves else "fast")
     if waves and variant != "debug":
         raise UsageError(f"{world}: waves need variant=debug, not {variant}")
-    memory = SharedMemory(wanted.pop("memory", DEFAULT_MEMORY))
+    memory = SharedMemory(wanted.pop("memory", DEFAULT_MEMORY) if kind.has_memory else None)
     try:
         device = component(kind.name, **wanted)
         library = build(device, name=kind.name, variant=variant, key=sorted(wanted.items()), progress=progress)
         simulation = Simulation(library, seed=seed)
-        port = simulation.memory("mem")
-        port.attach(memory.array, MEMORY_BASE)
-        port.configure(**behaviour)
+        count = wanted.get("ports", 1) if kind.has_memory else 0
+        for name in (f"mem__{number}" for number in range(count)) if count > 1 else ("mem",) * count:
+            port = simulation.memory(name)
+            port.attach(memory.array, MEMORY_BASE)
+            port.configure(**behaviour)
+        for name in () if kind.has_memory else ("net_rx", "net_tx"):
+            simulation.stream(name).stall(behaviour.get("stall", 0))
     except ValueError as error:
         raise UsageError(f"{world}: {error}") from None
     except ToolError as error:
