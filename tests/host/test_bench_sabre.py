@@ -17,7 +17,8 @@ from rackgate_host.bench.sabre.ratios import ratios
 from rackgate_host.cli import app
 from rackgate_host.errors import DeviceFault, Unavailable, UsageError
 from rackgate_host.inflate.driver import InflateDriver
-from rackgate_host.sabre import cycles, demo_command
+from rackgate_host.sabre import counting, cycles, demo_command
+from rackgate_host.sabre.canned import train
 from rackgate_host.sabre.corpora import Corpus, Workload
 from rackgate_host.sabre.engines import CycleModel
 from rackgate_host.sabre.errors import SabreError
@@ -181,37 +182,64 @@ def snapshots(folder, mode="dynamic"):
 
 
 @pytest.mark.parametrize("mode", ["dynamic", "canned"])
-def test_cycles_are_counted_once(tmp_path, monkeypatch, mode):
+@pytest.mark.parametrize("device", ["inflate", "iaa"])
+def test_cycles_are_counted_once(tmp_path, monkeypatch, device, mode):
     monkeypatch.setenv("RACKGATE_CACHE", str(tmp_path))
     with Snapshot.open(snapshots(tmp_path, mode)) as snapshot:
-        first = cycles.cycles_of(snapshot, device="model:inflate", sample=12)
-        assert first.conditions["cycles"] == "counted on model:inflate" and first.conditions["pages_counted"] == 12
+        first = cycles.cycles_of(snapshot, device=f"model:{device}", sample=12)
+        how = {"inflate": "single jobs, 64 in flight", "iaa": "LIST jobs of 128 pages"}[device]
+        assert first.conditions["cycles"] == f"counted on model:{device}, {how}"
+        assert first.conditions["pages_counted"] == 12
+        counted_as = {"inflate": "fixed codes: the same tokens, and no header",
+                      "iaa": "canned tables, in the device's memory"}[device]
+        assert first.conditions["canned_counted_as"] == (counted_as if mode == "canned" else None)
+        assert (first.conditions["cycles_of_a_page_alone"] is not None) == (device == "iaa")
+        assert first.latency >= 0, "the model takes a page at a time: there is none"
         assert len(list((tmp_path / "sabre-cycles").iterdir())) == 1
-        monkeypatch.setattr(cycles, "_batch", None)  # it must not be called again
-        again = cycles.cycles_of(snapshot, device="model:inflate", sample=12)
-        assert np.array_equal(first.of, again.of)
+        monkeypatch.setattr(counting, "_on_jobs", None)  # neither may be called again
+        monkeypatch.setattr(counting, "_on_lists", None)
+        again = cycles.cycles_of(snapshot, device=f"model:{device}", sample=12)
+        assert np.array_equal(first.of, again.of) and first.latency == again.latency
         kinds = snapshot.partitions["kind"]
         assert (first.of[kinds != Kind.ZERO] > 0).all()
         assert np.allclose(first.of[kinds == Kind.RAW], 512)
 
 
 def test_cycles_of_a_batch_add_up(connect):
-    contents = [bytes(page) for page in memory(9)]
-    streams = [zlib.compress(content, 6, -15) for content in contents]
+    pages = [counting.Page(zlib.compress(bytes(page), 6, -15), bytes(page)) for page in memory(9)]
     device = connect("model:inflate")
     driver = InflateDriver.of(device)
     begin = device.cycles
-    counted = cycles._batch(driver, streams, contents, 0)
+    counted = counting._batch(driver, pages, 0)
     assert (counted >= 0).all() and 9 * 256 < counted.sum() <= device.cycles - begin
+    spoilt = [*pages[:4], counting.Page(pages[4].stream, bytes(PAGE)), *pages[5:]]
     with pytest.raises(DeviceFault, match="page 104 did not come out"):
-        cycles._batch(driver, streams, [*contents[:4], bytes(PAGE), *contents[5:]], 100)
+        counting._batch(driver, spoilt, 100)
+
+
+def test_cycles_of_lists_add_up(connect):
+    contents = [bytes(page) for page in memory(150)]
+    table, = train(contents, 1)
+    pages = [counting.Page(table.encode(content), content, table.header) for content in contents[:140]]
+    pages += [counting.Page(zlib.compress(content, 6, -12), content) for content in contents[140:]]
+    device = connect("model:iaa")
+    begin = device.cycles
+    found = counting._on_lists(device, pages, lambda line: None)
+    assert len(found) == 151 and (found > 0).all() and 150 * 256 < found[1:].sum() <= device.cycles - begin
+    assert found[0] > 256, "a page alone"
+    free = device.allocate(PAGE).device_address
+    counting._on_lists(device, pages[:3], lambda line: None)
+    assert device.allocate(PAGE).device_address <= free + 2 * PAGE, "buffers and tables are given back"
+    pages[130] = counting.Page(pages[130].stream, bytes(PAGE), table.header)
+    with pytest.raises(DeviceFault, match="page 130 did not come out"):
+        counting._on_lists(device, pages, lambda line: None)
 
 
 def test_cycles_without_a_simulator(tmp_path, monkeypatch):
     def missing(url, **options):
         raise Unavailable("there is no compiler")
 
-    monkeypatch.setattr(cycles, "open_device", missing)
+    monkeypatch.setattr(counting, "open_device", missing)
     with Snapshot.open(snapshots(tmp_path)) as snapshot:
         found = cycles.cycles_of(snapshot)
         assert found.conditions["why_modelled"] == "there is no compiler"
@@ -222,12 +250,18 @@ def test_cycles_without_a_simulator(tmp_path, monkeypatch):
 
 def test_clock(tmp_path):
     assert cycles.clock(tmp_path) == (80.0, "assumed: no record of `rackgate bench area`")
-    record = {"results": [{"case": "inflate-2x32k", "metric": "lut4", "value": 7},
-                          {"case": "inflate-2x32k", "metric": "fmax_mhz", "value": 93.5}]}
-    (tmp_path / "area.json").write_text(json.dumps(record))
-    assert cycles.clock(tmp_path) == (93.5, "routed, inflate-2x32k of `rackgate bench area`")
-    (tmp_path / "area.json").write_text("{")
-    assert cycles.clock(tmp_path)[0] == 80.0
+    points = [{"case": "inflate-2x32k", "metric": "lut4", "value": 7},
+              {"case": "inflate-2x32k", "metric": "fmax_mhz", "value": 93.5},
+              {"case": "iaa-1x2x32k", "metric": "fmax_mhz", "value": None}]
+    (tmp_path / "area.json").write_text(json.dumps({"commit": "abc", "results": points}))
+    assert cycles.clock(tmp_path) == (93.5, "routed, inflate-2x32k of `rackgate bench area` at commit abc; the "
+                                            "accelerator itself was not routed")
+    points[2]["value"] = 71
+    (tmp_path / "area.json").write_text(json.dumps({"commit": "abc", "results": points}))
+    assert cycles.clock(tmp_path) == (71.0, "routed, iaa-1x2x32k of `rackgate bench area` at commit abc")
+    for text in ("{", "[]", "3"):
+        (tmp_path / "area.json").write_text(text)
+        assert cycles.clock(tmp_path)[0] == 80.0
 
 
 def test_demo(permitted):
@@ -255,6 +289,6 @@ def test_demo_with_the_simulated_engine(permitted):
     done = CliRunner().invoke(app, ["sabre", "demo", "--pages", "64", "--json"])
     assert done.exit_code == 0, done.output
     shown = json.loads(done.stdout)
-    assert shown["equal"] and shown["cycles_from"]["cycles"] == "counted on sim:inflate"
+    assert shown["equal"] and shown["cycles_from"]["cycles"].startswith("counted on sim:inflate")
     assert 1 < shown["cycles_from"]["bytes_per_cycle"] < 16
     assert "prediction" in shown["timing"]

@@ -75,6 +75,19 @@ def test_a_batch_is_done_when_its_cycles_have_passed(world, tmp_path):
     engine.close()
 
 
+def test_latency_delays_results_and_not_what_follows(world, tmp_path):
+    _, plan, _ = world
+    np.save(tmp_path / "cycles.npy", np.full(PAGES, 1000))
+    clock = Clock()
+    engine = paced(world, clock, clock=1.0, cycles=str(tmp_path / "cycles.npy"), latency=400)
+    for number in (1, 2):
+        engine.submit(Batch(number, work_of(plan, [number])))
+    for moment, done in ((1.3e-3, []), (1.5e-3, [1]), (2.3e-3, []), (2.5e-3, [2])):
+        clock.now = Clock.now + moment
+        assert [result.number for result in engine.collect()] == done, moment
+    assert engine.due() is None
+
+
 def test_what_it_gives_are_the_restored_bytes(world):
     _, plan, data = world
     clock = Clock()
@@ -143,6 +156,7 @@ def test_the_cycle_model():
     ({"clock": 0}, "clock must be above 0 MHz, not 0"),
     ({"engines": 0}, "engines and depth must be 1 or more, not 0 and 16"),
     ({"depth": 0}, "not 1 and 0"),
+    ({"latency": -1}, "latency must be 0 or more cycles, not -1"),
 ])
 def test_options_of_the_paced_engine(world, options, message):
     with pytest.raises(UsageError, match=message):

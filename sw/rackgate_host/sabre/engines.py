@@ -367,19 +367,23 @@ class PacedEngine:
     when ``engines`` engines at ``clock`` MHz would have it done, each taking one unit at a time, urgent ones first.
 
     ``cycles`` is the model's parameters (:class:`CycleModel`), or the name of a .npy file with the cycles of each
-    partition. What it gives is a prediction, to be shown with its clock and as such.
+    partition, while others follow; ``latency`` cycles later it is there. What it gives is a prediction, to be shown
+    with its clock and as such.
     """
 
     def __init__(self, snapshot: Snapshot, plan: Plan, arenas: Arenas, clock: float = 100.0, engines: int = 1,
-                 depth: int = 16, cycles: dict[str, float] | str | None = None,
+                 depth: int = 16, cycles: dict[str, float] | str | None = None, latency: float = 0.0,
                  now: Callable[[], float] = time.monotonic):
         if not clock > 0:
             raise UsageError(f"clock must be above 0 MHz, not {clock}")
         if engines < 1 or depth < 1:
             raise UsageError(f"engines and depth must be 1 or more, not {engines} and {depth}")
+        if not latency >= 0:
+            raise UsageError(f"latency must be 0 or more cycles, not {latency}")
         self.depth = depth
         self._now = now
         self._period = 1e-6 / clock
+        self._latency = latency * self._period
         self._cycles = self._costs(plan, cycles)
         self._crcs, self._faults, self._addresses = self._decompress(snapshot, plan)
         self._free = [now()] * engines
@@ -433,8 +437,8 @@ class PacedEngine:
                 end = start + paced.costs[paced.next]
                 replace(free, end)
                 paced.next += 1
-                if end > paced.end:
-                    paced.end = end
+                if end + self._latency > paced.end:
+                    paced.end = end + self._latency
                 if paced.begun:
                     queue.popleft()
                     break

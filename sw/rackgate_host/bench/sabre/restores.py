@@ -102,7 +102,7 @@ def _flows(workload: Workload, data: np.ndarray, image: Path, settings: Settings
         table = cycles.save(image.with_suffix(f".{mode}.npy"))
         for count in settings.engines if mode == "canned" and others else (settings.headline,):
             options = {"engine": "paced", "engine_options": {"clock": settings.clock, "engines": count,
-                                                             "cycles": table}}
+                                                             "cycles": table, "latency": cycles.latency}}
             timing = f"paced: {count} engines at {settings.clock:g} MHz, a prediction; the rest is wall time"
             name = f"device-x{count}" if mode == "canned" else f"device-x{count}-{mode}"
             flows += [Flow(name, files[mode], options, serial, ratio[mode], timing, {

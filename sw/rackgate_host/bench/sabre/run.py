@@ -56,7 +56,7 @@ def _workloads(names: Sequence[str], corpus: str, seed: int, report: Callable[[s
 def run(*, seed: int = 1, report: Callable[[str], None] = lambda line: None, quick: bool = False,
         workloads: Any = "", restore: Any = "", corpus: str = "", storage: Any = "", engines: Any = "",
         headline: int = 4, codecs: Any = "", pages: int = 0, repeats: int = 0, workers: int = 1, clock_mhz: float = 0.0,
-        cycles_from: str = "sim:inflate", sample: int = 0) -> Iterator[dict[str, Any]]:
+        cycles_from: str = "sim:iaa", sample: int = 0) -> Iterator[dict[str, Any]]:
     """Measure and yield the points of ``rackgate bench sabre``.
 
     Parameters
