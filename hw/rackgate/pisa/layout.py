@@ -2,7 +2,7 @@
 """What a packet looks like inside the gateware of a pipeline."""
 
 import operator
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 
 from amaranth.hdl import Const, Value
 from amaranth.lib import data
@@ -10,7 +10,8 @@ from amaranth.lib import data
 from .declare import Pipeline
 from .expr import Field
 
-__all__ = ["MOST_SLOT_BITS", "control_layout", "name_of", "phv_layout", "value_in"]
+__all__ = ["MOST_SLOT_BITS", "carried_layout", "control_layout", "fill", "name_of", "packet_layout", "phv_layout",
+           "value_in"]
 
 #: Most bits of a payload's slot number.
 MOST_SLOT_BITS = 16
@@ -35,7 +36,7 @@ def control_layout(pipeline: Pipeline) -> data.StructLayout:
     index:
         Which word. One that the register does not have is read as 0 and not written; so with ``register``.
     data:
-        The word, the first field in its lowest bits. On the way out it is the word as it was before the access.
+        The word, the first field in its lowest bits: what is written, and on the way out of a read what was read.
     """
     registers = pipeline.registers
     return data.StructLayout({
@@ -79,6 +80,26 @@ def phv_layout(pipeline: Pipeline, *, slot_bits: int = 4) -> data.StructLayout:
         "owns_slot": 1,
         "control": control_layout(pipeline),
     })
+
+
+def carried_layout(fields: Iterable[Field]) -> data.StructLayout:
+    """What goes from stage to stage: some fields, and ``is_control``, set for an access of the control plane."""
+    widths = {name_of(item): item.width for item in fields}
+    return data.StructLayout({**{name: widths[name] for name in sorted(widths)}, "is_control": 1})
+
+
+def packet_layout(fields: Iterable[Field], extras: Mapping[str, int]) -> data.StructLayout:
+    """What goes from a row of stages to the next: as :func:`carried_layout`, with members that are no fields."""
+    return data.StructLayout({**dict(carried_layout(fields).members), **extras})
+
+
+def fill(target: data.View, *sources: data.View) -> list:
+    """Assign each member of ``target`` from the last of ``sources`` that has it, or 0."""
+    statements = []
+    for name, _ in target.shape():
+        holders = [source for source in sources if name in {other for other, _ in source.shape()}]
+        statements.append(Value.cast(target[name]).eq(holders[-1][name] if holders else 0))
+    return statements
 
 
 def value_in(view: data.View, fields: Iterable[Field] | None = None) -> Callable[[Field], Value]:

@@ -1,0 +1,236 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A register array: read, modify and write one word, in one indivisible step, a packet a cycle.
+
+Time of a packet, with a = 1 where the memory has several banks (:mod:`.bankedmemory`), else 0:
+
+=========  ==========================================================================================
+cycle 0    it is at ``i``: which action, which index, and is that the index of a packet before it
+1          which of those packets is the nearest
+a + 2      the word from memory, or the result of the packet 2 to a + 4 before, comes together
+a + 3      that, or the result of the packet just before: the action takes it to a new word
+a + 4      the packet is at ``o``, the new word is the *result* and on its way to memory
+=========  ==========================================================================================
+
+A packet that comes a + 5 cycles later, or more, reads the new word from memory; each one nearer gets it from the
+result or its history. So the access is atomic whatever the distance. The history also holds what a packet only
+read, so the nearest access counts, whatever it did.
+"""
+
+from functools import reduce
+from operator import or_
+
+from amaranth.hdl import Assert, Cat, Module, Mux, Signal
+from amaranth.lib import data, stream, wiring
+from amaranth.lib.wiring import In, Out
+
+from .bankedmemory import BankedMemory, Geometry
+from .compute import hand_on
+from .declare import Access
+from .expr import Const, Expr, Field, Op
+from .layout import name_of, value_in
+from .liveness import reads_of
+from .lower import first_of, lower
+
+__all__ = ["RegisterArray"]
+
+
+class RegisterArray(wiring.Component):
+    """Carry out an :class:`~.declare.Access`, one packet a cycle, no stalls, latency 4 cycles, or 5 with several banks.
+
+    Accesses are indivisible and in the order of the packets. An access of the control plane takes its place among
+    the packets: one that is marked ``is_control`` does what ``access`` says, which must stay until it is at ``o``.
+
+    Reset empties it. It does not clear block RAM, therefore after reset every word is written with the register's
+    ``init``, one a cycle; ``ready`` is low until the last is on its way, and no packet may come before.
+
+    Parameters
+    ----------
+    stage:
+        The declaration.
+    i_layout, o_layout:
+        What of a packet comes in and goes out, :func:`~.layout.carried_layout`.
+    geometry:
+        How the memory is cut, if not as the ECP5 likes it best.
+
+    Members
+    -------
+    i, o:
+        Packets, never stalled.
+    access:
+        Access of the control plane: ``select`` says that it is to this register.
+    found:
+        What the last read of the control plane found, from the cycle after its packet was at ``o``; 0 if there is no
+        such word.
+    ready:
+        All words are initialised.
+    """
+
+    def __init__(self, stage: Access, i_layout: data.StructLayout, o_layout: data.StructLayout, *,
+                 geometry: Geometry | None = None):
+        register = stage.register
+        self.stage = stage
+        self.geometry = geometry or Geometry(register.width, register.depth)
+        if (self.geometry.width, self.geometry.depth) != (register.width, register.depth):
+            raise ValueError(f"geometry must be of {register.depth} words of {register.width} bits")
+        self.latency = self.geometry.address_registers + 4
+        index_width = (register.depth - 1).bit_length()
+        super().__init__({
+            "i": In(stream.Signature(i_layout, always_ready=True)),
+            "o": Out(stream.Signature(o_layout, always_ready=True)),
+            "access": In(wiring.Signature({
+                "select": Out(1), "write": Out(1), "index": Out(index_width + 1), "data": Out(register.width)})),
+            "found": Out(register.width),
+            "ready": Out(1),
+        })
+        # State is made here, not in elaborate, so that a proof can state invariants about it.
+        self.memory = BankedMemory(self.geometry)
+        self._scrubbed = Signal(index_width + 1)
+        at = range(self.latency + 1)
+        #: Of the packet in each cycle: what it brought, its action, whether it accesses and writes a word, and which.
+        self._packet = [self.i.payload, *(Signal(i_layout, name=f"packet_{k}") for k in at[1:-1])]
+        self._valid = [self.i.valid, *(Signal(name=f"valid_{k}") for k in at[1:-1])]
+        self._chosen = [Signal(max(1, len(stage.actions)), name=f"chosen_{k}") for k in at]
+        self._accesses = [Signal(name=f"accesses_{k}") for k in at]
+        self._writes = [Signal(name=f"writes_{k}") for k in at]
+        self._loads = [Signal(name=f"loads_{k}") for k in at]
+        self._reads = [Signal(name=f"reads_{k}") for k in at]
+        self._index = [Signal(index_width, name=f"index_{k}") for k in at]
+        #: The result, and those before it.
+        self._results = [Signal(register.width, name=f"result_{k}") for k in range(self.latency - 1)]
+
+    def elaborate(self, platform):
+        m = Module()
+        m.submodules.memory = memory = self.memory
+        last, results = self.latency, self._results
+        self._choose(m)
+        for row in (self._packet, self._valid, self._chosen, self._accesses, self._writes, self._loads, self._reads,
+                    self._index, results):
+            m.d.sync += [then.eq(now) for now, then in zip(row[:-1], row[1:], strict=True)]
+        m.d.comb += [
+            memory.r_addr.eq(self._index[0]),
+            memory.w_addr.eq(self._index[last]),
+            memory.w_data.eq(results[0]),
+            memory.w_en.eq(self._writes[last]),
+        ]
+        is_next, word = self._forward(m), Signal(self.geometry.width)
+        m.d.comb += word.eq(Mux(is_next, results[0], memory.o))
+        self._execute(m, word)
+        with m.If(self._reads[last]):
+            m.d.sync += self.found.eq(Mux(self._accesses[last], results[0], 0))
+        return m
+
+    def _choose(self, m):
+        """Cycle 0: what the packet, the control plane or the initialisation does."""
+        stage, depth, access, known = self.stage, self.stage.register.depth, self.access, {}
+        at = value_in(self.i.payload)
+        index = lower(stage.index, at, known)
+        is_packet, is_control, scrubs = Signal(), Signal(), Signal()
+        m.d.comb += [
+            scrubs.eq(self._scrubbed != depth),
+            self.ready.eq(~scrubs),
+            is_packet.eq(self.i.valid & ~self.i.payload.is_control & lower(stage.when, at, known) & (index < depth)),
+            is_control.eq(self.i.valid & self.i.payload.is_control & access.select),
+        ]
+        whens = first_of([lower(action.when, at, known) for action in stage.actions])
+        is_there = access.index < depth
+        m.d.comb += [
+            self._chosen[0].eq(Mux(is_packet, Cat(whens), 0)),
+            self._accesses[0].eq(self._chosen[0].any() | is_control & is_there | scrubs),
+            self._loads[0].eq(is_control & access.write | scrubs),
+            self._writes[0].eq(Cat(self._chosen[0][k] for k, action in enumerate(stage.actions) if action.update).any()
+                               | is_control & is_there & access.write | scrubs),
+            self._reads[0].eq(is_control),
+            self._index[0].eq(Mux(scrubs, self._scrubbed, Mux(is_control, access.index, index))),
+        ]
+        with m.If(scrubs):
+            m.d.sync += [
+                self._scrubbed.eq(self._scrubbed + 1),
+                Assert(~self.i.valid, "a packet came before all words were initialised"),
+            ]
+
+    def _forward(self, m):
+        """Cycles 0 to a + 2: let what is not yet in memory stand in for it.
+
+        Returns whether the result of the packet just before is the word to take, in cycle a + 3.
+        """
+        late, last, memory = self.geometry.address_registers, self.latency, self.memory
+        hits = Signal(last)  # cycle 1: bit d - 1 says that the packet d before accesses the same word
+        m.d.sync += hits.eq(Cat(
+            self._accesses[0] & ~self._loads[0] & self._accesses[d] & (self._index[0] == self._index[d])
+            for d in range(1, last + 1)))
+        nearest = [Signal(last, name=f"nearest_{k}") for k in range(1, late + 4)]
+        m.d.comb += nearest[0].eq(Cat(first_of(list(hits))))
+        m.d.sync += [then.eq(now) for now, then in zip(nearest[:-1], nearest[1:], strict=True)]
+        merge = nearest[late + 1]
+        m.d.comb += [
+            memory.use.eq(~nearest[late].any() & ~self._loads[late + 1]),
+            memory.part.eq(reduce(or_, (Mux(merge[d - 1], self._results[d - 2], 0) for d in range(2, last + 1)))
+                           | Mux(self._loads[late + 2], self._loaded(), 0)),
+        ]
+        return nearest[late + 2][0]
+
+    def _loaded(self):
+        """What the control plane or the initialisation writes, in the cycle in which it comes together."""
+        return Mux(self._valid[self.latency - 2], self.access.data, self.stage.register.init)
+
+    def _execute(self, m, word):
+        """Cycle a + 3: from word and packet to new word and packet. What does not need the word came a cycle before."""
+        stage, before, now = self.stage, self.latency - 2, self.latency - 1
+        parts, low = {}, 0
+        for part in stage.register.word.fields.values():
+            parts[id(part)] = word[low:low + part.width]
+            low += part.width
+        early = value_in(self._packet[before])
+        known, early_known = dict(parts), {}
+        for expr in self._packet_only():
+            kept = Signal(expr.width, name="early")
+            m.d.sync += kept.eq(lower(expr, early, early_known))
+            known[id(expr)] = kept
+        at, out = value_in(self._packet[now]), self.o.payload
+        m.d.sync += self.o.valid.eq(self._valid[now])
+        hand_on(m, self._packet[now], out)
+
+        chosen = self._chosen[now]
+        new = {name: [] for name in stage.register.word.fields}
+        outs = {}
+        for number, action in enumerate(stage.actions):
+            values = stage.new_word(action)
+            for name in action.update:
+                new[name].append((number, lower(values[name], at, known)))
+            for item in action.out:
+                outs.setdefault(name_of(item.target), []).append((number, lower(item.value, at, known)))
+        m.d.sync += self._results[0].eq(Cat(
+            self._either(m, chosen, values, parts[id(stage.register.word[name])]) for name, values in new.items()))
+        for name, _ in out.shape():
+            if name in outs:
+                old = next(at(item.target) for action in stage.actions for item in action.out
+                           if name_of(item.target) == name)
+                m.d.sync += out[name].eq(self._either(m, chosen, outs[name], old))
+
+    def _either(self, m, chosen, values, old):
+        """The value of the action that was chosen, or the old one."""
+        if not values:
+            return old
+        keeps = Signal(name="keeps")
+        m.d.sync += keeps.eq(~Cat(self._chosen[self.latency - 2][number] for number, _ in values).any())
+        return reduce(or_, (Mux(chosen[number], value, 0) for number, value in values), Mux(keeps, old, 0))
+
+    def _packet_only(self) -> list[Expr]:
+        """The largest parts of what the actions compute that do not read the word."""
+        own = frozenset(self.stage.register.word.fields.values())
+        found: dict[int, Expr] = {}
+
+        def walk(expr: Expr) -> None:
+            if isinstance(expr, Const | Field) or id(expr) in found:
+                return
+            if not reads_of(expr) & own:
+                found[id(expr)] = expr
+            elif isinstance(expr, Op):
+                for operand in expr.operands:
+                    walk(operand)
+
+        for action in self.stage.actions:
+            for value in (*action.update.values(), *(item.value for item in action.out)):
+                if isinstance(value, Expr):
+                    walk(value)
+        return list(found.values())
