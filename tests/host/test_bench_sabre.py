@@ -3,6 +3,7 @@
 cannot be measured. Images are small and made here; the device's cycles come from a model but where they are the
 subject."""
 
+import dataclasses
 import json
 import zlib
 from pathlib import Path
@@ -12,17 +13,18 @@ import pytest
 from typer.testing import CliRunner
 
 from rackgate_host.bench.command import run_bench
-from rackgate_host.bench.sabre import lazy, peers, restores, run
+from rackgate_host.bench.sabre import lazy, peers, restores, run, settings, touching
 from rackgate_host.bench.sabre.ratios import ratios
 from rackgate_host.cli import app
 from rackgate_host.errors import DeviceFault, Unavailable, UsageError
 from rackgate_host.inflate.driver import InflateDriver
-from rackgate_host.sabre import counting, cycles, demo_command
+from rackgate_host.sabre import counting, cycles, demo_command, kvm
 from rackgate_host.sabre.canned import train
 from rackgate_host.sabre.corpora import Corpus, Workload
 from rackgate_host.sabre.engines import CycleModel
 from rackgate_host.sabre.errors import SabreError
 from rackgate_host.sabre.format import PAGE, Kind
+from rackgate_host.sabre.guests import GuestKind
 from rackgate_host.sabre.restorer import restore
 from rackgate_host.sabre.snapshot import Region, Snapshot, write
 from rackgate_host.sabre.userfault import supported
@@ -56,7 +58,8 @@ def corpus(tmp_path):
     return str(tmp_path / "corpus")
 
 
-SMALL = {"quick": True, "cycles_from": "model", "repeats": 1, "codecs": "libdeflate,lz4", "clock_mhz": 50}
+SMALL = {"quick": True, "cycles_from": "model", "repeats": 1, "codecs": "libdeflate,lz4", "clock_mhz": 50,
+         "guests": "none"}
 
 
 def test_points(permitted, corpus):
@@ -83,7 +86,73 @@ def test_points(permitted, corpus):
     assert points["lazy-uffd-json-0.05", "milliseconds"].value > 0 < points["lazy-mmap-json", "milliseconds"].value
     # Reading 96 pages at 50 MB/s takes 7.9 ms, however fast all else is.
     assert points["reap-raw-json-0.05", "milliseconds_pipelined"].value > 7.8
-    assert "load_before" in points["conditions", "seconds"].conditions
+    conditions = points["conditions", "seconds"].conditions
+    assert {"load_before", "nice"} < set(conditions) and conditions["points_not_measured"] == 0
+    assert (conditions["clock_mhz"], conditions["clock_source"]) == (50, "asked for")
+    assert not any(case.startswith(("kvm-", "process-")) for case, _ in points)
+
+
+def touched(folder, guest, **changes):
+    """Points of 48 pages that a guest touches, by case and metric."""
+    data = memory(48).reshape(-1)
+    workload = Workload("json", memory(48), np.full(48, ord("a"), np.uint8), np.arange(48))
+    image = folder / "json.img"
+    data.tofile(image)
+    asked = dataclasses.replace(settings.Settings(folder, [0.05], [4], 4, ["libdeflate"], 48, 1, 1, 50.0, "a test",
+                                                  "model", 8, 1, guests=[guest]), **changes)
+    stored = restores._stored(workload, data, image, asked)
+    points = list(touching.points(workload, data, image, stored, {"pages": 48}, asked))
+    assert not list(folder.glob("*.first.rgs")), "nothing is left behind"
+    return {(point["case"], point["metric"]): point for point in points}
+
+
+@pytest.mark.parametrize("guest", list(GuestKind))
+def test_guests_that_touch(permitted, tmp_path, guest):
+    if guest is GuestKind.KVM:
+        try:
+            kvm.supported()
+        except Unavailable as error:
+            pytest.skip(str(error))
+    points = touched(tmp_path, guest)
+    assert points[f"{guest}-lazy-mmap-json", "milliseconds"]["value"] > 0
+    lazy = points[f"{guest}-lazy-uffd-json-0.05", "milliseconds"]
+    assert lazy["value"] > 0 and lazy["conditions"]["faults"] > 5
+    for name in ("reap-raw", "device-x4", "libdeflate"):
+        for policy in ("eager", "working_set_first", "resume_at_once"):
+            point = points[f"{guest}-{name}-json-0.05", f"milliseconds_{policy}"]
+            conditions = point["conditions"]
+            assert point["value"] >= conditions["until_it_ran_ms"] > 0
+            assert conditions["guest"] == guest and ("kvm" in conditions) == (guest == "kvm")
+            assert conditions["timing"].startswith("paced: 4 engines at 50 MHz" if "device" in name else "wall")
+            assert ("clock_mhz" in conditions) == ("device" in name)
+            if name != "reap-raw":
+                saving = points[f"{guest}-{name}-json-0.05", f"saving_percent_{policy}"]
+                base = points[f"{guest}-reap-raw-json-0.05", f"milliseconds_{policy}"]["value"]
+                assert saving["value"] == pytest.approx((1 - point["value"] / base) * 100, abs=0.5)
+
+
+def test_without_kvm_points_have_the_reason(tmp_path, monkeypatch):
+    def refuse():
+        raise Unavailable("/dev/kvm cannot be opened")
+
+    monkeypatch.setattr(touching.kvm, "supported", refuse)
+    told = []
+    points = touched(tmp_path, "kvm", report=told.append, codecs=[])
+    assert {case for case, _ in points} == {"kvm-reap-raw-json-0.05", "kvm-device-x4-json-0.05"} and len(points) == 6
+    assert {(point["value"], point["why"]) for point in points.values()} == {(None, "/dev/kvm cannot be opened")}
+    assert "no guest in KVM: /dev/kvm cannot be opened" in told
+
+
+def test_cycles_follow_their_pages_into_another_file(tmp_path):
+    data = memory(40).reshape(-1)
+    order = [(0, page) for page in (31, 2, 17, 4)]
+    write(tmp_path / "a.rgs", [Region("m", 0, data)], deduplicate=False)
+    write(tmp_path / "b.rgs", [Region("m", 0, data)], deduplicate=False, working_set=order)
+    with Snapshot.open(tmp_path / "a.rgs") as snapshot:
+        found = cycles.cycles_of(snapshot, device="model")
+    touching._reordered(settings.Stored(tmp_path / "a.rgs", 1.0, found), tmp_path / "b.rgs", tmp_path / "b.npy")
+    with Snapshot.open(tmp_path / "b.rgs") as snapshot:
+        assert np.allclose(np.load(tmp_path / "b.npy"), cycles.cycles_of(snapshot, device="model").of)
 
 
 def test_without_userfaultfd(corpus, monkeypatch):
@@ -95,12 +164,15 @@ def test_without_userfaultfd(corpus, monkeypatch):
     missing = [point for point in points if point["value"] is None]
     assert {point["case"] for point in missing} == {"restore-json-0.5", "restore-json-1"}
     assert {point["why"] for point in missing} == {"userfaultfd is not permitted"}
+    assert points[-1]["conditions"]["points_not_measured"] == len(missing) == 4
     assert any(point["case"] == "ratio-json" for point in points)
 
 
 @pytest.mark.parametrize(("options", "text"), [
     ({"workloads": "fib"}, "there is no workload 'fib'"), ({"storage": "fast"}, "storage must be float values"),
-    ({"engines": ","}, "engines must name at least one"), ({"corpus": "/no/such/folder"}, "holds no corpus")])
+    ({"engines": ","}, "engines must name at least one"), ({"guests": "xen"}, "guests must be GuestKind values"),
+    ({"corpus": "/no/such/folder"}, "holds no corpus"),
+    ({"guests": "xen"}, "guests must be GuestKind values")])
 def test_options_that_make_no_sense(options, text):
     with pytest.raises(UsageError, match=text):
         list(run(quick=True, **options))
@@ -111,9 +183,11 @@ def test_a_peer_that_is_not_installed_has_a_reason(tmp_path, monkeypatch):
         raise ImportError("no lz4")
 
     monkeypatch.setitem(peers.PEERS, "lz4", missing)
-    settings = restores.Settings(tmp_path, [1.0], [1], 1, ["lz4"], 20, 1, 1, 80.0, "a test", "model", 8, 1)
+    asked = settings.Settings(tmp_path, [1.0], [1], 1, ["lz4"], 20, 1, 1, 80.0, "a test", "model", 8, 1)
     workload = Workload("json", memory(20), np.full(20, ord("a"), np.uint8), np.arange(20))
-    flows, why = restores._flows(workload, memory(20).reshape(-1), tmp_path / "image", settings, True)
+    image = tmp_path / "image"
+    stored = restores._stored(workload, memory(20).reshape(-1), image, asked)
+    flows, why = restores._flows(stored, image, asked, True)
     assert why == {"lz4": "lz4 is not installed: pip install 'rackgate[bench]'"}
     assert [flow.what for flow in flows if flow.serial] == ["reap-raw", "device-x1", "device-x1-dynamic"]
 
@@ -121,7 +195,7 @@ def test_a_peer_that_is_not_installed_has_a_reason(tmp_path, monkeypatch):
 def test_no_figure_for_wrong_memory():
     for result in ({"equal": False}, {"equal": None}, {"equal": True, "wrong": 1}):
         with pytest.raises(DeviceFault, match="zlib: the restored memory differs"):
-            restores._checked(result, "zlib")
+            settings.checked(result, "zlib")
 
 
 def test_no_page_has_changed(tmp_path):

@@ -2,50 +2,29 @@
 """How long a restore takes: the flows, each run in turn with all others so that a busy machine is busy for all."""
 
 import statistics
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from ...errors import DeviceFault, Unavailable
+from ...errors import Unavailable
 from ...sabre import software
 from ...sabre.corpora import Workload
-from ...sabre.cycles import Cycles, cycles_of
+from ...sabre.cycles import cycles_of
 from ...sabre.snapshot import Region, Snapshot, write
 from ...sabre.workload import restore_guest, touch_trace
-from . import peers
+from . import peers, touching
 from .lazy import lazy_mmap
 from .ratios import contiguous
+from .settings import RAW, Settings, Stored, checked, cold, paced
 
-__all__ = ["PAPER_SAVING", "Flow", "Settings", "measure"]
+__all__ = ["PAPER_SAVING", "Flow", "measure"]
 
 #: Per cent of restore time saved at best, by the paper's abstract.
 PAPER_SAVING = 55.0
-# Bytes go from the disk to userfaultfd as they are, with no copy between and no CRC, as REAP's do.
-_RAW = {"engine": "rackgate_host.bench.sabre.peers:RawEngine"}
 _DEVICE_MODES = ("canned", "dynamic")
-
-
-@dataclass(frozen=True)
-class Settings:
-    """What is measured; storage in GB/s, ``clock`` in MHz."""
-
-    folder: Path
-    storage: Sequence[float]
-    engines: Sequence[int]
-    headline: int
-    codecs: Sequence[str]
-    pages: int
-    repeats: int
-    workers: int
-    clock: float
-    clock_source: str
-    device: str
-    sample: int
-    seed: int
-    report: Callable[[str], None] = lambda line: None
 
 
 @dataclass(frozen=True)
@@ -67,7 +46,8 @@ def measure(workload: Workload, settings: Settings, others: bool = True) -> Iter
     image = settings.folder / f"{workload.name}.img"
     data = contiguous(workload, numbers)
     data.tofile(image)
-    flows, missing = _flows(workload, data, image, settings, others)
+    stored = _stored(workload, data, image, settings)
+    flows, missing = _flows(stored, image, settings, others)
     trace = touch_trace([len(numbers)], settings.seed, share=0.9, again=0.0, varied=0.0)
     about = {"pages": len(numbers), "megabytes": round(data.nbytes / 1e6, 1), "repeats": settings.repeats,
              "origin": workload.about.get("origin"), "deduplicated": False, "zero_pages": 0, "cold": True}
@@ -80,41 +60,47 @@ def measure(workload: Workload, settings: Settings, others: bool = True) -> Iter
             for shape in ("serial", "pipelined"):
                 yield {"case": f"{name}-{workload.name}-{rate:g}", "metric": f"milliseconds_{shape}", "value": None,
                        "unit": "ms", "why": why}
+    if others and settings.guests:
+        yield from touching.points(workload, data, image, stored, about, settings)
     for path in {image, *(flow.file for flow in flows)}:
         path.unlink()
 
 
-def _flows(workload: Workload, data: np.ndarray, image: Path, settings: Settings,
-           others: bool) -> tuple[list[Flow], dict[str, str]]:
-    """The flows, and what cannot be had, with the reason."""
-    files, ratio = {}, {}
-    region = [Region("memory", 0, data)]
+def _stored(workload: Workload, data: np.ndarray, image: Path, settings: Settings) -> dict[str, Stored]:
+    """The image in all modes, and what a device needs for those that it knows."""
+    stored = {}
     for mode in ("raw", *_DEVICE_MODES):
         settings.report(f"{workload.name}: compressing, {mode}")
-        files[mode] = image.with_suffix(f".{mode}.rgs")
-        ratio[mode] = write(files[mode], region, mode=mode, deduplicate=False, seed=settings.seed).stored_ratio or 1.0
+        file = image.with_suffix(f".{mode}.rgs")
+        summary = write(file, [Region("memory", 0, data)], mode=mode, deduplicate=False, seed=settings.seed)
+        cycles = None
+        if mode != "raw":
+            with Snapshot.open(file) as snapshot:
+                cycles = cycles_of(snapshot, device=settings.device, sample=settings.sample, seed=settings.seed,
+                                   report=settings.report)
+            cycles.save(image.with_suffix(f".{mode}.npy"))
+        stored[mode] = Stored(file, summary.stored_ratio or 1.0, cycles)
+    return stored
+
+
+def _flows(stored: Mapping[str, Stored], image: Path, settings: Settings,
+           others: bool) -> tuple[list[Flow], dict[str, str]]:
+    """The flows, and what cannot be had, with the reason."""
     shapes = (True, False)
-    flows = [Flow("reap-raw", files["raw"], _RAW, serial, 1.0) for serial in shapes]
+    flows = [Flow("reap-raw", stored["raw"].file, RAW, serial, 1.0) for serial in shapes]
     for mode in _DEVICE_MODES:
-        with Snapshot.open(files[mode]) as snapshot:
-            cycles: Cycles = cycles_of(snapshot, device=settings.device, sample=settings.sample, seed=settings.seed,
-                                       report=settings.report)
-        table = cycles.save(image.with_suffix(f".{mode}.npy"))
         for count in settings.engines if mode == "canned" and others else (settings.headline,):
-            options = {"engine": "paced", "engine_options": {"clock": settings.clock, "engines": count,
-                                                             "cycles": table, "latency": cycles.latency}}
-            timing = f"paced: {count} engines at {settings.clock:g} MHz, a prediction; the rest is wall time"
+            options, timing, conditions = paced(stored[mode], str(image.with_suffix(f".{mode}.npy")), count, settings)
             name = f"device-x{count}" if mode == "canned" else f"device-x{count}-{mode}"
-            flows += [Flow(name, files[mode], options, serial, ratio[mode], timing, {
-                "engines": count, "clock_mhz": settings.clock, "clock_source": settings.clock_source, "mode": mode,
-                **cycles.conditions}) for serial in shapes]
+            flows += [Flow(name, stored[mode].file, options, serial, stored[mode].ratio, timing,
+                           {**conditions, "mode": mode}) for serial in shapes]
     missing = {}
     for codec in settings.codecs if others else ():
-        engine, file, rate = "software", files["dynamic"], ratio["dynamic"]
+        engine, file, rate = "software", stored["dynamic"].file, stored["dynamic"].ratio
         try:
             if codec in peers.PEERS:
                 engine, file = "rackgate_host.bench.sabre.peers:PeerEngine", image.with_suffix(f".{codec}.rgs")
-                rate = peers.write(files["raw"], file, codec).stored_ratio or 1.0
+                rate = peers.write(stored["raw"].file, file, codec).stored_ratio or 1.0
             elif codec not in software.available():
                 raise Unavailable(f"{codec} is not installed: pip install 'rackgate[bench]'")
         except Unavailable as error:
@@ -124,12 +110,6 @@ def _flows(workload: Workload, data: np.ndarray, image: Path, settings: Settings
         flows += [Flow(codec, file, options, serial, rate, conditions={"workers": settings.workers})
                   for serial in shapes]
     return flows, missing
-
-
-def _checked(result: Mapping[str, Any], what: str) -> None:
-    """No figure for memory that came back wrong."""
-    if result["equal"] is not True or result.get("wrong"):
-        raise DeviceFault(f"{what}: the restored memory differs from the original")
 
 
 def _at(workload: Workload, flows: Sequence[Flow], trace: Sequence[tuple[int, int]], image: Path, rate: float,
@@ -143,30 +123,25 @@ def _at(workload: Workload, flows: Sequence[Flow], trace: Sequence[tuple[int, in
             settings.report(f"{workload.name} at {rate:g} GB/s, run {number + 1} of {settings.repeats}: {flow.what}")
             result = restore_guest(flow.file, (), image, {**flow.options, "serial": flow.serial,
                                                           "throttle": rate * 1e9, "cold": True})
-            _checked(result, flow.what)
+            checked(result, flow.what)
             taken[place].append(result["report"])
         if trace:
             settings.report(f"{workload.name} at {rate:g} GB/s, run {number + 1} of {settings.repeats}: lazy-uffd")
             result = restore_guest(raw, trace, image, {
-                **_RAW, "policy": "resume-at-once", "prefetch": "none", "throttle": rate * 1e9, "cold": True})
-            _checked(result, "lazy userfaultfd")
+                **RAW, "policy": "resume-at-once", "prefetch": "none", "throttle": rate * 1e9, "cold": True})
+            checked(result, "lazy userfaultfd")
             lazy.append(result)
     where = {**about, "storage_gb_per_s": rate}
     source = f"memory of {workload.name}, compared byte for byte"
     if lazy:
         yield {"case": f"lazy-uffd-{workload.name}-{rate:g}", "metric": "milliseconds",
                "value": round(statistics.median(one["guest_seconds"] for one in lazy) * 1e3, 2), "unit": "ms",
-               "conditions": {**where, "timing": "wall", "touched_pages": len(trace), **_cold([
+               "conditions": {**where, "timing": "wall", "touched_pages": len(trace), **cold([
                    one["report"] for one in lazy])}, "source": f"{source}; until the trace was done"}
     medians = {(flow.what, flow.serial): statistics.median(report["seconds"]["total"] for report in reports)
                for flow, reports in zip(flows, taken, strict=True)}
     for flow, reports in zip(flows, taken, strict=True):
         yield from _points(workload, flow, reports, medians, where, source, rate, settings.headline)
-
-
-def _cold(reports: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    return {"direct": all(report["direct"] for report in reports),
-            "cached_before": max(report["cached_before"] for report in reports)}
 
 
 def _points(workload: Workload, flow: Flow, reports: Sequence[Mapping[str, Any]],
@@ -177,7 +152,7 @@ def _points(workload: Workload, flow: Flow, reports: Sequence[Mapping[str, Any]]
     own, base = medians[flow.what, flow.serial], medians["reap-raw", flow.serial]
     totals = [report["seconds"]["total"] * 1e3 for report in reports]
     conditions = {**where, **flow.conditions, "timing": flow.timing, "compression_ratio": round(flow.ratio, 3),
-                  **_cold(reports), "least_ms": round(min(totals), 2), "most_ms": round(max(totals), 2)}
+                  **cold(reports), "least_ms": round(min(totals), 2), "most_ms": round(max(totals), 2)}
     conditions |= {f"{stage}_ms": round(statistics.median(report["seconds"][stage] for report in reports) * 1e3, 2)
                    for stage in ("read", "decompress", "install")}
     case = f"{flow.what}-{workload.name}-{rate:g}"
@@ -205,7 +180,7 @@ def _mapped(workload: Workload, image: Path, trace: Sequence[tuple[int, int]], a
     """The point of a lazy mapping."""
     results = [lazy_mmap(image, trace) for _ in range(repeats)]
     for result in results:
-        _checked(result, "lazy mmap")
+        checked(result, "lazy mmap")
     return {"case": f"lazy-mmap-{workload.name}", "metric": "milliseconds", "unit": "ms",
             "value": round(statistics.median(result["guest_seconds"] for result in results) * 1e3, 2),
             "conditions": {**about, "timing": "wall", "storage": "this machine's disk: faults cannot be slowed down",

@@ -15,9 +15,11 @@ from ...sabre.corpora import FUNCTIONS, Corpus, Workload
 from ...sabre.corpora.command import default_folder
 from ...sabre.corpora.corpus import from_process
 from ...sabre.cycles import clock
+from ...sabre.guests import GuestKind
 from ...sabre.userfault import supported
 from .ratios import ratios
-from .restores import PAPER_SAVING, Settings, measure
+from .restores import PAPER_SAVING, measure
+from .settings import Settings
 
 __all__ = ["run"]
 
@@ -56,7 +58,7 @@ def _workloads(names: Sequence[str], corpus: str, seed: int, report: Callable[[s
 def run(*, seed: int = 1, report: Callable[[str], None] = lambda line: None, quick: bool = False,
         workloads: Any = "", restore: Any = "", corpus: str = "", storage: Any = "", engines: Any = "",
         headline: int = 4, codecs: Any = "", pages: int = 0, repeats: int = 0, workers: int = 1, clock_mhz: float = 0.0,
-        cycles_from: str = "sim:iaa", sample: int = 0) -> Iterator[dict[str, Any]]:
+        cycles_from: str = "sim:iaa", sample: int = 0, guests: Any = "") -> Iterator[dict[str, Any]]:
     """Measure and yield the points of ``rackgate bench sabre``.
 
     Parameters
@@ -66,7 +68,7 @@ def run(*, seed: int = 1, report: Callable[[str], None] = lambda line: None, qui
     report:
         Called with a line on what is under way.
     quick:
-        Little of everything, in less than a minute. The other options go before it.
+        Little of everything, in about a minute. The other options go before it.
     workloads, restore:
         Functions whose ratios and whose restores are measured. Of the first in ``restore`` all flows are, of the others
         REAP-raw and the device with ``headline`` engines.
@@ -88,25 +90,32 @@ def run(*, seed: int = 1, report: Callable[[str], None] = lambda line: None, qui
         Device whose cycles are counted, or "model".
     sample:
         Pages of an image of which cycles are counted.
+    guests:
+        What touches the first restored workload: "process", "kvm" (quick: only that), both if left out, or "none".
     """
     chosen = _list("workloads", workloads or (["json"] if quick else list(FUNCTIONS)), str)
     restored = _list("restore", restore or (["json"] if quick else ["json", "image"]), str)
+    touching = [] if guests == "none" else _list(
+        "guests", guests or ([GuestKind.KVM] if quick else list(GuestKind)), GuestKind)
     counts = _list("engines", engines or ([headline] if quick else [1, 2, 4, 8]), int)
     mhz, source = (clock_mhz, "asked for") if clock_mhz else clock()
-    begin, load = time.monotonic(), os.getloadavg()[0]
+    begin, load, skipped = time.monotonic(), os.getloadavg()[0], 0
     with tempfile.TemporaryDirectory(prefix="bench-sabre-", dir=_scratch()) as folder:
         settings = Settings(
             Path(folder), _list("storage", storage or ([0.25] if quick else [0.25, 0.5, 1.0, 1.5]), float),
             sorted({*counts, headline}), headline,
             _list("codecs", codecs or (["libdeflate", "lz4"] if quick else _CODECS), str),
             pages or (1024 if quick else 4096), repeats or 3, workers, mhz, source, cycles_from,
-            sample or (64 if quick else 512), seed, report)
+            sample or (64 if quick else 512), seed, report, touching)
         for workload in _workloads(chosen, corpus, seed, report):
             report(f"{workload.name}: ratios")
             yield from ratios(workload, settings.folder, settings.pages, seed)
-        yield from _restores(restored, corpus, settings)
+        for point in _restores(restored, corpus, settings):
+            skipped += point["value"] is None
+            yield point
     yield {"case": "conditions", "metric": "seconds", "value": round(time.monotonic() - begin, 1), "unit": "s",
-           "conditions": {"load_before": round(load, 2), "load_after": round(os.getloadavg()[0], 2)},
+           "conditions": {"load_before": round(load, 2), "load_after": round(os.getloadavg()[0], 2), "nice": os.nice(0),
+                          "points_not_measured": skipped, "clock_mhz": mhz, "clock_source": source},
            "source": "this run; a load above the number of cores makes wall times longer than they need be"}
 
 
