@@ -3,8 +3,10 @@
 
 import inspect
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
+from rackgate.pisa.catalogue import PIPELINES, SWITCH_PARAMETERS, PipelineDevice
 from rackgate.provenance import build_hash
 
 if TYPE_CHECKING:
@@ -45,8 +47,37 @@ def _iaa_model(memory: Any, **parameters: int) -> Any:
     return IaaModel(memory, **parameters)
 
 
-_COMPONENTS: dict[str, Callable[..., "Component"]] = {"iaa": _iaa_component, "inflate": _inflate_component}
-_MODELS: dict[str, Callable[..., Any]] = {"iaa": _iaa_model, "inflate": _inflate_model}
+def _split(device: PipelineDevice, given: dict[str, int]) -> tuple[dict[str, int], dict[str, int]]:
+    """Parameters of the pipeline, and those of the switch around it."""
+    every = {**device.all_parameters, **given}
+    switch = {name: every.pop(name) for name in SWITCH_PARAMETERS}
+    return every, switch
+
+
+def _switch_component(device: PipelineDevice, **parameters: int) -> "Component":
+    from rackgate.pisa.switch import Switch
+
+    own, switch = _split(device, parameters)
+    declared = build_hash(device.module, own)
+    return Switch(device.pipeline(**own), registers=device.map, parameters=own, **switch,
+                  build=build_hash(Switch.__module__, {**switch, "pipeline": declared}))
+
+
+def _switch_model(device: PipelineDevice, memory: None, **parameters: int) -> Any:
+    from rackgate_sim.pisa.device import SwitchModel
+
+    own, switch = _split(device, parameters)
+    return SwitchModel(device.pipeline(**own), device.map, own, **switch)
+
+
+_COMPONENTS: dict[str, Callable[..., "Component"]] = {
+    "iaa": _iaa_component, "inflate": _inflate_component,
+    **{name: partial(_switch_component, device) for name, device in PIPELINES.items()},
+}
+_MODELS: dict[str, Callable[..., Any]] = {
+    "iaa": _iaa_model, "inflate": _inflate_model,
+    **{name: partial(_switch_model, device) for name, device in PIPELINES.items()},
+}
 
 #: Names of the devices that there is gateware of.
 NAMES = tuple(_COMPONENTS)

@@ -6,6 +6,8 @@ from dataclasses import dataclass
 from rackgate.csr.map import RegisterMap
 from rackgate.iaa import abi as iaa
 from rackgate.inflate import abi as inflate
+from rackgate.pisa.abi import COUNTERS
+from rackgate.pisa.catalogue import PIPELINES
 
 __all__ = ["DEVICES", "DeviceType"]
 
@@ -15,13 +17,15 @@ class DeviceType:
     """A kind of device.
 
     ``parameters`` are the gateware's, settable in the URL of a simulated device. ``volatile`` registers may read
-    differently on two backends that both work: a transcript does not compare them.
+    differently on two backends that both work: a transcript does not compare them. ``has_memory``: it works on memory,
+    of which the host may allocate.
     """
 
     name: str
     map: RegisterMap
     parameters: tuple[str, ...]
     volatile: frozenset[str]
+    has_memory: bool = True
 
 
 _TIMING = frozenset({"BUILD_LO", "BUILD_HI", "COMPLETED", "CYCLES_LO", "CYCLES_HI", "BUSY_CYCLES", "BYTES_IN",
@@ -36,4 +40,7 @@ DEVICES = {
     "inflate": DeviceType(
         "inflate", inflate.REGISTERS, ("contexts", "window", "lanes"),
         _TIMING | {"PARAM_LANES", "RING_HEAD", "IRQ_STATUS"}),
+    **{name: DeviceType(name, pipeline.map, tuple(pipeline.all_parameters),
+                        frozenset({"BUILD_LO", "BUILD_HI", "STATUS", "IRQ_STATUS", *COUNTERS}), has_memory=False)
+       for name, pipeline in PIPELINES.items()},
 }

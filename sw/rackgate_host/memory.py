@@ -30,7 +30,7 @@ class Allocator:
     base:
         First address.
     size:
-        Bytes in the range, at least 1.
+        Bytes in the range; 0 for a device without memory.
     """
 
     def __init__(self, base: int, size: int):
@@ -38,9 +38,10 @@ class Allocator:
         self.size = operator.index(size)
         if self.base < 0:
             raise ValueError(f"base must not be negative, not {base}")
-        if self.size < 1:
-            raise ValueError(f"size must be at least 1, not {size}")
-        self._holes: list[tuple[int, int]] = [(self.base, self.size)]  # (address, size), sorted, never adjacent
+        if self.size < 0:
+            raise ValueError(f"size must not be negative, not {size}")
+        # (address, size), sorted, never adjacent
+        self._holes: list[tuple[int, int]] = [(self.base, self.size)] if self.size else []
         self._taken: dict[int, int] = {}
 
     @property

@@ -70,7 +70,7 @@ def test_out_of_memory_says_what_is_left():
     ("arguments", "message"),
     [
         ((-1, 10), "base must not be negative"),
-        ((0, 0), "size must be at least 1"),
+        ((0, -1), "size must not be negative"),
     ],
 )
 def test_wrong_ranges(arguments, message):

@@ -51,24 +51,25 @@ class Rejection(enum.IntEnum):
     """Why the parser does not let a frame in. Where several hold, the first is counted."""
 
     DAMAGED = 0  # the stream said that it has an error
-    TRUNCATED = 1  # it ends within a header
-    REFUSED = 2  # the parser's declaration rejects it
-    LENGTH = 3  # its length field counts fewer bytes than its headers have, or more than there are
-    OVERSIZE = 4  # its payload is larger than a slot, or it has more than 65535 bytes
+    OVERSIZE = 1  # it is larger than a slot
+    TRUNCATED = 2  # it ends within a header
+    REFUSED = 3  # the parser's declaration rejects it
+    LENGTH = 4  # its length field counts fewer bytes than its headers have, or more than there are
     CHECKSUM = 5
 
 
 #: Counters in the order of their registers, all modulo 2**32: frames received, accepted, and rejected by cause;
-#: packets dropped (no copy was made) and copies that the egress stages dropped; frames sent; copies recirculated.
+#: packets dropped (no copy was made) and copies that the egress stages dropped or that are empty; frames sent; copies
+#: recirculated.
 COUNTERS = ("RECEIVED", "ACCEPTED", *(f"REJECTED_{cause.name}" for cause in Rejection),
             "DROPPED", "SENT", "RECIRCULATED")
 
 _COUNTER_DOCS = ("Frames that have come in whole.", "Frames that the parser let in.",
                  *(f"Frames rejected: {text}" for text in (
-                     "marked as damaged.", "ended within a header.", "refused by the parser's declaration.",
-                     "length field below the headers' or above the frame's.",
-                     "payload larger than a slot, or more than 65535 bytes.", "wrong checksum.")),
-                 "Packets of which no copy was made, and copies that the egress stages dropped.",
+                     "marked as damaged.", "larger than a slot.", "ended within a header.",
+                     "refused by the parser's declaration.", "length field below the headers' or above the frame's.",
+                     "wrong checksum.")),
+                 "Packets of which no copy was made, and copies that the egress stages dropped or that are empty.",
                  "Frames sent.", "Copies that went through the pipeline again.")
 
 
@@ -82,8 +83,8 @@ def switch_registers(code: str, parameters: Sequence[str] = ()) -> RegisterMap:
     words = MAX_WORD // 32
     return RegisterMap(code, (1, 0), (
         Register("PARAM_WIDTH", 0x20, Access.CONST, "Bytes a cycle of the packet streams."),
-        Register("PARAM_SLOTS", 0x24, Access.CONST, "Payloads that the switch holds at a time."),
-        Register("PARAM_SLOT_SIZE", 0x28, Access.CONST, "Bytes of the largest payload."),
+        Register("PARAM_SLOTS", 0x24, Access.CONST, "Frames that the switch holds at a time."),
+        Register("PARAM_SLOT_SIZE", 0x28, Access.CONST, "Bytes of the largest frame."),
         Register("PIPELINE", 0x2C, Access.CONST, "Fingerprint of the pipeline's registers and tables."),
         *(Register(f"PARAM_{name.upper()}", 0x30 + 4 * k, Access.CONST, "Parameter of the pipeline.")
           for k, name in enumerate(parameters)),
@@ -92,6 +93,7 @@ def switch_registers(code: str, parameters: Sequence[str] = ()) -> RegisterMap:
         Register("STATUS", 0x44, Access.RO, "State of the device.",
                  fields=(Field("READY", 0, 1, "All words and entries are as after reset; packets are let in."),
                          Field("BUSY", 1, 1, "A command is under way."),
+                         Field("IDLE", 2, 1, "Ready, and no packet, nor a part of one, is in the device."),
                          Field("ERROR", 8, 4, "Why the last command did nothing."))),
         Register("TARGET", 0x48, Access.RW, "Number of the register array, or of the table.",
                  fields=(Field("NUMBER", 0, 8),)),

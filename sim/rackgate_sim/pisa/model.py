@@ -51,7 +51,7 @@ class PipelineModel:
     pipeline:
         The declaration.
     slot_size:
-        Bytes of the largest payload; without it there is no limit.
+        Bytes of the largest frame; by default the most that ``standard.packet_length`` can tell.
 
     Attributes
     ----------
@@ -62,13 +62,13 @@ class PipelineModel:
     rejections:
         Packets that the parser rejected, by cause.
     dropped:
-        Packets of which no copy was made, and copies that the egress dropped.
+        Packets of which no copy was made, and copies that the egress dropped or that are empty.
     """
 
     #: Passes after which a packet that goes round and round is given up.
     MOST_PASSES = 1 << 16
 
-    def __init__(self, pipeline: Pipeline, *, slot_size: int | None = None):
+    def __init__(self, pipeline: Pipeline, *, slot_size: int = (1 << standard.packet_length.width) - 1):
         self.pipeline = pipeline
         self.slot_size = slot_size
         self.fields = pipeline.phv
@@ -146,6 +146,8 @@ class PipelineModel:
         return None
 
     def _parse(self, frame: bytes, port: int) -> "Packet | Rejection":
+        if len(frame) > self.slot_size:
+            return Rejection.OVERSIZE
         parser = self.pipeline.parser
         phv, place, at, end_of_packet = [0] * len(self.fields), 0, parser.start, len(frame)
         while at not in (ACCEPT, REJECT):
@@ -165,9 +167,6 @@ class PipelineModel:
         if not place <= end_of_packet <= len(frame):
             return Rejection.LENGTH
         payload = frame[place:end_of_packet]
-        most = len(payload) if self.slot_size is None else self.slot_size
-        if len(frame) >= 1 << standard.packet_length.width or len(payload) > most:
-            return Rejection.OVERSIZE
         for item in parser.verify:
             if self.get(phv, item.target.owner.is_valid):
                 found = self.get(phv, item.target)
@@ -229,10 +228,11 @@ class PipelineModel:
                 again = made
             else:
                 self.leave(phv)
-                if self.get(phv, standard.drop):
-                    self.dropped += 1
+                frame = b"" if self.get(phv, standard.drop) else self.deparse(made)
+                if frame:
+                    out.append((self.get(phv, standard.egress_port), frame))
                 else:
-                    out.append((self.get(phv, standard.egress_port), self.deparse(made)))
+                    self.dropped += 1
         return out, again
 
     # Compilation

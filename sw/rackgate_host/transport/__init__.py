@@ -6,6 +6,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
+from ..devices import DeviceType
 from ..errors import UsageError
 from ..url import number
 
@@ -84,10 +85,15 @@ class Transport(Protocol):
 
 
 class SharedMemory:
-    """Device memory that host and device share: one array of bytes, which is zero at first."""
+    """Device memory that host and device share: one array of bytes, which is zero at first.
 
-    def __init__(self, size: int):
-        if size < 1 << 16 or size % 4096:
+    Without a size there is none, for devices that work on no memory.
+    """
+
+    def __init__(self, size: int | None):
+        if size is None:
+            size = 0
+        elif size < 1 << 16 or size % 4096:
             raise UsageError(f"option memory must be at least 64K and a multiple of 4096, not {size}")
         self.array = np.zeros(size, np.uint8)
 
@@ -107,6 +113,6 @@ def convert(world: str, options: Mapping[str, Any], kinds: Mapping[str, Callable
     return {name: kinds[name](name, value) for name, value in options.items()}
 
 
-def parameters(names: tuple[str, ...]) -> dict[str, Callable[[str, Any], Any]]:
-    """Kinds of the options that every simulated device takes."""
-    return {**dict.fromkeys(names, number), "memory": number}
+def parameters(kind: DeviceType) -> dict[str, Callable[[str, Any], Any]]:
+    """Kinds of the options that a simulated device takes in every world."""
+    return {**dict.fromkeys(kind.parameters, number), **({"memory": number} if kind.has_memory else {})}

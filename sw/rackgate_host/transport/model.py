@@ -21,10 +21,10 @@ def connect(kind: DeviceType, options: dict[str, Any]) -> "ModelTransport":
     except ModuleNotFoundError as error:
         raise Unavailable(f"model: devices need {error.name}: install rackgate with its simulators") from None
     world = f"model:{kind.name}"
-    wanted = convert(world, options, parameters(kind.parameters))
-    memory = SharedMemory(wanted.pop("memory", DEFAULT_MEMORY))
+    wanted = convert(world, options, parameters(kind))
+    memory = SharedMemory(wanted.pop("memory", DEFAULT_MEMORY) if kind.has_memory else None)
     try:
-        device = model(kind.name, FlatMemory(memory.array, MEMORY_BASE), **wanted)
+        device = model(kind.name, FlatMemory(memory.array, MEMORY_BASE) if kind.has_memory else None, **wanted)
     except ValueError as error:
         raise UsageError(f"{world}: {error}") from None
     return ModelTransport(device, memory)
@@ -78,12 +78,17 @@ class ModelTransport:
         self._cycle += self._model.run(cycles, until_interrupt)
 
     def push(self, stream: str, packet: bytes) -> None:
-        """Models have no streams."""
-        raise RegisterError(f"the model has no stream {stream}")
+        """Queue a packet into a stream of the device. Raises :class:`RegisterError` if it has none of that name."""
+        self._streams(stream).push(stream, packet)
 
     def pop(self, stream: str) -> bytes | None:
-        """Models have no streams."""
-        raise RegisterError(f"the model has no stream {stream}")
+        """The next packet from a stream of the device, if there is one. Errors as with :meth:`push`."""
+        return self._streams(stream).pop(stream)
+
+    def _streams(self, stream: str) -> Any:
+        if stream not in getattr(self._model, "streams", ()):
+            raise RegisterError(f"the model has no stream {stream}")
+        return self._model
 
     def state(self) -> str:
         """A model has no ports."""
