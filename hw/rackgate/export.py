@@ -15,6 +15,7 @@ from amaranth._toolchain.yosys import find_yosys
 from amaranth.back import rtlil
 from amaranth.lib import wiring
 
+from rackgate.collisions import keep_marks
 from rackgate.selection import split_choices
 
 __all__ = ["source_name", "to_verilog"]
@@ -132,4 +133,5 @@ def to_verilog(component: wiring.Component, *, name: str, src_attributes: bool =
     yosys = find_yosys(lambda version: version >= (0, 40))
     write = "write_verilog -sv" + ("" if src_attributes else " -noattr")
     script = "\n".join([f"read_rtlil <<rtlil\n{text}\nrtlil", *_PASSES, write])
-    return yosys.run(["-q", "-"], script, ignore_warnings=True)
+    verilog = yosys.run(["-q", "-"], script, ignore_warnings=True)
+    return verilog if src_attributes else keep_marks(verilog, text)
