@@ -1,11 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The gateware of a pipeline against its model: any packets, all outputs, all registers, at the speed of the machine."""
+"""The gateware of a pipeline against its model: any packets, all outputs, all registers, in the native simulation."""
 
 from collections import deque
 
 from amaranth.hdl import Module
 from amaranth.lib import stream, wiring
-from amaranth.lib.wiring import In, Out
+from amaranth.lib.wiring import Out
 
 from rackgate.pisa.declare import standard
 from rackgate.pisa.layout import name_of, phv_layout
