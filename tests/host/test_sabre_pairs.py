@@ -9,6 +9,7 @@ import pytest
 from sabre_samples import PAGE, anonymous, memory
 
 from rackgate_host.errors import UsageError
+from rackgate_host.sabre import sabre_files
 from rackgate_host.sabre.errors import SnapshotError
 from rackgate_host.sabre.sabre_files import LAYOUTS, Run, SabrePair, export_runs, export_snapshot
 from rackgate_host.sabre.snapshot import Region, Snapshot, write
@@ -149,6 +150,31 @@ def test_damaged_streams(tmp_path, entries, stored, field, fault):
     with pytest.raises(SnapshotError) as caught:
         list(found.runs())
     assert caught.value.field == field and fault in str(caught.value)
+
+
+def test_a_run_that_no_memory_has_room_for(tmp_path, monkeypatch):
+    def full(*arguments):
+        raise MemoryError
+
+    pair = SabrePair.read(put(tmp_path / "far", [(0, PAGE, -1), (1 << 50, PAGE, -1)], bytes(2 * PAGE)))
+    monkeypatch.setattr(sabre_files.np, "zeros", full)  # where memory is overcommitted it would be given
+    with pytest.raises(SnapshotError, match=rf"partition 1: offset is {1 << 50}, must be lower: a region of "
+                                            rf"{(1 << 50) + PAGE} bytes does not fit"):
+        pair.region()
+
+
+def test_an_export_that_fails_leaves_what_was_there(tmp_path):
+    write(tmp_path / "m.rgs", [Region("m", 0, memory(random.Random(2), 20))], mode="raw", jobs=1)
+    name = put(tmp_path / "m", [(0, PAGE, -1)], bytes(PAGE))
+    before = {path.name: path.read_bytes() for path in tmp_path.glob("m.[ps]*")}
+    data = bytearray((tmp_path / "m.rgs").read_bytes())
+    data[-PAGE - 1] ^= 1
+    (tmp_path / "m.rgs").write_bytes(data)
+    with Snapshot.open(tmp_path / "m.rgs") as snapshot, pytest.raises(SnapshotError, match="CRC-32"):
+        export_snapshot(snapshot, name)
+    with pytest.raises(SnapshotError, match="partition 1: offset"):
+        export_runs([Run(0, bytes(PAGE)), Run(0, bytes(PAGE))], name)
+    assert {path.name: path.read_bytes() for path in tmp_path.iterdir() if path.name != "m.rgs"} == before
 
 
 def test_truncated_tables(tmp_path):

@@ -2,8 +2,6 @@
 """Counting the cycles that a device takes for pages, in the simulated gateware, and keeping what was counted."""
 
 import hashlib
-import os
-import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,6 +19,7 @@ from ..iaa.driver import IaaDriver
 from ..iaa.jobs import Job as IaaJob
 from ..inflate.driver import InflateDriver, Job
 from ..url import DeviceURL
+from .replacing import replacing
 
 __all__ = ["Counted", "Page", "count", "takes_tables"]
 
@@ -83,10 +82,8 @@ def count(pages: Sequence[Page], device: str, seed: int = 1,
 
 def _keep(path: Path, cycles: np.ndarray) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
-    descriptor, part = tempfile.mkstemp(dir=path.parent)
-    with open(descriptor, "wb") as file:
+    with replacing(path) as file:
         np.save(file, cycles)
-    os.replace(part, path)
 
 
 def _on_lists(device: Device, pages: Sequence[Page], report: Callable[[str], None]) -> np.ndarray:

@@ -25,6 +25,7 @@ from ..errors import UsageError
 from . import software
 from .errors import SnapshotError
 from .format import PAGE, Kind
+from .replacing import replacing
 from .snapshot import Snapshot
 from .tokens import window_bits
 from .writer import Region
@@ -108,7 +109,12 @@ class SabrePair:
         end = -(-self.end // PAGE) * PAGE if size is None else size
         if end < self.end or end % PAGE:
             raise ValueError(f"size must be a multiple of {PAGE} and at least {self.end}, not {end}")
-        memory = np.zeros(end, np.uint8)
+        try:
+            memory = np.zeros(end, np.uint8)
+        except MemoryError:
+            number = max(range(len(self.partitions)), key=lambda one: sum(self.partitions[one][:2]))
+            raise SnapshotError(_paths(self.name)[0], f"partition {number}: offset", self.partitions[number][0],
+                                f"lower: a region of {end} bytes does not fit this machine's memory") from None
         for run in self.runs():
             memory[run.offset:run.offset + len(run.data)] = np.frombuffer(run.data, np.uint8)
         return Region(name, address, memory)
@@ -148,14 +154,15 @@ def _inflate(data: memoryview, size: int, path: Path, what: str) -> bytes:
 def export_runs(runs: Iterable[Run], name: str | os.PathLike[str], layout: str = "scattered", level: int = 6) -> int:
     """Write ``runs`` as Sabre's pair of files; the number of bytes of both. Matches reach back less than 4 KiB.
 
-    Raises :class:`UsageError` for an unknown layout, ``ValueError`` for runs that are empty or overlap.
+    The files appear when both are whole; those that were there stay if something fails. Raises :class:`UsageError` for
+    an unknown layout, ``ValueError`` for runs that are empty or overlap.
     """
     if layout not in LAYOUTS:
         raise UsageError(f"layout must be one of {', '.join(LAYOUTS)}, not {layout!r}")
     partitions_path, snapshot_path = _paths(Path(name))
     entries: list[tuple[int, int, int]] = []
     together = zlib.compressobj(level, zlib.DEFLATED, -12, 8)
-    with open(snapshot_path, "wb") as file:
+    with replacing(snapshot_path) as file, replacing(partitions_path) as table:
         for run in runs:
             packed = -1
             match layout:
@@ -171,10 +178,9 @@ def export_runs(runs: Iterable[Run], name: str | os.PathLike[str], layout: str =
             entries.append((run.offset, len(run.data), packed))
         if layout == "single" and entries:
             file.write(together.flush())
-        size = file.tell()
-    _check(entries, partitions_path)
-    partitions_path.write_bytes(len(entries).to_bytes(8, "little") + np.array(entries, _ENTRY).tobytes())
-    return size + partitions_path.stat().st_size
+        _check(entries, partitions_path)
+        table.write(len(entries).to_bytes(8, "little") + np.array(entries, _ENTRY).tobytes())
+        return file.tell() + table.tell()
 
 
 def export_snapshot(snapshot: Snapshot, name: str | os.PathLike[str], layout: str = "scattered",

@@ -3,12 +3,10 @@
 
 import collections
 import concurrent.futures
-import contextlib
 import dataclasses
 import multiprocessing
 import os
 import random
-import tempfile
 import zlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -24,6 +22,7 @@ from .canned import SAMPLE, CannedTable
 from .format import ENTRY, MAX_PARTITION_PAGES, MAX_REGIONS, NAME_SIZE, PAGE, REGION, WINDOWS, Header, Kind, aligned
 from .index import zero_crc32
 from .packing import MODES, pack
+from .replacing import replacing
 
 __all__ = ["MODES", "Region", "Summary", "write"]
 
@@ -147,7 +146,7 @@ def write(path: str | os.PathLike[str], regions: Sequence[Region], *, working_se
     _find_equal(index, pages, deduplicate, progress)
     made = _tables(index, pages, tables, window, level, seed) if mode == "canned" else []
     header = Header(window, len(regions), len(made), len(index), touched, 0)
-    with _replacing(Path(path)) as file:
+    with replacing(Path(path)) as file:
         header = _write_data(file, header, index, pages, made, mode, level, compressor, jobs, progress)
         sections = _region_bytes(regions), b"".join(table.to_bytes() for table in made), index.tobytes()
         header = dataclasses.replace(header, **{f"{name}_crc32": zlib.crc32(section) for name, section in zip(
@@ -365,19 +364,3 @@ def _region_bytes(regions: Sequence[Region]) -> bytes:
     for number, region in enumerate(regions):
         entries[number] = (region.address, len(region.pages), region.name.encode())
     return entries.tobytes()
-
-
-@contextlib.contextmanager
-def _replacing(path: Path) -> Iterator[BinaryIO]:
-    """A new file that takes the place of ``path`` when the block ends well, and is gone when it does not."""
-    descriptor, part = tempfile.mkstemp(prefix=f".{path.name}-", dir=path.parent)
-    try:
-        with open(descriptor, "w+b") as file:
-            yield file
-        mask = os.umask(0)
-        os.umask(mask)
-        os.chmod(part, 0o666 & ~mask)
-        os.replace(part, path)
-    except BaseException:
-        os.unlink(part)
-        raise
