@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from ..errors import UsageError
 from .channel import Channel
 from .errors import SabreError
 from .guest_memory import GONE, MISSING, REMOVED, GuestMemory
@@ -37,6 +38,7 @@ class Recorder:
         self._monitor = Monitor(_SESSION, {}, timeout)
         self._userfault: Userfault | None = None
         self._memory: OwnedMemory | None = None
+        self._used = False
         descriptor = _descriptor(source)
         try:
             self._monitor.start([descriptor])
@@ -51,8 +53,12 @@ class Recorder:
     def attach(self, buffers: Sequence[Any]) -> None:
         """Begin: ``buffers`` are the regions, as :class:`~rackgate_host.sabre.owner.OwnedMemory` takes them.
 
-        When this returns the memory reads as the source, and touches are recorded.
+        When this returns the memory reads as the source, and touches are recorded. Once only: a second time is a
+        :class:`~rackgate_host.errors.UsageError`.
         """
+        if self._used:
+            raise UsageError("a Recorder records once; make another one")
+        self._used = True
         self._memory = OwnedMemory(buffers)
         self._userfault = Userfault.open()
         self._memory.register(self._userfault)
@@ -60,7 +66,12 @@ class Recorder:
         self._monitor.expect("recording", "the monitor to record")
 
     def stop(self) -> Touches:
-        """End the record: the pages not touched are filled in as well, then the memory is the owner's alone."""
+        """End the record: the pages not touched are filled in as well, then the memory is the owner's alone.
+
+        Raises :class:`~rackgate_host.errors.UsageError` if there is none.
+        """
+        if self._memory is None:
+            raise UsageError(f"the record was {'ended' if self._used else 'not begun: attach memory first'}")
         self._monitor.tell("stop")
         report = self._monitor.expect("finished", "the record to end")["report"]
         self.close()
