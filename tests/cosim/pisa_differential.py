@@ -213,13 +213,13 @@ class Differential:
         return {name: value for name, value in shown.items() if value}
 
 
-def differential(pipeline, packets, count, *, seed, stall_i=0.0, stall_o=0.0, library=None, limit=100):
+def differential(pipeline, packets, count, *, seed, stall_i=0.0, stall_o=0.0, library=None, variant="fast", limit=100):
     """Take ``count`` of ``packets`` (vectors, see :meth:`Differential.give`) through gateware and model and compare.
 
     Compares all that comes out, and at the end the registers. Returns the :class:`Differential`; the seed is printed.
     """
     print(f"{pipeline.name}: {count} packets, seed {seed}")
-    both = Differential(pipeline, seed=seed, library=library)
+    both = Differential(pipeline, seed=seed, library=library, variant=variant)
     both.simulation.stream("i").stall(stall_i)
     both.simulation.stream("o").stall(stall_o)
     both.run(iter(packets), count, limit=limit)

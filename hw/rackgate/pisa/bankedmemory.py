@@ -37,8 +37,9 @@ class Geometry:
             raise ValueError(f"rows_in_bank must be a power of two, not {rows_in_bank}")
         self.total_rows = total
         self.banks = -(-total // self.rows)
-        #: 1 if addresses pass a register for each bank before they get to its block RAM, else 0.
-        self.address_registers = int(self.banks > 1)
+        #: 1 if addresses pass a register for each bank before they get to its block RAM, and what is read one for each
+        #: row, so that placement may put it beside its block RAM; else 0.
+        self.tree_registers = int(self.banks > 1)
 
     def split(self, address):
         """An address as word in its row, row in its bank, and bank; each may have no bits."""
@@ -49,10 +50,10 @@ class Geometry:
 class BankedMemory(wiring.Component):
     """One read and one write a cycle, with an operand that stands in for what is read.
 
-    With a = ``geometry.address_registers``, an address at ``r_addr`` in cycle 0 leads to ``o`` in cycle a + 3. In cycle
-    a + 1 ``use`` says whether the memory's word takes part in ``o``, in cycle a + 2 ``part`` is or-ed to it. A write
-    in cycle 0 is seen by reads from cycle 1 on; a read in the same cycle as a write to its address, or up to that
-    time, may return anything for it: the reader does not ``use`` it.
+    An address at ``r_addr`` in cycle 0 leads to ``o`` in cycle ``latency``: 3, or 5 with several banks. Two cycles
+    before that ``use`` says whether the memory's word takes part in ``o``, one before ``part`` is or-ed to it. A write
+    in cycle 0 is seen by reads from cycle 1 on. A read in the same cycle as a write to its address returns anything:
+    whoever reads does not ``use`` it.
 
     Each bank has its own address registers, loaded only when an access is to it, so that none of them drives more
     than the block RAMs of its bank.
@@ -74,6 +75,7 @@ class BankedMemory(wiring.Component):
 
     def __init__(self, geometry: Geometry):
         self.geometry = geometry
+        self.latency = 3 + 2 * geometry.tree_registers
         super().__init__({
             "r_addr": In(range(geometry.depth)),
             "use": In(1),
@@ -88,14 +90,9 @@ class BankedMemory(wiring.Component):
         m = Module()
         geometry = self.geometry
         _, _, bank = geometry.split(self.r_addr)
-        is_bank = Signal(geometry.banks)  # in the cycle in which the words of the banks are read
-        is_wanted = Signal(geometry.banks)  # in the one in which one of them is chosen
         now = Cat(bank == number for number in range(geometry.banks))
-        if geometry.address_registers:
-            was = Signal(geometry.banks)
-            m.d.sync += [was.eq(now), is_bank.eq(was)]
-        else:
-            m.d.sync += is_bank.eq(now)
+        is_bank = self._delayed(m, "is_bank", now, self.latency - 2)
+        is_wanted = Signal(geometry.banks)  # in the cycle in which one bank's word is chosen
         m.d.sync += is_wanted.eq(Mux(self.use, is_bank, 0))
 
         words = [Mux(is_wanted[number], self._bank(m, number, now[number]), 0) for number in range(geometry.banks)]
@@ -111,7 +108,7 @@ class BankedMemory(wiring.Component):
         word, row, _ = geometry.split(self.r_addr)
         w_word, w_row, w_bank = geometry.split(self.w_addr)
         w_data, w_en = self.w_data, self.w_en & (w_bank == number)
-        if geometry.address_registers:
+        if geometry.tree_registers:
             with m.If(is_read):
                 word, row = self._kept(m, f"r_{number}", word, row)
             is_written = w_en
@@ -119,8 +116,7 @@ class BankedMemory(wiring.Component):
             m.d.sync += w_en.eq(is_written)
             with m.If(is_written):
                 w_word, w_row, w_data = self._kept(m, f"w_{number}", w_word, w_row, w_data)
-        chosen = Signal(len(row), name=f"row_{number}")
-        m.d.sync += chosen.eq(row)
+        chosen = self._delayed(m, f"row_{number}", row, 1 + geometry.tree_registers)
         outputs = []
         for index in range(min(geometry.rows, geometry.total_rows - number * geometry.rows)):
             # A write and a read of one word never meet where the read counts, so no logic need order them.
@@ -133,10 +129,18 @@ class BankedMemory(wiring.Component):
                 w_port.data.eq(w_data),
                 w_port.en.eq(w_en & (w_row == index)),
             ]
-            outputs.append(r_port.data)
+            outputs.append(self._delayed(m, f"read_{number}_{index}", r_port.data, geometry.tree_registers))
         kept = Signal(geometry.width, name=f"word_{number}")
         m.d.sync += kept.eq(_select(outputs, chosen))
         return kept
+
+    def _delayed(self, m, name, value, cycles):
+        """The value as it was so many cycles before."""
+        for cycle in range(cycles):
+            later = Signal(len(value), name=f"{name}_{cycle}")
+            m.d.sync += later.eq(value)
+            value = later
+        return value
 
     def _kept(self, m, name, *values):
         """Registers for values, loaded under the condition that is open."""

@@ -55,7 +55,8 @@ class PipelineCore(wiring.Component):
     make_table:
         Makes the component of a table that is filled at run time: called with the table and the layouts of what of a
         packet comes in and goes out, it returns a component with ``i`` and ``o``, streams of these that are never
-        stalled, the attribute ``latency``, and a member ``entries``, an interface through which entries are put in.
+        stalled, the attribute ``latency``, and a member ``entries``, an interface through which entries are put in. Of
+        that the core reads two signals: no packet enters while ``ready`` is low, or ``request`` is high.
 
     Members
     -------
@@ -129,9 +130,9 @@ class PipelineCore(wiring.Component):
         m.d.comb += [
             is_new.eq(ready & room & ~again.valid & ~is_waiting),
             self.i.ready.eq(is_new & ingress.i.ready & ~(control.valid & self.i.payload.control.valid)),
-            ingress.i.valid.eq(again.valid | ready & room & is_waiting
-                               | is_new & self.i.valid & ~self.i.payload.control.valid),
-            again.ready.eq(ingress.i.ready),
+            ingress.i.valid.eq(ready & (again.valid | room & is_waiting
+                                        | is_new & self.i.valid & ~self.i.payload.control.valid)),
+            again.ready.eq(ready & ingress.i.ready),
             self.enters.eq(ingress.i.valid & ingress.i.ready),
             self.enters_again.eq(self.enters & again.valid),
             self.enters_control.eq(self.enters & next_.is_control),
@@ -161,7 +162,7 @@ class PipelineCore(wiring.Component):
         return [packet[name].eq(0) for name in own if name in members]
 
     def _registers(self, m, control):
-        """Connect the register arrays to the control plane. Returns whether all are ready."""
+        """Connect the register arrays to the control plane. Returns whether packets may enter."""
         arrays = self._arrays()
         for number, array in enumerate(arrays):
             access = array.access
@@ -172,7 +173,8 @@ class PipelineCore(wiring.Component):
                 access.index.eq(Mux(control.index < array.stage.register.depth, control.index, ~0)),
                 access.data.eq(control.data),
             ]
-        return Cat(array.ready for array in arrays).all()
+        tables = [table.entries for table in self._tables.values()]
+        return Cat(one.ready for one in [*arrays, *tables]).all() & ~Cat(one.request for one in tables).any()
 
     def _arrays(self):
         return [component for component in self.ingress.components if isinstance(component, RegisterArray)]

@@ -1,17 +1,18 @@
 # SPDX-License-Identifier: Apache-2.0
 """A register array: read, modify and write one word, in one indivisible step, a packet a cycle.
 
-Time of a packet, with a = 1 where the memory has several banks (:mod:`.bankedmemory`), else 0:
+Time of a packet in an array of latency n, which is 4, or 6 if the memory has several banks (:mod:`.bankedmemory`):
 
 =========  ==========================================================================================
 cycle 0    it is at ``i``: which action, which index, and is that the index of a packet before it
 1          which of those packets is the nearest
-a + 2      the word from memory, or the result of the packet 2 to a + 4 before, comes together
-a + 3      that, or the result of the packet just before: the action takes it to a new word
-a + 4      the packet is at ``o``, the new word is the *result* and on its way to memory
+n - 3      the result of the packet 3 to n before it, if it is one of these
+n - 2      that, or the result of the packet 2 before, or the word from memory
+n - 1      that, or the result of the packet just before: the action takes it to a new word
+n          the packet is at ``o``, the new word is the *result* and on its way to memory
 =========  ==========================================================================================
 
-A packet that comes a + 5 cycles later, or more, reads the new word from memory; each one nearer gets it from the
+A packet that comes n + 1 cycles later, or more, reads the new word from memory; each one nearer gets it from the
 result or its history. So the access is atomic whatever the distance. The history also holds what a packet only
 read, so the nearest access counts, whatever it did.
 """
@@ -35,7 +36,7 @@ __all__ = ["RegisterArray"]
 
 
 class RegisterArray(wiring.Component):
-    """Carry out an :class:`~.declare.Access`, one packet a cycle, no stalls, latency 4 cycles, or 5 with several banks.
+    """Carry out an :class:`~.declare.Access`, one packet a cycle, no stalls, latency 4 cycles, or 6 with several banks.
 
     Accesses are indivisible and in the order of the packets. An access of the control plane takes its place among
     the packets: one that is marked ``is_control`` does what ``access`` says, which must stay until it is at ``o``.
@@ -72,7 +73,8 @@ class RegisterArray(wiring.Component):
         self.geometry = geometry or Geometry(register.width, register.depth)
         if (self.geometry.width, self.geometry.depth) != (register.width, register.depth):
             raise ValueError(f"geometry must be of {register.depth} words of {register.width} bits")
-        self.latency = self.geometry.address_registers + 4
+        self.memory = BankedMemory(self.geometry)
+        self.latency = self.memory.latency + 1
         index_width = (register.depth - 1).bit_length()
         super().__init__({
             "i": In(stream.Signature(i_layout, always_ready=True)),
@@ -83,7 +85,6 @@ class RegisterArray(wiring.Component):
             "ready": Out(1),
         })
         # State is made here, not in elaborate, so that a proof can state invariants about it.
-        self.memory = BankedMemory(self.geometry)
         self._scrubbed = Signal(index_width + 1)
         at = range(self.latency + 1)
         #: Of the packet in each cycle: what it brought, its action, whether it accesses and writes a word, and which.
@@ -96,7 +97,7 @@ class RegisterArray(wiring.Component):
         self._reads = [Signal(name=f"reads_{k}") for k in at]
         self._index = [Signal(index_width, name=f"index_{k}") for k in at]
         #: The result, and those before it.
-        self._results = [Signal(register.width, name=f"result_{k}") for k in range(self.latency - 1)]
+        self._results = [Signal(register.width, name=f"result_{k}") for k in range(self.latency - 2)]
 
     def elaborate(self, platform):
         m = Module()
@@ -149,32 +150,34 @@ class RegisterArray(wiring.Component):
             ]
 
     def _forward(self, m):
-        """Cycles 0 to a + 2: let what is not yet in memory stand in for it.
+        """Cycles 0 to n - 2: let what is not yet in memory stand in for it.
 
-        Returns whether the result of the packet just before is the word to take, in cycle a + 3.
+        Returns whether the result of the packet just before is the word to take, in cycle n - 1.
         """
-        late, last, memory = self.geometry.address_registers, self.latency, self.memory
+        last, memory, results = self.latency, self.memory, self._results
         hits = Signal(last)  # cycle 1: bit d - 1 says that the packet d before accesses the same word
         m.d.sync += hits.eq(Cat(
             self._accesses[0] & ~self._loads[0] & self._accesses[d] & (self._index[0] == self._index[d])
             for d in range(1, last + 1)))
-        nearest = [Signal(last, name=f"nearest_{k}") for k in range(1, late + 4)]
+        nearest = [Signal(last, name=f"nearest_{k}") for k in range(1, last)]  # of the packet in each cycle from 1 on
         m.d.comb += nearest[0].eq(Cat(first_of(list(hits))))
         m.d.sync += [then.eq(now) for now, then in zip(nearest[:-1], nearest[1:], strict=True)]
-        merge = nearest[late + 1]
+        early, late, now = last - 3, last - 2, last - 1
+        older, stands_in = Signal(self.geometry.width), nearest[early - 1]
+        m.d.sync += older.eq(reduce(or_, (Mux(stands_in[d - 1], results[d - 3], 0) for d in range(3, last + 1)))
+                             | Mux(self._loads[early], self._loaded(early), 0))
         m.d.comb += [
-            memory.use.eq(~nearest[late].any() & ~self._loads[late + 1]),
-            memory.part.eq(reduce(or_, (Mux(merge[d - 1], self._results[d - 2], 0) for d in range(2, last + 1)))
-                           | Mux(self._loads[late + 2], self._loaded(), 0)),
+            memory.use.eq(~stands_in.any() & ~self._loads[early]),
+            memory.part.eq(older | Mux(nearest[late - 1][1], results[0], 0)),
         ]
-        return nearest[late + 2][0]
+        return nearest[now - 1][0]
 
-    def _loaded(self):
-        """What the control plane or the initialisation writes, in the cycle in which it comes together."""
-        return Mux(self._valid[self.latency - 2], self.access.data, self.stage.register.init)
+    def _loaded(self, cycle):
+        """What the control plane, or else the initialisation, writes."""
+        return Mux(self._valid[cycle], self.access.data, self.stage.register.init)
 
     def _execute(self, m, word):
-        """Cycle a + 3: from word and packet to new word and packet. What does not need the word came a cycle before."""
+        """Cycle n - 1: from word and packet to new word and packet. What does not need the word came a cycle before."""
         stage, before, now = self.stage, self.latency - 2, self.latency - 1
         parts, low = {}, 0
         for part in stage.register.word.fields.values():
