@@ -9,6 +9,9 @@ blocks of zeros in it, "app owner" means that the caller brings the memory, "mul
 engine at a time (one everywhere else), and huge memory is reserved only, with few pages in it.
 """
 
+import re
+from pathlib import Path
+
 import numpy as np
 import pytest
 
@@ -130,3 +133,8 @@ def test_sabre_library(name, tmp_path, seed):
 
 def test_there_are_as_many_as_sabre_has():
     assert len(LIBRARY) == 21
+
+
+def test_the_manual_names_each():
+    manual = Path(__file__).parents[2] / "docs" / "sabre" / "tests.md"
+    assert re.findall(r"^\| `(\w+)` \|", manual.read_text(), re.M) == list(LIBRARY)
