@@ -13,7 +13,7 @@ import pytest
 from typer.testing import CliRunner
 
 from rackgate_host.bench.command import run_bench
-from rackgate_host.bench.sabre import lazy, peers, restores, run, settings, touching
+from rackgate_host.bench.sabre import lazy, peers, restores, run, settings, table, touching
 from rackgate_host.bench.sabre.ratios import ratios
 from rackgate_host.cli import app
 from rackgate_host.errors import DeviceFault, Unavailable, UsageError
@@ -153,6 +153,41 @@ def test_cycles_follow_their_pages_into_another_file(tmp_path):
     touching._reordered(settings.Stored(tmp_path / "a.rgs", 1.0, found), tmp_path / "b.rgs", tmp_path / "b.npy")
     with Snapshot.open(tmp_path / "b.rgs") as snapshot:
         assert np.allclose(np.load(tmp_path / "b.npy"), cycles.cycles_of(snapshot, device="model").of)
+
+
+def test_the_record_as_tables():
+    """All points of a record stand in the tables, but for those that say how."""
+    end = {"load_before": 1.5, "load_after": 2.5, "nice": 0, "clock_mhz": 80.0, "clock_source": "assumed",
+           "points_not_measured": 1}
+    about = {"megabytes": 4.2, "origin": "microvm"}
+    guest = {"touched_pages": 1228, "touches": 1842}
+    points = [("conditions", "seconds", 600, end), ("ratio-json", "compression_ratio", 4.444, {}),
+              ("ratio-json", "zero_percent", 7.77, {}), ("lazy-mmap-json", "milliseconds", 11.1, {}),
+              ("kvm-lazy-mmap-json", "milliseconds", 22.2, {**guest, "kvm": "kvm_amd"}),
+              ("process-lazy-mmap-json", "milliseconds", 33.3, guest),
+              ("kvm-lazy-uffd-json-0.5", "milliseconds", 44, {}),
+              ("process-lazy-uffd-json-0.5", "milliseconds", 55, {}), ("lazy-uffd-json-0.5", "milliseconds", 66.6, {})]
+    for flow in ("reap-raw", "device-x4", "zlib"):
+        for shape, value in (("serial", 20.25), ("pipelined", 10.25)):
+            points.append((f"{flow}-json-0.5", f"milliseconds_{shape}", value + len(flow), about))
+            if flow != "reap-raw":
+                points.append((f"{flow}-json-0.5", f"saving_percent_{shape}", 40 + len(flow), {}))
+    points += [("restore-json-0.5", "saving_percent_serial", 49, {}),
+               ("restore-best", "saving_percent_serial", 49.5, {"of": "device-x4-json-0.5"})]
+    for name in ("process", "kvm"):
+        points.append((f"{name}-reap-raw-json-0.5", "milliseconds_eager", 77.7 + len(name), {}))
+    record = {"command": "rackgate bench sabre --json", "commit": "abc", "seed": 1,
+              "machine": {"cpu": "Some", "cores": 2}, "results": [
+                  {"case": case, "metric": metric, "value": value, "conditions": conditions}
+                  for case, metric, value, conditions in points]}
+    text = table.tables(record)
+    for part in ("`rackgate bench sabre --json` at commit abc", "load 1.5 before and 2.5 after", "80 MHz, assumed",
+                 "| json | 4.44 |  |  |  | 7.8 |  |", "| `reap-raw` | 28.2 / 18.2 |",
+                 "| `device-x4` | 29.2 / 19.2 (49 / 49 %) |", "| `zlib` | 24.2 / 14.2 (44 / 44 %) |",
+                 "| `lazy-uffd` | 66.6 |", "own disk: 11.1", "process / kvm (kvm_amd)", "own disk: 33.3 / 22.2",
+                 "| `reap-raw` | eager | 84.7 / 80.7 |", "no prefetch | 55.0 / 44.0 |",
+                 "Best saving, serial: 49.5 % (device-x4-json-0.5).", "in 10 minutes", "not measured: 1"):
+        assert part in text, (part, text)
 
 
 def test_without_userfaultfd(corpus, monkeypatch):
