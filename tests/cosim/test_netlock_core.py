@@ -74,7 +74,8 @@ def compare(seed, count, stall_o=0.0):
     both.take(10_000)
     both.run(packets(random.Random(seed)), count)
     both.check_registers()
-    assert both.passes > 1.15 * count, "few packets recirculate"
+    # Fewer than one after the other: while one goes round for a lock, releases of it start no second.
+    assert both.passes > 1.03 * count, "few packets recirculate"
     assert set(both.model.registers["spaces"]) == {one.index for one in SLICES}
 
 
