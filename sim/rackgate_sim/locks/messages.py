@@ -54,7 +54,7 @@ class MessageSwitch:
 
     def __init__(self, pipeline: Pipeline, lock: Header, hosts: Sequence[int]):
         self.model = PipelineModel(pipeline)
-        self._lock = lock
+        self._lock, self._size = lock, lock.size
         for host in hosts:
             self.model.tables["hosts"].insert(host, TO_HOST, mac=host, address=host, server_port=_SERVER_PORT,
                                               client_port=_CLIENT_PORT)
@@ -68,7 +68,7 @@ class MessageSwitch:
 
     def enter(self, message: bytes, port: int, host: int = 0) -> Passing | None:
         """A message from ``host`` to one of the switch's ports, before its first pass; None if it is too short."""
-        size = self._lock.size
+        size = self._size
         if len(message) < size:
             return None
         vector = self._empty[:]

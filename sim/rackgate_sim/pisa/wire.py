@@ -24,6 +24,7 @@ class Codec:
         self.pipeline = pipeline
         self.places = places
         self._layout: dict[int, list[tuple[int, int, int]]] = {}
+        self._size = {id(header): header.size for header in pipeline.headers}
         for header in pipeline.headers:
             left, layout = header.width, []
             for item in header.fields.values():
@@ -47,7 +48,7 @@ class Codec:
         whole = 0
         for place, low, mask in self._layout[id(header)]:
             whole |= (phv[place] & mask) << low
-        return whole.to_bytes(header.size, "big")
+        return whole.to_bytes(self._size[id(header)], "big")
 
     def emit(self, phv: Sequence[int], payload: bytes) -> bytes:
         """The frame: valid headers in the deparser's order, their checksums computed, then the payload."""
