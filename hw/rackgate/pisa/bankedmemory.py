@@ -76,6 +76,11 @@ class BankedMemory(wiring.Component):
     def __init__(self, geometry: Geometry):
         self.geometry = geometry
         self.latency = 3 + 2 * geometry.tree_registers
+        # A write and a read of one word never meet where the read counts, so no logic need order them. Made here, not
+        # in elaborate, so that a proof can look at them.
+        self.rows = {divmod(row, geometry.rows): Memory(
+            shape=geometry.width, depth=geometry.row_depth, init=[], attrs={"no_rw_check": 1})
+            for row in range(geometry.total_rows)}
         super().__init__({
             "r_addr": In(range(geometry.depth)),
             "use": In(1),
@@ -119,9 +124,7 @@ class BankedMemory(wiring.Component):
         chosen = self._delayed(m, f"row_{number}", row, 1 + geometry.tree_registers)
         outputs = []
         for index in range(min(geometry.rows, geometry.total_rows - number * geometry.rows)):
-            # A write and a read of one word never meet where the read counts, so no logic need order them.
-            m.submodules[f"row_{number}_{index}"] = memory = Memory(
-                shape=geometry.width, depth=geometry.row_depth, init=[], attrs={"no_rw_check": 1})
+            m.submodules[f"row_{number}_{index}"] = memory = self.rows[number, index]
             r_port, w_port = memory.read_port(), memory.write_port()
             m.d.comb += [
                 r_port.addr.eq(word),

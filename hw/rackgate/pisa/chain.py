@@ -75,7 +75,7 @@ class Chain(wiring.Component):
     def __init__(self, stages: Sequence[Stage], carry: Carried, extras: dict[str, int], *,
                  make_table: MakeTable | None = None, depth: int | None = None):
         layouts = [carried_layout(fields) for fields in carry.at]
-        self.stages = tuple(stages)
+        self.stages, self.carry = tuple(stages), carry
         self.components = [stage_component(stage, layouts[k], layouts[k + 1], make_table)
                            for k, stage in enumerate(stages)]
         self.depth = _enough(sum(component.latency for component in self.components)) if depth is None else \

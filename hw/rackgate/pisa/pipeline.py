@@ -57,6 +57,8 @@ class PipelineCore(wiring.Component):
         packet comes in and goes out, it returns a component with ``i`` and ``o``, streams of these that are never
         stalled, the attribute ``latency``, and a member ``entries``, an interface through which entries are put in. Of
         that the core reads two signals: no packet enters while ``ready`` is low, or ``request`` is high.
+    depth:
+        Packets that fit between ``i`` and the copies. By default enough for one a cycle.
 
     Members
     -------
@@ -71,7 +73,8 @@ class PipelineCore(wiring.Component):
     i: stream.Interface
     o: stream.Interface
 
-    def __init__(self, pipeline: Pipeline, *, slot_bits: int = 4, make_table: MakeTable | None = None):
+    def __init__(self, pipeline: Pipeline, *, slot_bits: int = 4, make_table: MakeTable | None = None,
+                 depth: int | None = None):
         self.pipeline = pipeline
         layout = phv_layout(pipeline, slot_bits=slot_bits)
         slot = {"payload_slot": slot_bits, "has_payload": 1, "owns_slot": 1}
@@ -79,7 +82,7 @@ class PipelineCore(wiring.Component):
         self.recirculates = any(copy.recirculate for copy in pipeline.copies)
         behind, out = live_behind_ingress(pipeline), deparsed(pipeline)
         self.ingress = Chain(pipeline.ingress, carried(pipeline.ingress, behind, clears_metadata=not self.recirculates),
-                             slot, make_table=make_table)
+                             slot, make_table=make_table, depth=depth)
         self.egress = Chain(pipeline.egress, carried(pipeline.egress, out), leaving, make_table=make_table) \
             if pipeline.egress else None
         self.copies = Copies(pipeline.copies, packet_layout(behind, slot),
@@ -90,6 +93,9 @@ class PipelineCore(wiring.Component):
                 if "entries" in component.signature.members:
                     tables[f"entries_{stage.name}"] = component
         self._tables = tables
+        # State is made here, not in elaborate, so that a proof can state invariants about it.
+        self._queue = Queue(packet_layout(self.ingress.carry.before, slot), depth=self.ingress.depth)
+        self._inside = Signal(range(self.ingress.depth + 1))  # packets that have not ended
         super().__init__({
             "i": In(stream.Signature(layout)),
             "o": Out(stream.Signature(layout)),
@@ -189,8 +195,8 @@ class PipelineCore(wiring.Component):
         if not self.recirculates:
             m.d.comb += room.eq(1)
             return stream.Signature(self.ingress.i.payload.shape()).create()
-        m.submodules.again = queue = Queue(self.ingress.i.payload.shape(), depth=self.ingress.depth)
-        inside = Signal(range(queue.depth + 1))
+        m.submodules.again = queue = self._queue
+        inside = self._inside
         comes = self.ingress.i.valid & self.ingress.i.ready & ~queue.o.valid
         m.d.comb += [
             room.eq(inside != queue.depth),

@@ -96,6 +96,8 @@ class RegisterArray(wiring.Component):
         self._loads = [Signal(name=f"loads_{k}") for k in at]
         self._reads = [Signal(name=f"reads_{k}") for k in at]
         self._index = [Signal(index_width, name=f"index_{k}") for k in at]
+        #: Distances at which a packet's word may come from a result; a proof takes one away.
+        self._distances = frozenset(range(1, self.latency + 1))
         #: The result, and those before it.
         self._results = [Signal(register.width, name=f"result_{k}") for k in range(self.latency - 2)]
 
@@ -158,7 +160,7 @@ class RegisterArray(wiring.Component):
         hits = Signal(last)  # cycle 1: bit d - 1 says that the packet d before accesses the same word
         m.d.sync += hits.eq(Cat(
             self._accesses[0] & ~self._loads[0] & self._accesses[d] & (self._index[0] == self._index[d])
-            for d in range(1, last + 1)))
+            if d in self._distances else 0 for d in range(1, last + 1)))
         nearest = [Signal(last, name=f"nearest_{k}") for k in range(1, last)]  # of the packet in each cycle from 1 on
         m.d.comb += nearest[0].eq(Cat(first_of(list(hits))))
         m.d.sync += [then.eq(now) for now, then in zip(nearest[:-1], nearest[1:], strict=True)]
