@@ -212,9 +212,11 @@ def install(made, path, dice):
     options = {"path": str(path), "policy": "eager", "prefetch": "all", "serial": dice.random() < 0.3,
                "depth": dice.choice([1, 4]), "run_pages": dice.choice([1, 8, 64]), "read_bytes": PAGE << 3,
                "throttle": None, "latency": 0.0, "direct": True, "cold": False, "timeout": 20.0,
-               "engine": dice.choice(["paced", "software"]), "engine_options": {}}
+               "engine": dice.choice(["paced", "software"] * 10 + ["device"]), "engine_options": {}}
     if options["engine"] == "software":
         options["engine_options"] = {"workers": 1, "codec": dice.choice(software.available())}
+    elif options["engine"] == "device":
+        options["engine_options"] = {"url": "model:iaa"}
     try:
         with Snapshot.open(path) as snapshot:
             sizes = [region.pages for region in snapshot.regions]
