@@ -69,5 +69,5 @@ PIPELINES = {device.name: device for device in (
     PipelineDevice("balancer", "BLNC", "rackgate.net.balancer:BALANCER"),
     PipelineDevice("fisslock", "FISS", "rackgate.fisslock.hardened:pipeline", {"locks": 65536, "word": 36}),
     PipelineDevice("fisslock_faithful", "FISP", "rackgate.fisslock.faithful:pipeline", {"locks": 65536}),
-    PipelineDevice("netlock", "NETL", "rackgate.netlock.pipeline:pipeline", {"locks": 1024, "slots": 8}),
+    PipelineDevice("netlock", "NETL", "rackgate.netlock.pipeline:pipeline", {"locks": 1024}),
 )}
