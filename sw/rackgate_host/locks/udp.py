@@ -1,0 +1,177 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A host on UDP sockets: joining a lock service, and the link to it."""
+
+import asyncio
+import secrets
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from ..errors import UsageError
+from .control import Address, Peer, decode, encode, parse_address, peers_of, show_address
+from .errors import NoService
+from .node import Node
+from .protocols import PROTOCOLS, Protocol
+
+__all__ = ["Joined", "UdpLink", "join"]
+
+#: Seconds between two tries of HELLO and BYE.
+_AGAIN = 0.1
+_BYES = 5
+
+
+@dataclass
+class Joined:
+    """A host that has joined a service."""
+
+    node: Node
+    protocol: Protocol
+    locks: int
+
+
+class _Socket(asyncio.DatagramProtocol):
+    """A socket that hands on what it receives."""
+
+    def __init__(self, receive: Callable[[bytes, Address], None]):
+        self._receive = receive
+
+    def datagram_received(self, data: bytes, addr: Any) -> None:
+        self._receive(data, (addr[0], addr[1]))
+
+    def error_received(self, exc: Exception) -> None:
+        """A port is unreachable: the datagram is lost, as it may be in any network."""
+
+
+class UdpLink:
+    """Two UDP sockets, one for what is meant for agents and one for what is meant for clients."""
+
+    def __init__(self, service: Address):
+        self.service = service
+        self.host = 0
+        self.peers: dict[int, Peer] = {}
+        #: Called when hosts have come or gone, before the service is told that it is known.
+        self.changed: Callable[[frozenset[int]], None] = lambda hosts: None
+        self._version = -1
+        self._id = secrets.token_hex(8)
+        self._receive: Callable[[bytes, bool], None] = lambda message, to_client: None
+        self._answer: asyncio.Future[dict[str, Any]] | None = None
+        self._sockets: list[asyncio.DatagramTransport] = []
+
+    async def open(self, local: str) -> None:
+        """Bind the sockets to any ports of the address ``local``."""
+        loop = asyncio.get_running_loop()
+        for receive in (self._at_agent, self._at_client):
+            transport, _ = await loop.create_datagram_endpoint(
+                lambda receive=receive: _Socket(receive), local_addr=(local, 0))
+            self._sockets.append(transport)
+
+    # Link
+
+    def attach(self, receive: Callable[[bytes, bool], None]) -> None:
+        """Deliver lock packets there."""
+        self._receive = receive
+
+    def send(self, message: bytes, host: int | None, to_client: bool) -> None:
+        """Send to the switch, or to a host; what is for one that is not known is lost."""
+        if host is None:
+            self._sockets[0].sendto(message, self.service)
+        elif peer := self.peers.get(host):
+            self._sockets[0].sendto(message, peer.port(to_client))
+
+    async def close(self) -> None:
+        """Say BYE, and close the sockets."""
+        if self.host and self._sockets:
+            for _ in range(_BYES):
+                if await self._ask(encode("bye", host=self.host, id=self._id), _AGAIN) is not None:
+                    break
+        for transport in self._sockets:
+            transport.close()
+        self._sockets.clear()
+
+    # Joining
+
+    async def hello(self, host: int | None, timeout: float) -> dict[str, Any]:
+        """Join. Raises :class:`NoService`."""
+        ports = [transport.get_extra_info("sockname")[1] for transport in self._sockets]
+        loop = asyncio.get_running_loop()
+        end = loop.time() + timeout
+        while (left := end - loop.time()) > 0:
+            answer = await self._ask(encode("hello", host=host, id=self._id, ports=ports), min(left, _AGAIN))
+            if answer is None:
+                continue
+            if answer["op"] == "refused":
+                raise NoService(f"the lock service at {show_address(self.service)} does not take this host: "
+                                f"{answer.get('why')}")
+            if answer["op"] == "welcome":
+                self.host = int(answer["host"])
+                self._know(answer)
+                return answer
+        raise NoService(f"no lock service answers at {show_address(self.service)} within {timeout:g} s: start one with "
+                        f"`rackgate locks serve --listen {show_address(self.service)}`")
+
+    async def _ask(self, message: bytes, timeout: float) -> dict[str, Any] | None:
+        self._answer = asyncio.get_running_loop().create_future()
+        self._sockets[0].sendto(message, self.service)
+        try:
+            async with asyncio.timeout(timeout):
+                return await self._answer
+        except TimeoutError:
+            return None
+        finally:
+            self._answer = None
+
+    def _at_client(self, content: bytes, source: Address) -> None:
+        self._receive(content, True)
+
+    def _at_agent(self, content: bytes, source: Address) -> None:
+        message = decode(content)
+        if message is None:
+            self._receive(content, False)
+        elif message["op"] == "hosts":
+            if message.get("version", -1) > self._version and self.host:
+                self._know(message)
+            self._sockets[0].sendto(encode("known", host=self.host, version=self._version), self.service)
+        elif message.get("id") == self._id and self._answer is not None and not self._answer.done():
+            self._answer.set_result(message)
+
+    def _know(self, message: dict[str, Any]) -> None:
+        self.peers = peers_of(message["hosts"])
+        self._version = int(message["version"])
+        self.changed(frozenset(self.peers))
+
+
+async def join(address: str, *, host: int | None = None, timeout: float = 5.0) -> Joined:
+    """Join the service at ``address`` (``IP:PORT``), as ``host`` or as the first number that is free.
+
+    Raises :class:`NoService`, or :class:`UsageError` for an address that makes no sense.
+    """
+    service = parse_address(address)
+    if host is not None and host < 1:
+        raise UsageError(f"host must be at least 1, not {host}")
+    if not timeout > 0:
+        raise UsageError(f"timeout must be positive, not {timeout}")
+    link = UdpLink(service)
+    try:
+        await link.open(await _local_address(service))
+        welcome = await link.hello(host, timeout)
+        protocol = PROTOCOLS[welcome["protocol"]]
+        participant = protocol.participant(link.host, link.peers, welcome["lives"])
+        if hasattr(participant, "hosts"):
+            link.changed = lambda hosts: setattr(participant, "hosts", hosts | {link.host})
+        return Joined(Node(participant, link), protocol, int(welcome["locks"]))
+    except OSError as error:
+        await link.close()
+        raise NoService(f"{address}: {error.strerror or error}") from None
+    except BaseException:
+        await link.close()
+        raise
+
+
+async def _local_address(service: Address) -> str:
+    """The address of this machine that reaches the service."""
+    transport, _ = await asyncio.get_running_loop().create_datagram_endpoint(
+        asyncio.DatagramProtocol, remote_addr=service)
+    try:
+        return transport.get_extra_info("sockname")[0]
+    finally:
+        transport.close()
