@@ -5,7 +5,6 @@ from collections import deque
 
 from rackgate.csr.map import Access, RegisterMap
 from rackgate.pisa.abi import (
-    MAX_WORD,
     Command,
     CommandError,
     data_words,
@@ -62,6 +61,8 @@ class SwitchModel:
             **{f"PARAM_{name.upper()}": value for name, value in parameters.items()},
         }
         self._width = width
+        self._words = data_words(max([1, *(item.width for item in pipeline.registers),
+                                      *(table.format.width for table in self.model.tables.values())]))
         self._reset()
 
     def _reset(self) -> None:
@@ -99,7 +100,7 @@ class SwitchModel:
             return 0
         if name == "STATUS":
             is_idle = self._is_ready and not self._in and self._cycle >= self._free_at
-            return int(self._is_ready) | is_idle << 2 | self._error << 8
+            return int(self._is_ready) | (not self._is_ready) << 1 | is_idle << 2 | self._error << 8
         if name in self._counts:
             return self._counts[name] & 0xFFFFFFFF
         if name.startswith("REJECTED_"):
@@ -133,8 +134,8 @@ class SwitchModel:
 
     def _do(self, operation: int) -> CommandError:
         target, index = self._registers["TARGET"], self._registers["INDEX"]
-        given = from_words([self._registers[f"DATA_{k}"] for k in range(MAX_WORD // 32)])
-        result, width = 0, MAX_WORD
+        given = from_words([self._registers[f"DATA_{k}"] for k in range(self._words)])
+        self._set_result(given)
         if operation in (Command.READ_REGISTER, Command.WRITE_REGISTER):
             registers = self.model.pipeline.registers
             if target >= len(registers):
@@ -146,7 +147,7 @@ class SwitchModel:
             if operation == Command.WRITE_REGISTER:
                 words[index] = given & (1 << register.width) - 1
                 return CommandError.NONE
-            result, width = words.get(index, register.init), register.width
+            result = words.get(index, register.init)
         elif operation in (Command.READ_ENTRY, Command.WRITE_ENTRY):
             tables = list(self.model.tables.values())
             if target >= len(tables):
@@ -157,12 +158,15 @@ class SwitchModel:
             if operation == Command.WRITE_ENTRY:
                 table.write(index, given)
                 return CommandError.NONE
-            result, width = table.read(index), table.format.width
+            result = table.read(index)
         else:
             return CommandError.BAD_OPERATION
-        for k, word in enumerate(to_words(result, data_words(width) * 32)):
-            self._registers[f"RESULT_{k}"] = word
+        self._set_result(result)
         return CommandError.NONE
+
+    def _set_result(self, value: int) -> None:
+        for k, word in enumerate(to_words(value, 32 * self._words)):
+            self._registers[f"RESULT_{k}"] = word
 
     # Packets
 
