@@ -1,0 +1,420 @@
+# SPDX-License-Identifier: Apache-2.0
+"""One lock of the hardened protocol as a system to explore: its switch, its hosts, a network that misbehaves.
+
+The switch is the pipeline's reference model, the hosts are the very participants that users run. A state has the
+lock's word, every host frozen, the messages under way, where each task is in its program, and how much harm the
+network may still do. Steps of switch and hosts are remembered, so that each is computed once.
+"""
+
+import enum
+from collections.abc import Hashable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+from rackgate.fisslock.abi import AGENT_PORT, Message, Mode, Type, WordFormat
+from rackgate.fisslock.abi import State as LockState
+from rackgate.fisslock.effects import Granted, Refused, Send
+from rackgate.fisslock.hardened import lock, pipeline
+from rackgate.fisslock.participant import HardenedParticipant
+from rackgate.fisslock.record import Role
+from rackgate.pisa.declare import Pipeline
+
+from .messages import MessageSwitch
+
+__all__ = ["Configuration", "HardenedSystem", "Network", "Task"]
+
+LOCK = 0
+IDLE, WAITING, HOLDING, DONE = range(4)
+_TASK_STATES = ("idle", "waiting", "holding", "done")
+
+#: Messages that a host sends as requester; those that it sends as agent go by another flow.
+_CLIENT_FLOW = frozenset({Type.ACQUIRE, Type.RELEASE, Type.REPORT})
+
+
+class Network(enum.Enum):
+    """What order messages keep."""
+
+    #: All from one host to the switch, and all from the switch to one host.
+    LINKS = "links"
+    #: As LINKS, but what is meant for agents and what is meant for requesters go their own ways.
+    FLOWS = "flows"
+    #: None.
+    UNORDERED = "unordered"
+
+
+class Task(NamedTuple):
+    """A task: on which host, how it asks, whether it waits, and how often it comes."""
+
+    host: int
+    mode: Mode
+    wait: bool = True
+    rounds: int = 1
+
+
+S, X = Mode.SHARED, Mode.EXCLUSIVE
+
+
+@dataclass(frozen=True)
+class Configuration:
+    """What is explored.
+
+    Attributes
+    ----------
+    tasks:
+        The tasks; their hosts are all hosts that there are, numbered from 1 on without gaps.
+    network, losses, duplicates:
+        What order messages keep, how many may be lost and how many may come twice.
+    cancels:
+        How many requests may be cancelled while they wait.
+    hasty:
+        How often a timer may go off while messages are under way. When none is, timers go off freely, if ``timers``.
+    timers:
+        Whether timers go off at all. Without loss the protocol must come to its end without them.
+    word:
+        Format of the switch's word.
+    memory:
+        Whether hosts remember the last epoch of a lock that nobody there wants.
+    bypasses:
+        Most shared grants to requests that began after the switch had seen a waiting exclusive one; None: any number.
+    """
+
+    name: str
+    tasks: tuple[Task, ...]
+    network: Network = Network.LINKS
+    losses: int = 0
+    duplicates: int = 0
+    cancels: int = 0
+    hasty: int = 0
+    timers: bool = False
+    word: WordFormat = WordFormat(2, 2, 2, 5)
+    memory: bool = True
+    bypasses: int | None = None
+
+    @property
+    def hosts(self) -> tuple[int, ...]:
+        """Numbers of the hosts."""
+        return tuple(range(1, max(task.host for task in self.tasks) + 1))
+
+
+class _Link(NamedTuple):
+    """A way that messages take: to the switch (0) or from it, of a host, by a flow."""
+
+    down: int
+    host: int
+    flow: int
+
+
+class Global(NamedTuple):
+    """A state."""
+
+    word: int
+    hosts: tuple[Hashable, ...]
+    #: Messages under way by link; without order, sorted.
+    under_way: tuple[tuple[_Link, tuple[bytes, ...]], ...]
+    #: For each task: state, rounds left.
+    tasks: tuple[tuple[int, int], ...]
+    #: Messages that may still be lost, come twice; requests that may be cancelled; hasty timers.
+    budget: tuple[int, int, int, int]
+    #: For each task: how many shared grants went past it since the switch saw it (-1: it has not), and a bit for each
+    #: waiting exclusive task that had been seen when this one began.
+    passed: tuple[tuple[int, int], ...]
+
+
+class HardenedSystem:
+    """The system of a :class:`Configuration`.
+
+    Parameters
+    ----------
+    configuration:
+        What is explored.
+    switch:
+        A pipeline in place of the declared one: a mutant.
+    participant:
+        A class of hosts in place of the declared one: a mutant.
+    """
+
+    def __init__(self, configuration: Configuration, switch: Pipeline | None = None,
+                 participant: type[HardenedParticipant] = HardenedParticipant):
+        self.configuration = configuration
+        #: The tasks, and in the end for each host one more, which asks if the lock is not free though all are through.
+        self.tasks = configuration.tasks + tuple(Task(host, X) for host in configuration.hosts)
+        self._sweepers = len(configuration.tasks)
+        form = configuration.word
+        self._shift = (form.state, form.state + form.agent, form.state + form.agent + form.count)
+        self._mask = tuple((1 << width) - 1 for width in form)
+        self.switch = MessageSwitch(switch or pipeline(1, form), lock, configuration.hosts)
+        self.participants = [
+            participant(host, configuration.hosts, timeout=1.0, longest=1.0, retries=None,
+                        memory=16 if configuration.memory else 0) for host in configuration.hosts]
+        self._switch_steps: dict[tuple[int, bytes], Any] = {}
+        self._host_steps: dict[Any, Any] = {}
+        self._views: dict[Any, Any] = {}
+
+    # The parts
+
+    def word(self, value: int) -> tuple[int, int, int, int]:
+        """State, agent, count and epoch of a word."""
+        return (value & self._mask[0], value >> self._shift[0] & self._mask[1],
+                value >> self._shift[1] & self._mask[2], value >> self._shift[2] & self._mask[3])
+
+    def _switched(self, word: int, message: bytes) -> tuple[int, tuple[tuple[_Link, bytes], ...]]:
+        key = word, message
+        if key not in self._switch_steps:
+            registers = self.switch.model.registers["locks"]
+            registers.clear()
+            registers[LOCK] = word
+            left = self.switch.send(message, AGENT_PORT)
+            self._switch_steps[key] = registers[LOCK], tuple(
+                (self._link(1, item.host, item.to_client), item.message) for item in left)
+        return self._switch_steps[key]
+
+    def _acted(self, place: int, frozen: Hashable, what: tuple[Any, ...]) -> Any:
+        """A host after it did something: itself, messages that it sent, grants and refusals."""
+        key = place, frozen, what
+        if key not in self._host_steps:
+            host = self.participants[place]
+            host.thaw(frozen)
+            kind, *arguments = what
+            if kind == "try":
+                host.acquire(*arguments, now=0.0, wait=False)
+            else:
+                getattr(host, kind)(*arguments, now=0.0)
+            sent, told = [], []
+            for effect in host.take():
+                if isinstance(effect, Send):
+                    sent.append((self._link(0, host.host, Message.from_bytes(effect.payload).type not in _CLIENT_FLOW),
+                                 effect.payload))
+                else:
+                    told.append(effect)
+            self._host_steps[key] = host.freeze(), tuple(sent), tuple(told)
+        return self._host_steps[key]
+
+    def _link(self, down: int, host: int, flow: int) -> _Link:
+        return _Link(down, host, int(flow) if self.configuration.network is Network.FLOWS else 0)
+
+    def view(self, place: int, frozen: Hashable) -> tuple[Any, ...]:
+        """Of a host: role, epoch, mode, seen, known, held epochs by task, whether it is at rest, timers."""
+        key = place, frozen
+        if key not in self._views:
+            host = self.participants[place]
+            host.thaw(frozen)
+            record = host.records.get(LOCK)
+            if record is None:
+                self._views[key] = (Role.NONE, -1, 0, 0, 0, (), True, host.armed)
+            else:
+                # What came early for an agent that this host is not waits for a timer, and nobody waits for it.
+                at_rest = not (record.pending or record.held or record.role or self.configuration.timers)
+                self._views[key] = (record.role, record.epoch, record.mode, record.seen, record.known,
+                                    tuple((task, item.mode, item.epoch) for task, item in record.held.items()),
+                                    at_rest, host.armed)
+        return self._views[key]
+
+    # The system
+
+    def initial(self) -> Global:
+        """Where it begins."""
+        count = self.configuration
+        return Global(0, tuple(host.freeze() for host in self.participants), (),
+                      tuple((IDLE if number < self._sweepers else DONE, task.rounds)
+                            for number, task in enumerate(self.tasks)),
+                      (count.losses, count.duplicates, count.cancels, count.hasty), ((-1, 0),) * len(self.tasks))
+
+    def successors(self, state: Global) -> Iterator[tuple[Hashable, Global]]:
+        """Every step out of a state."""
+        losses, duplicates, cancels, hasty = state.budget
+        over = self.is_over(state) and self.word(state.word)[0] != LockState.FREE
+        for number, (task, (at, _)) in enumerate(zip(self.tasks, state.tasks, strict=True)):
+            if at == IDLE or over and number >= self._sweepers:
+                kind = "acquire" if task.wait else "try"
+                yield ("acquire", number), self._host_step(self._begun(state, number), task.host,
+                                                           (kind, LOCK, number, task.mode))
+            elif at == HOLDING:
+                yield ("release", number), self._host_step(self._task(state, number, DONE), task.host,
+                                                           ("release", LOCK, number))
+            elif at == WAITING and cancels:
+                yield ("cancel", number), self._host_step(
+                    state._replace(budget=(losses, duplicates, cancels - 1, hasty)), task.host,
+                    ("cancel", LOCK, number))
+        for link, message, rest in self._deliverable(state.under_way):
+            without = state._replace(under_way=rest)
+            yield ("deliver", link.down, link.host, message), self._deliver(without, link, message)
+            if losses:
+                yield ("lose", link.down, link.host, message), without._replace(
+                    budget=(losses - 1, duplicates, cancels, hasty))
+            if duplicates:
+                yield ("duplicate", link.down, link.host, message), self._deliver(
+                    state._replace(budget=(losses, duplicates - 1, cancels, hasty)), link, message)
+        if self.configuration.timers and (hasty or not state.under_way):
+            after = state if not state.under_way else state._replace(budget=(losses, duplicates, cancels, hasty - 1))
+            for place, frozen in enumerate(state.hosts):
+                for key in self.view(place, frozen)[7]:
+                    yield ("timer", place + 1, *key[1:]), self._host_step(after, place + 1, ("fire", key))
+
+    def _begun(self, state: Global, number: int) -> Global:
+        state = self._task(state, number, WAITING)
+        if self.configuration.bypasses is None:
+            return state
+        before = sum(1 << other for other, (count, _) in enumerate(state.passed) if count >= 0)
+        passed = list(state.passed)
+        passed[number] = -1, before
+        return state._replace(passed=tuple(passed))
+
+    def _task(self, state: Global, number: int, at: int) -> Global:
+        tasks = list(state.tasks)
+        rounds = tasks[number][1]
+        if at == DONE and rounds > 1:
+            tasks[number] = IDLE, rounds - 1
+        else:
+            tasks[number] = at, rounds
+        return state._replace(tasks=tuple(tasks))
+
+    def _deliver(self, state: Global, link: _Link, message: bytes) -> Global:
+        if link.down:
+            return self._host_step(state, link.host, ("receive", message, bool(link.flow)))
+        word, left = self._switched(state.word, message)
+        if self.configuration.bypasses is not None:
+            content = Message.from_bytes(message)
+            if content.type == Type.ACQUIRE and content.flags & 1 and state.passed[content.task_id][0] < 0 \
+                    and state.tasks[content.task_id][0] == WAITING:
+                passed = list(state.passed)
+                passed[content.task_id] = 0, passed[content.task_id][1]
+                state = state._replace(passed=tuple(passed))
+        return self._send(state._replace(word=word), left)
+
+    def _host_step(self, state: Global, host: int, what: tuple[Any, ...]) -> Global:
+        frozen, sent, told = self._acted(host - 1, state.hosts[host - 1], what)
+        hosts = list(state.hosts)
+        hosts[host - 1] = frozen
+        state = self._send(state._replace(hosts=tuple(hosts)), sent)
+        for effect in told:
+            at = state.tasks[effect.task][0]
+            if isinstance(effect, Granted):
+                if at != WAITING:
+                    raise AssertionError(f"task {effect.task} is granted what it does not wait for")
+                state = self._pass(self._task(state, effect.task, HOLDING), effect.task)
+            elif isinstance(effect, Refused):
+                if at != WAITING:
+                    raise AssertionError(f"task {effect.task} is refused what it does not wait for")
+                state = self._task(state, effect.task, DONE)
+        return state
+
+    def _pass(self, state: Global, number: int) -> Global:
+        if self.configuration.bypasses is None:
+            return state
+        passed = list(state.passed)
+        for other in range(len(passed)):
+            count, before = passed[other]
+            if passed[number][1] >> other & 1 and count >= 0 and state.tasks[other][0] == WAITING \
+                    and self.tasks[number].mode == S:
+                passed[other] = count + 1, before
+        passed[number] = -1, 0
+        return state._replace(passed=tuple(passed))
+
+    def _send(self, state: Global, messages: Sequence[tuple[_Link, bytes]]) -> Global:
+        if not messages:
+            return state
+        links = dict(state.under_way)
+        for link, message in messages:
+            links[link] = (*links.get(link, ()), message)
+        if self.configuration.network is Network.UNORDERED:
+            links = {link: tuple(sorted(items)) for link, items in links.items()}
+        return state._replace(under_way=tuple(sorted(links.items())))
+
+    def _deliverable(self, under_way: tuple[tuple[_Link, tuple[bytes, ...]], ...]) -> Iterator[Any]:
+        anywhere = self.configuration.network is Network.UNORDERED
+        for place, (link, messages) in enumerate(under_way):
+            before: bytes | None = None
+            for number, message in enumerate(messages if anywhere else messages[:1]):
+                if message == before:
+                    continue
+                before = message
+                rest = messages[:number] + messages[number + 1:]
+                yield link, message, under_way[:place] + (((link, rest),) if rest else ()) + under_way[place + 1:]
+
+    # What must be true
+
+    def exclusion(self, state: Global) -> str | None:
+        """I1: a task that holds exclusively holds alone."""
+        modes = [task.mode for task, (at, _) in zip(self.tasks, state.tasks, strict=True)
+                 if at == HOLDING]
+        return "two tasks hold the lock, one of them exclusively" if X in modes and len(modes) > 1 else None
+
+    def one_agent(self, state: Global) -> str | None:
+        """I2: at most one host knows itself to be the agent, and the switch knows it too."""
+        at, agent, count, epoch = self.word(state.word)
+        for place, frozen in enumerate(state.hosts):
+            role, mine, mode, seen, known, _, _, _ = self.view(place, frozen)
+            if role == Role.OPEN:
+                if at == LockState.FREE or (agent, epoch) != (place + 1, mine):
+                    return f"host {place + 1} is the agent of epoch {mine}, the switch has {agent} of {epoch}"
+                if (mode == X) != (at == LockState.EXCLUSIVE):
+                    return f"host {place + 1} and the switch disagree on the mode"
+                if known > count or seen >> count:  # I4
+                    return f"host {place + 1} has seen more grants than the switch has made"
+        return None
+
+    def word_is_legal(self, state: Global) -> str | None:
+        """I3: a free lock has no agent, no count and no holder; an exclusive one no count."""
+        at, agent, count, _ = self.word(state.word)
+        if at == LockState.FREE and (agent or count or any(where == HOLDING for where, _ in state.tasks)):
+            return "the lock is free, but has an agent, a count or a holder"
+        if at != LockState.FREE and not agent or at == LockState.EXCLUSIVE and count:
+            return "the lock is held, but has no agent, or is exclusive and has a count"
+        return None
+
+    def holders_are_current(self, state: Global) -> str | None:
+        """A task holds in the switch's epoch only, so tokens of exclusive holders differ and grow."""
+        at, _, _, epoch = self.word(state.word)
+        for place, frozen in enumerate(state.hosts):
+            for task, mode, since in self.view(place, frozen)[5]:
+                if since != epoch or (mode == X) != (at == LockState.EXCLUSIVE):
+                    return f"task {task} holds since epoch {since}, the switch is in {epoch}"
+        return None
+
+    def bypasses_are_bounded(self, state: Global) -> str | None:
+        """I7."""
+        most = self.configuration.bypasses
+        if most is not None and any(count > most for count, _ in state.passed):
+            return f"more than {most} shared grants went past an exclusive request"
+        return None
+
+    @property
+    def invariants(self) -> tuple[Any, ...]:
+        """All of them."""
+        return (self.exclusion, self.one_agent, self.word_is_legal, self.holders_are_current,
+                self.bypasses_are_bounded)
+
+    def is_over(self, state: Global) -> bool:
+        """Every task is through, nothing is under way, and no host owes anything."""
+        return not state.under_way and all(at == DONE for at, _ in state.tasks) and all(
+            self.view(place, frozen)[6] for place, frozen in enumerate(state.hosts))
+
+    def good_end(self, state: Global) -> bool:
+        """I5, I6: it is over, and the lock is free.
+
+        A request that comes late, when its task is through, may be granted, and that grant be lost: the switch is left
+        with an agent that knows nothing of it. The next request finds that out, so one is made then.
+        """
+        return self.is_over(state) and self.word(state.word)[0] == LockState.FREE
+
+    def describe(self, state: Global) -> str:
+        """A state in words, for traces."""
+        at, agent, count, epoch = self.word(state.word)
+        lines = [f"switch: {LockState(at).name} agent {agent} count {count} epoch {epoch}"]
+        lines += [f"task {number}: {_TASK_STATES[at]}" for number, (at, _) in enumerate(state.tasks)]
+        for place, frozen in enumerate(state.hosts):
+            host = self.participants[place]
+            host.thaw(frozen)
+            lines.append(f"host {place + 1}: {host.records.get(LOCK)} armed {host.armed}")
+        for link, messages in state.under_way:
+            for message in messages:
+                lines.append(f"{'to' if link.down else 'from'} host {link.host}: {describe(message)}")
+        return "\n".join(lines)
+
+
+def describe(message: bytes) -> str:
+    """A message in words."""
+    content = Message.from_bytes(message)
+    return f"{Type(content.type).name} {content[1:]}"
+
+
