@@ -3,6 +3,7 @@
 cannot be measured. Images are small and made here; the device's cycles come from a model but where they are the
 subject."""
 
+import contextlib
 import dataclasses
 import json
 import zlib
@@ -14,6 +15,7 @@ from typer.testing import CliRunner
 
 from rackgate_host.bench.command import run_bench
 from rackgate_host.bench.sabre import lazy, peers, restores, run, settings, table, touching
+from rackgate_host.bench.sabre.ledger import Ledger
 from rackgate_host.bench.sabre.ratios import ratios
 from rackgate_host.cli import app
 from rackgate_host.errors import DeviceFault, Unavailable, UsageError
@@ -143,16 +145,43 @@ def test_without_kvm_points_have_the_reason(tmp_path, monkeypatch):
     assert "no guest in KVM: /dev/kvm cannot be opened" in told
 
 
-def test_cycles_follow_their_pages_into_another_file(tmp_path):
-    data = memory(40).reshape(-1)
-    order = [(0, page) for page in (31, 2, 17, 4)]
-    write(tmp_path / "a.rgs", [Region("m", 0, data)], deduplicate=False)
-    write(tmp_path / "b.rgs", [Region("m", 0, data)], deduplicate=False, working_set=order)
-    with Snapshot.open(tmp_path / "a.rgs") as snapshot:
-        found = cycles.cycles_of(snapshot, device="model")
-    touching._reordered(settings.Stored(tmp_path / "a.rgs", 1.0, found), tmp_path / "b.rgs", tmp_path / "b.npy")
-    with Snapshot.open(tmp_path / "b.rgs") as snapshot:
-        assert np.allclose(np.load(tmp_path / "b.npy"), cycles.cycles_of(snapshot, device="model").of)
+def test_a_run_that_was_broken_off_goes_on(tmp_path):
+    path, calls = tmp_path / "made" / "ledger.jsonl", []
+
+    def measure(name):
+        calls.append(name)
+        yield {"case": name, "metric": "m", "value": 1.5}
+        if name == "third":
+            raise OSError("the disk is full")
+
+    def run_parts(**about):
+        ledger = Ledger(path, {"seed": 1, **about}, about.pop("resume", True))
+        found = []
+        with contextlib.suppress(OSError):
+            for name in ("first", "second", "third"):
+                found += ledger.part(name, lambda name=name: measure(name))
+        return [point["case"] for point in found], ledger.taken
+
+    assert run_parts() == (["first", "second"], 0)
+    assert run_parts() == (["first", "second"], 2) and calls == ["first", "second", "third", "third"]
+    with path.open("a") as file:
+        file.write('{"key": 1}\nno json\n[]\n{"key": ')
+    assert run_parts()[1] == 2
+    assert run_parts(pages=7)[1] == 0, "with other options nothing is taken"
+    calls.clear()
+    ledger = Ledger(path, {"seed": 1}, False)
+    assert list(ledger.part("first", lambda: measure("first"))) and calls == ["first"]
+
+
+def test_points_are_taken_from_the_ledger(corpus, monkeypatch):
+    def refuse():
+        raise Unavailable("userfaultfd is not permitted")
+
+    monkeypatch.setitem(run.__globals__, "supported", refuse)
+    options = {**SMALL, "corpus": corpus, "storage": [0.5], "seed": 77}
+    first, second = list(run(**options)), list(run(**options, resume=True))
+    assert first[:-1] == second[:-1] and second[-1]["conditions"]["parts_of_an_earlier_run"] == 1
+    assert list(run(**{**options, "pages": 50}, resume=True))[-1]["conditions"]["parts_of_an_earlier_run"] == 0
 
 
 def test_the_record_as_tables():

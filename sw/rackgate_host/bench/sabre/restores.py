@@ -52,10 +52,12 @@ def measure(workload: Workload, settings: Settings, others: bool = True) -> Iter
     about = {"pages": len(numbers), "megabytes": round(data.nbytes / 1e6, 1), "repeats": settings.repeats,
              "origin": workload.about.get("origin"), "deduplicated": False, "zero_pages": 0, "cold": True}
     if others:
-        yield _mapped(workload, image, trace, about, settings.repeats)
+        yield from settings.part(f"{workload.name} mapped", lambda: [
+            _mapped(workload, image, trace, about, settings.repeats)])
     for rate in settings.storage:
         settings.report(f"{workload.name} at {rate:g} GB/s")
-        yield from _at(workload, flows, trace if others else [], image, rate, about, settings)
+        yield from settings.part(f"{workload.name} at {rate:g}", lambda rate=rate: _at(
+            workload, flows, trace if others else [], image, rate, about, settings))
         for name, why in missing.items():
             for shape in ("serial", "pipelined"):
                 yield {"case": f"{name}-{workload.name}-{rate:g}", "metric": f"milliseconds_{shape}", "value": None,

@@ -17,6 +17,8 @@ from ...sabre.corpora.corpus import from_process
 from ...sabre.cycles import clock
 from ...sabre.guests import GuestKind
 from ...sabre.userfault import supported
+from ..record import commit
+from .ledger import Ledger
 from .ratios import ratios
 from .restores import PAPER_SAVING, measure
 from .settings import Settings
@@ -58,7 +60,8 @@ def _workloads(names: Sequence[str], corpus: str, seed: int, report: Callable[[s
 def run(*, seed: int = 1, report: Callable[[str], None] = lambda line: None, quick: bool = False,
         workloads: Any = "", restore: Any = "", corpus: str = "", storage: Any = "", engines: Any = "",
         headline: int = 4, codecs: Any = "", pages: int = 0, repeats: int = 0, workers: int = 1, clock_mhz: float = 0.0,
-        cycles_from: str = "sim:iaa", sample: int = 0, guests: Any = "") -> Iterator[dict[str, Any]]:
+        cycles_from: str = "sim:iaa", sample: int = 0, guests: Any = "",
+        resume: bool = False) -> Iterator[dict[str, Any]]:
     """Measure and yield the points of ``rackgate bench sabre``.
 
     Parameters
@@ -92,7 +95,10 @@ def run(*, seed: int = 1, report: Callable[[str], None] = lambda line: None, qui
         Pages of an image of which cycles are counted.
     guests:
         What touches the first restored workload: "process", "kvm" (quick: only that), both if left out, or "none".
+    resume:
+        Take over what a run with the same options that was broken off has measured.
     """
+    options = dict(locals())
     chosen = _list("workloads", workloads or (["json"] if quick else list(FUNCTIONS)), str)
     restored = _list("restore", restore or (["json"] if quick else ["json", "image"]), str)
     touching = [] if guests == "none" else _list(
@@ -106,17 +112,29 @@ def run(*, seed: int = 1, report: Callable[[str], None] = lambda line: None, qui
             sorted({*counts, headline}), headline,
             _list("codecs", codecs or (["libdeflate", "lz4"] if quick else _CODECS), str),
             pages or (1024 if quick else 4096), repeats or 3, workers, mhz, source, cycles_from,
-            sample or (64 if quick else 512), seed, report, touching)
+            sample or (64 if quick else 512), seed, report, touching, _ledger(options, mhz))
         for workload in _workloads(chosen, corpus, seed, report):
             report(f"{workload.name}: ratios")
-            yield from ratios(workload, settings.folder, settings.pages, seed)
+            yield from settings.part(f"{workload.name} ratios", lambda workload=workload: ratios(
+                workload, settings.folder, settings.pages, seed))
         for point in _restores(restored, corpus, settings):
             skipped += point["value"] is None
             yield point
     yield {"case": "conditions", "metric": "seconds", "value": round(time.monotonic() - begin, 1), "unit": "s",
            "conditions": {"load_before": round(load, 2), "load_after": round(os.getloadavg()[0], 2), "nice": os.nice(0),
-                          "points_not_measured": skipped, "clock_mhz": mhz, "clock_source": source},
+                          "points_not_measured": skipped, "clock_mhz": mhz, "clock_source": source,
+                          "parts_of_an_earlier_run": settings.ledger.taken if settings.ledger else 0},
            "source": "this run; a load above the number of cores makes wall times longer than they need be"}
+
+
+def _ledger(options: dict[str, Any], mhz: float) -> Ledger:
+    """What is kept of a run; it depends on the options, the clock, the corpus and this code."""
+    resume = bool(options["resume"])
+    options = {name: value for name, value in options.items() if name not in ("report", "resume")}
+    manifest = (Path(options["corpus"]) if options["corpus"] else default_folder()) / "corpus.json"
+    corpus = manifest.read_text() if manifest.is_file() else ""
+    about = {**options, "clock": mhz, "commit": commit(), "corpus_is": corpus}
+    return Ledger(_scratch() / "bench-sabre.jsonl", about, resume)
 
 
 def _scratch() -> Path:

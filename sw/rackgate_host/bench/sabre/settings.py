@@ -1,13 +1,14 @@
 # SPDX-License-Identifier: Apache-2.0
 """What the bench ``sabre`` is asked for, and what its flows share."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from ...errors import DeviceFault
 from ...sabre.cycles import Cycles
+from .ledger import Ledger
 
 __all__ = ["RAW", "Settings", "Stored", "checked", "cold", "paced"]
 
@@ -34,6 +35,11 @@ class Settings:
     seed: int
     report: Callable[[str], None] = lambda line: None
     guests: Sequence[str] = ()
+    ledger: Ledger | None = None
+
+    def part(self, name: str, measure: Callable[[], Iterable[dict[str, Any]]]) -> Iterable[dict[str, Any]]:
+        """The points that ``measure`` gives, or those that a run that was broken off had of this part."""
+        return measure() if self.ledger is None else self.ledger.part(name, measure)
 
 
 @dataclass(frozen=True)

@@ -13,6 +13,7 @@ import numpy as np
 from ...errors import Unavailable
 from ...sabre import kvm
 from ...sabre.corpora import Workload
+from ...sabre.cycles import cycles_of
 from ...sabre.guests import GuestKind, kvm_module
 from ...sabre.restorer import Policy
 from ...sabre.snapshot import Region, Snapshot, write
@@ -52,9 +53,11 @@ def points(workload: Workload, data: np.ndarray, image: Path, stored: Mapping[st
                 yield from _missing(workload, ways, settings, str(error))
                 continue
             about_guest["kvm"] = kvm_module()
-        yield _mapped(workload, image, trace, about_guest, settings)
+        yield from settings.part(f"{guest} {workload.name} mapped", lambda about=about_guest: [
+            _mapped(workload, image, trace, about, settings)])
         for rate in settings.storage:
-            yield from _at(workload, image, trace, ways, rate, about_guest, settings)
+            yield from settings.part(f"{guest} {workload.name} at {rate:g}", lambda rate=rate, about=about_guest: _at(
+                workload, image, trace, ways, rate, about, settings))
     for way in ways.values():
         way.file.unlink()
 
@@ -68,9 +71,13 @@ def _ways(workload: Workload, data: np.ndarray, image: Path, stored: Mapping[str
         files[mode] = image.with_suffix(f".{mode}.first.rgs")
         write(files[mode], [Region("memory", 0, data)], working_set=order, mode=mode, deduplicate=False,
               seed=settings.seed)
-    table = image.with_suffix(".first.npy")
-    _reordered(stored["canned"], files["canned"], table)
-    options, timing, conditions = paced(stored["canned"], str(table), settings.headline, settings)
+    # The order of the pages decides which of them make the canned table: its cycles are its own.
+    with Snapshot.open(files["canned"]) as snapshot:
+        cycles = cycles_of(snapshot, device=settings.device, sample=settings.sample, seed=settings.seed,
+                           report=settings.report)
+    table = cycles.save(image.with_suffix(".first.npy"))
+    first = Stored(files["canned"], stored["canned"].ratio, cycles)
+    options, timing, conditions = paced(first, table, settings.headline, settings)
     ways = {_BASE: _Way(files["raw"], RAW, "wall", {}),
             f"device-x{settings.headline}": _Way(files["canned"], options, timing, conditions)}
     codec = "libdeflate" if "libdeflate" in settings.codecs else None
@@ -80,16 +87,6 @@ def _ways(workload: Workload, data: np.ndarray, image: Path, stored: Mapping[str
     else:
         files["dynamic"].unlink()
     return ways
-
-
-def _reordered(stored: Stored, file: Path, table: Path) -> None:
-    """The same pages' cycles in the order of another file's index."""
-    assert stored.cycles is not None
-    with Snapshot.open(stored.file) as before, Snapshot.open(file) as after:
-        assert [one.header for one in before.tables] == [one.header for one in after.tables]
-        of_page = np.zeros(int(before.partitions["pages"].sum(dtype=np.int64)))
-        of_page[before.partitions["first_page"]] = stored.cycles.of
-        np.save(table, of_page[after.partitions["first_page"]])
 
 
 def _missing(workload: Workload, ways: Mapping[str, _Way], settings: Settings, why: str) -> Iterator[dict[str, Any]]:
