@@ -77,8 +77,8 @@ def check(history: History, *, most_bypasses: int | None = None, has_tokens: boo
     """Everything that is wrong with a history that is over, in words; nothing is wrong with an empty list.
 
     Looks for: tasks that hold a lock together though one holds it exclusively; requests that never ended and locks that
-    were never given back; with ``has_tokens`` fencing tokens that do not grow, from one holder to the next and where a
-    lock is held exclusively; and with ``most_bypasses`` exclusive requests that more than so many shared ones overtook.
+    were never given back; with ``has_tokens`` fencing tokens that do not grow where one of two holders is exclusive, or
+    that shrink; and with ``most_bypasses`` exclusive requests that more than so many shared ones overtook.
     Of those count what was requested after the exclusive request was SEEN (or, if that is not known, made).
     """
     wrong: list[str] = []
@@ -99,7 +99,7 @@ def _exclusion(history: History, lock: int, numbers: Iterable[int], has_tokens: 
     wrong: list[str] = []
     mine = set(numbers)
     holders: set[int] = set()
-    last = -1
+    last, last_mode = -1, Mode.SHARED
     for event in history.events:
         if event.request not in mine:
             continue
@@ -110,10 +110,12 @@ def _exclusion(history: History, lock: int, numbers: Iterable[int], has_tokens: 
                     wrong.append(f"lock {lock} was granted to request {event.request} ({request.mode.name.lower()}) at "
                                  f"{event.time:g} while request {other} held it "
                                  f"({history.requests[other].mode.name.lower()})")
-            if has_tokens and (event.token < last or event.token == last and not holders
-                               or event.token == last and request.mode == Mode.EXCLUSIVE):
+            # Readers of one epoch have one token, though they may come after each other.
+            if has_tokens and (event.token < last or event.token == last
+                               and Mode.EXCLUSIVE in (request.mode, last_mode)):
                 wrong.append(f"lock {lock}: request {event.request} got fencing token {event.token} after {last}")
-            last = max(last, event.token)
+            if event.token >= last:
+                last, last_mode = event.token, request.mode
             holders.add(event.request)
         elif event.kind == Kind.RELEASE:
             holders.discard(event.request)
