@@ -94,8 +94,11 @@ class PipelineCore(wiring.Component):
                     tables[f"entries_{stage.name}"] = component
         self._tables = tables
         # State is made here, not in elaborate, so that a proof can state invariants about it.
-        self._queue = Queue(packet_layout(self.ingress.carry.before, slot), depth=self.ingress.depth)
+        self._queue = Queue(packet_layout(self.ingress.carry.before, slot), depth=self.ingress.depth) \
+            if self.recirculates else None
         self._inside = Signal(range(self.ingress.depth + 1))  # packets that have not ended
+        self._control = Signal(control_layout(pipeline))  # the access of the control plane that is under way
+        self._is_waiting = Signal()  # it has not yet entered
         super().__init__({
             "i": In(stream.Signature(layout)),
             "o": Out(stream.Signature(layout)),
@@ -126,10 +129,8 @@ class PipelineCore(wiring.Component):
             m.submodules.egress = self.egress
             wiring.connect(m, copies.o, self.egress.i)
         last = self.egress.o if self.egress else copies.o
-        control = Signal(control_layout(self.pipeline))  # the access that is under way
+        control, is_waiting, room = self._control, self._is_waiting, Signal()
         ready = self._registers(m, control)
-        is_waiting = Signal()  # it has not yet entered
-        room = Signal()
         again = self._again(m, room)
 
         is_new, next_ = Signal(), ingress.i.payload
@@ -192,7 +193,7 @@ class PipelineCore(wiring.Component):
 
     def _again(self, m, room):
         """The queue of packets that recirculate, and whether it has room for one that comes at all."""
-        if not self.recirculates:
+        if self._queue is None:
             m.d.comb += room.eq(1)
             return stream.Signature(self.ingress.i.payload.shape()).create()
         m.submodules.again = queue = self._queue
