@@ -199,6 +199,10 @@ class Extractor(wiring.Component):
     def _limits(self, m, captured):
         """By place of that header, the end of the packet that it gives."""
         item, limits = self.pipeline.parser.length, {}
+        if item is None:
+            return limits
+        if item.width > 16:
+            raise ValueError(f"the parser's length must have at most 16 bits, but {item!r} has {item.width}")
         for place in sorted({place for node in self.nodes if (place := self._length_place(node)) is not None}):
             limits[place] = kept = Signal(_END_BITS, name=f"limit_{place}")
             m.d.sync += kept.eq(self._value(captured, item, {item.owner: place}) + place)
