@@ -15,6 +15,8 @@ __all__ = ["CASES", "run"]
 CASES: Mapping[str, tuple[str, Mapping[str, int]]] = {
     "inflate-1x4k": ("rackgate.inflate.top:Inflate", {"contexts": 1, "window": 4096, "lanes": 16}),
     "inflate-2x32k": ("rackgate.inflate.top:Inflate", {"contexts": 2, "window": 32768, "lanes": 16}),
+    "fisslock-words-64k": ("rackgate_boards.pisa:LockWords", {"locks": 65536, "word": 18}),
+    "fisslock-64k": ("rackgate_boards.pisa:LockCore", {"locks": 65536, "word": 18}),
 }
 _TARGET_MHZ = 100.0
 

@@ -171,7 +171,7 @@ def test_bench_points(monkeypatch):
     sample = Area(123.0, 100.0, 1, 2, 3, 4, 5, 6, ("path",))
 
     def measured(parameters, **options):
-        if parameters["window"] == 4096:
+        if parameters.get("window") == 4096:
             raise BuildError("yosys failed:\nbadly")
         return sample
 

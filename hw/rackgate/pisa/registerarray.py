@@ -27,9 +27,8 @@ from amaranth.lib.wiring import In, Out
 from .bankedmemory import BankedMemory, Geometry
 from .compute import hand_on
 from .declare import Access
-from .expr import Const, Expr, Field, Op
+from .hoist import early_parts, regroup
 from .layout import name_of, value_in
-from .liveness import reads_of
 from .lower import first_of, lower
 
 __all__ = ["RegisterArray"]
@@ -187,7 +186,13 @@ class RegisterArray(wiring.Component):
             low += part.width
         early = value_in(self._packet[before])
         known, early_known = dict(parts), {}
-        for expr in self._packet_only():
+        late, regrouped = frozenset(stage.register.word.fields.values()), {}
+        updates = [{name: regroup(value, late, regrouped) for name, value in stage.new_word(action).items()
+                    if name in action.update} for action in stage.actions]
+        sent = [[(item.target, regroup(item.value, late, regrouped)) for item in action.out]
+                for action in stage.actions]
+        for expr in early_parts([*(value for values in updates for value in values.values()),
+                                 *(value for values in sent for _, value in values)], late):
             kept = Signal(expr.width, name="early")
             m.d.sync += kept.eq(lower(expr, early, early_known))
             known[id(expr)] = kept
@@ -198,12 +203,11 @@ class RegisterArray(wiring.Component):
         chosen = self._chosen[now]
         new = {name: [] for name in stage.register.word.fields}
         outs = {}
-        for number, action in enumerate(stage.actions):
-            values = stage.new_word(action)
-            for name in action.update:
-                new[name].append((number, lower(values[name], at, known)))
-            for item in action.out:
-                outs.setdefault(name_of(item.target), []).append((number, lower(item.value, at, known)))
+        for number in range(len(stage.actions)):
+            for name, value in updates[number].items():
+                new[name].append((number, lower(value, at, known)))
+            for target, value in sent[number]:
+                outs.setdefault(name_of(target), []).append((number, lower(value, at, known)))
         m.d.sync += self._results[0].eq(Cat(
             self._either(m, chosen, values, parts[id(stage.register.word[name])]) for name, values in new.items()))
         for name, _ in out.shape():
@@ -219,23 +223,3 @@ class RegisterArray(wiring.Component):
         keeps = Signal(name="keeps")
         m.d.sync += keeps.eq(~Cat(self._chosen[self.latency - 2][number] for number, _ in values).any())
         return reduce(or_, (Mux(chosen[number], value, 0) for number, value in values), Mux(keeps, old, 0))
-
-    def _packet_only(self) -> list[Expr]:
-        """The largest parts of what the actions compute that do not read the word."""
-        own = frozenset(self.stage.register.word.fields.values())
-        found: dict[int, Expr] = {}
-
-        def walk(expr: Expr) -> None:
-            if isinstance(expr, Const | Field) or id(expr) in found:
-                return
-            if not reads_of(expr) & own:
-                found[id(expr)] = expr
-            elif isinstance(expr, Op):
-                for operand in expr.operands:
-                    walk(operand)
-
-        for action in self.stage.actions:
-            for value in (*action.update.values(), *(item.value for item in action.out)):
-                if isinstance(value, Expr):
-                    walk(value)
-        return list(found.values())
