@@ -15,8 +15,8 @@ BALANCER = PIPELINES["balancer"].pipeline()
 
 
 @pytest.fixture
-def switch(connect):
-    return Switch(connect("model:balancer"))
+def switch(connect, world):
+    return Switch(connect(f"{world}:balancer", **({"variant": "brief"} if world == "sim" else {})))
 
 
 def test_a_datagram_goes_through_and_is_counted(switch):
