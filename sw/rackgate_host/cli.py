@@ -15,6 +15,7 @@ import typer
 from . import doctor, waves
 from .bench import command as bench
 from .inflate import command as inflate
+from .locks import command as locks
 from .sabre import command as sabre
 
 __all__ = ["app", "exit_code", "main", "sentence"]
@@ -46,7 +47,7 @@ def _global(
         os.environ[_DEBUG] = "1"
 
 
-for _module in (inflate, sabre, doctor, waves, bench):
+for _module in (inflate, sabre, locks, doctor, waves, bench):
     _module.register(app)
 
 

@@ -126,7 +126,9 @@ class UdpLink:
     def _at_agent(self, content: bytes, source: Address) -> None:
         message = decode(content)
         if message is None:
-            self._receive(content, False)
+            # Grants that came at the same time go first: a host that learns that its agentship is over before it learns
+            # that it is the next agent sends the requests that it keeps round once more, behind newer ones.
+            asyncio.get_running_loop().call_soon(self._receive, content, False)
         elif message["op"] == "hosts":
             if message.get("version", -1) > self._version and self.host:
                 self._know(message)
