@@ -50,8 +50,9 @@ class Switch:
         self._registers = {item.name: (number, item) for number, item in enumerate(self.pipeline.registers)}
         self._tables = {item.name: (number, TableImage(item)) for number, item in enumerate(self.pipeline.tables)}
         self._wait_ready()
-        for number, image in self._tables.values():
-            self._load(number, image)
+        if not device.regs.STATUS.fresh:
+            for number, image in self._tables.values():
+                self._load(number, image)
 
     def _wait_ready(self) -> None:
         self.device.wait_register("STATUS", 1, 1, cycles=_READY_CYCLES)

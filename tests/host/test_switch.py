@@ -82,3 +82,27 @@ def test_another_declaration_is_told_apart(connect, monkeypatch):
     monkeypatch.setattr(register, "depth", 8)
     with pytest.raises(DeviceMismatch, match="another declaration"):
         Switch(device, other)
+
+
+def test_entries_are_found_again_by_another_driver(connect):
+    """On a switch with tables: what one driver has put, the next one reads from the device."""
+    device = connect("model:netlock?locks=64")
+    first = Switch(device)
+    for lock in range(0, 640, 10):
+        first.insert("locks", lock, PIPELINES["netlock"].pipeline(locks=64).tables[1].actions[0].name,
+                     **{name: 0 for name in first.table("locks").table.actions[0].parameters.fields})
+    first.remove("locks", 100)
+    first.insert("hosts", 7, "to_host", mac=0x020000000007, address=0x0A000007, server_port=1, client_port=2)
+    second = Switch(device)
+    for name in ("locks", "hosts", "servers"):
+        assert second.table(name).words == first.table(name).words
+    assert len(second.table("locks")) == 63
+    with pytest.raises(UsageError, match="table locks has no entry 100"):
+        second.remove("locks", 100)
+    with pytest.raises(UsageError, match="table hosts has no action nobody: it has to_host"):
+        second.insert("hosts", 7, "nobody")
+    device.regs.TARGET.value = 9
+    device.regs.COMMAND.value = 3
+    assert (device.regs.STATUS.error, device.regs.IRQ_STATUS.done) == (2, 1)
+    first.reset()
+    assert not any(Switch(device).table(name).words for name in ("locks", "hosts", "servers"))

@@ -94,6 +94,7 @@ def switch_registers(code: str, parameters: Sequence[str] = ()) -> RegisterMap:
                  fields=(Field("READY", 0, 1, "All words and entries are as after reset; packets are let in."),
                          Field("BUSY", 1, 1, "A command is under way."),
                          Field("IDLE", 2, 1, "Ready, and no packet, nor a part of one, is in the device."),
+                         Field("FRESH", 3, 1, "No entry has been written since reset."),
                          Field("ERROR", 8, 4, "Why the last command did nothing."))),
         Register("TARGET", 0x48, Access.RW, "Number of the register array, or of the table.",
                  fields=(Field("NUMBER", 0, 8),)),

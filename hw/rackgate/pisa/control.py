@@ -35,7 +35,7 @@ class Control(wiring.Component):
     -------
     start:
         Begin a command, given by ``operation``, ``target``, ``index`` and ``data``.
-    ready, busy:
+    ready, busy, fresh:
         As in the register STATUS.
     done, refused:
         High for a cycle.
@@ -53,8 +53,8 @@ class Control(wiring.Component):
         access = control_layout(pipeline)
         super().__init__({
             "start": In(1), "operation": In(4), "target": In(8), "index": In(32), "data": In(self.width),
-            "ready": Out(1), "busy": Out(1), "done": Out(1), "refused": Out(1), "error": Out(4),
-            "result": Out(self.width),
+            "ready": Out(1), "busy": Out(1), "fresh": Out(1, init=1), "done": Out(1), "refused": Out(1),
+            "error": Out(4), "result": Out(self.width),
             "request": Out(stream.Signature(access)),
             "response": In(stream.Signature(access, always_ready=True)),
             **{f"entries_{table.name}": Out(EntriesSignature(table)) for table in pipeline.tables},
@@ -116,6 +116,8 @@ class Control(wiring.Component):
                     m.next = "DONE"
             with m.State("ENTRY"):
                 m.d.comb += asks.eq(1)
+                with m.If(is_write):
+                    m.d.sync += self.fresh.eq(0)
                 with m.If(is_answered):
                     m.next = "FOUND"
             with m.State("FOUND"):

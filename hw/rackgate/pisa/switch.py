@@ -149,7 +149,7 @@ class Switch(wiring.Component):
             control.data.eq(Cat(getattr(bank, f"data_{number}") for number in range(words))),
             *(getattr(bank, f"result_{number}").eq(control.result[32 * number:32 * number + 32])
               for number in range(words)),
-            bank.status.eq(Cat(control.ready, control.busy, control.ready & self._pool.is_idle)
+            bank.status.eq(Cat(control.ready, control.busy, control.ready & self._pool.is_idle, control.fresh)
                            | control.error << 8),
         ]
 

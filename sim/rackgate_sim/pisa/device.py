@@ -75,6 +75,7 @@ class SwitchModel:
         self._free_at = _SCRUB_CYCLES
         self._error = CommandError.NONE
         self._is_ready = False
+        self._is_fresh = True
 
     # Registers
 
@@ -100,7 +101,8 @@ class SwitchModel:
             return 0
         if name == "STATUS":
             is_idle = self._is_ready and not self._in and self._cycle >= self._free_at
-            return int(self._is_ready) | (not self._is_ready) << 1 | is_idle << 2 | self._error << 8
+            flags = (self._is_ready, not self._is_ready, is_idle, self._is_fresh)
+            return sum(flag << bit for bit, flag in enumerate(flags)) | self._error << 8
         if name in self._counts:
             return self._counts[name] & 0xFFFFFFFF
         if name.startswith("REJECTED_"):
@@ -157,6 +159,7 @@ class SwitchModel:
                 return CommandError.BAD_INDEX
             if operation == Command.WRITE_ENTRY:
                 table.write(index, given)
+                self._is_fresh = False
                 return CommandError.NONE
             result = table.read(index)
         else:
