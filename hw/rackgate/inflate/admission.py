@@ -30,7 +30,8 @@ class Admission(wiring.Component):
     the bytes that a resumed job repeats cost a few cycles more.
 
     A match that reaches too far back is dropped with the rest of its run. Of an entry that does not fit,
-    the bytes that do are delivered; the rest of the run is dropped. The job that goes on there gets that
+    the bytes that do are delivered, none if the job wants ``whole`` entries; the rest of the run is dropped. The job
+    that goes on there gets that
     entry once more, perhaps grouped with others: as many bytes as were delivered are then skipped. They are
     in the history already, so they are not written again.
 
@@ -188,7 +189,7 @@ class Admission(wiring.Component):
         state, room = self._state, Cat(entry.bytes)
         m.d.sync += state.quiet.eq(entry.flags.suppress)
         with m.If(entry.flags.new_job):
-            m.d.sync += [state.room.eq(room), state.limit.eq(room)]
+            m.d.sync += [state.room.eq(room), state.limit.eq(room), state.whole.eq(entry.flags.whole)]
         with m.If(_clears(entry.flags)):
             m.d.sync += [state.position.eq(0), state.have.eq(0), state.skip.eq(0), state.is_skipping.eq(0)]
 
@@ -237,7 +238,7 @@ class Admission(wiring.Component):
     def _clip(self, m):
         """Shorten the step to the room left. What is skipped next time is all of the entry that was ever delivered."""
         step, check = self._step, self._check
-        room = check.room[:len(step.total)]
+        room = Mux(self._state.whole, 0, check.room[:len(step.total)])
         length = Mux(step.length < room, step.length, room)
         self._advance(m, step.position, check.have, room)
         m.d.sync += [
@@ -245,7 +246,7 @@ class Admission(wiring.Component):
             step.literals.eq(room - length),
             step.total.eq(room),
             check.is_over.eq(0),
-            self._state.room.eq(0),
+            self._state.room.eq(Mux(self._state.whole, check.room, 0)),
             self._state.skip.eq(check.given + room),
             self._state.is_skipping.eq(1),
             self._is_faulted.eq(1),

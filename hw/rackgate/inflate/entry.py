@@ -31,7 +31,8 @@ class Start(data.Struct):
     reset_history: 1  # nothing before this can be referred to; the output position starts at zero
     reset_check: 1  # checksums and total length start again
     suppress: 1  # bytes go into the history only (a dictionary)
-    unused: 5
+    whole: 1  # an entry that does not fit is not begun
+    unused: 4
 
 
 class Entry(data.Struct):
@@ -124,11 +125,13 @@ class Options(data.Struct):
     """What a device with extended checks may ask for; all zero otherwise.
 
     ``crc32c``: ``crc32`` is to be a CRC-32C. ``crc`` and ``xor_checksum`` are what the output's checksums begin with.
-    ``discard``: the output is counted and checked, and written nowhere.
+    ``discard``: the output is counted and checked, and written nowhere. ``whole``: of an entry that does not fit into
+    the destination nothing is delivered, so that where the job ends is between entries.
     """
 
     crc32c: 1
     discard: 1
+    whole: 1
     crc: 32
     xor_checksum: 16
 

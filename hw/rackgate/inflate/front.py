@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The front of one context of the inflate engine: a job, from its acceptance to its result."""
 
-from amaranth.hdl import Assert, Module, Mux
+from amaranth.hdl import Assert, Module, Mux, Signal
 from amaranth.lib import stream, wiring
 from amaranth.lib.wiring import In, Out
 
@@ -88,7 +88,7 @@ class Front(wiring.Component):
         m.submodules.runner = runner = Runner(context=self.context)
         state = JobState()
         job, phase, result = state.job, state.phase, state.result
-        is_final = block.final | job.one_block
+        is_final, is_fresh = block.final | job.one_block, Signal()  # is_fresh: a block header has just been read
         self._connect(m, frame, block, runner, state)
         m.d.comb += runner.final.eq(is_final)
 
@@ -106,7 +106,9 @@ class Front(wiring.Component):
                 state.begin(m)
                 m.next = "STEP"
             with m.State("STEP"):
-                m.d.sync += result.position.eq(self.position)
+                m.d.sync += [result.position.eq(self.position), is_fresh.eq(0)]
+                with m.If(is_fresh):
+                    m.d.sync += result.progress.body.eq(self.position)
                 self._step(m, frame, block, runner, state)
             with m.State("FRAME"):
                 with m.If(frame.at_trailer):
@@ -121,6 +123,7 @@ class Front(wiring.Component):
                         state.end_dry(m, self.read_error)
                     with m.Else():
                         m.d.comb += runner.set_length.eq(1)
+                        m.d.sync += is_fresh.eq(1)
                         state.header_done(m, is_final, block.is_stored)
                         m.next = "STEP"
             with m.State("RUN"):
@@ -155,7 +158,7 @@ class Front(wiring.Component):
         with m.Else(), m.Switch(state.phase):
             with m.Case(Phase.BLOCK):
                 m.d.comb += block.start.eq(1)
-                m.d.sync += state.has_codes.eq(0)
+                m.d.sync += [state.has_codes.eq(0), state.result.progress.header.eq(self.position)]
                 m.next = "BLOCK"
             with m.Case(Phase.BODY, Phase.STORED):
                 m.d.comb += runner.start.eq(1)
@@ -213,6 +216,9 @@ class Front(wiring.Component):
             runner.grant.eq(self.grant), runner.fault.eq(self.fault),
         ]
         state.report(m, self.o_result.p, frame.dictionary)
+        m.d.comb += [
+            self.o_result.p.progress.is_final.eq(block.final), self.o_result.p.progress.left.eq(runner.left),
+        ]
         with m.If(runner.begun):
             state.announced(m)
         with m.If(runner.has_summary):

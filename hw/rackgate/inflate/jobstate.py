@@ -7,7 +7,7 @@ from amaranth.lib import data, enum
 from rackgate.inflate.abi import ErrorCode, Format, ResultFlag, Status
 from rackgate.inflate.entry import Job, Mark, Start
 
-__all__ = ["JobResult", "JobState", "Phase"]
+__all__ = ["JobResult", "JobState", "Phase", "Progress"]
 
 
 class Phase(enum.Enum, shape=3):
@@ -31,6 +31,22 @@ _TRUNCATED = {
 }
 
 
+class Progress(data.Struct):
+    """What more is needed to go on after a job elsewhere.
+
+    ``header`` and ``body``: bit positions of the last block header that the job has begun and of what followed the last
+    one it has ended, which is one of this job if ``has_header``. Of the block under way: ``is_stored``, ``is_final``,
+    and how many bytes are ``left`` of a stored one.
+    """
+
+    header: 32
+    body: 32
+    has_header: 1
+    is_stored: 1
+    is_final: 1
+    left: 16
+
+
 class JobResult(data.Struct):
     """How a job ended: fields as in :class:`~rackgate.inflate.abi.Completion`.
 
@@ -49,6 +65,7 @@ class JobResult(data.Struct):
     xor_checksum: 16
     members: 32
     dictionary: 32
+    progress: Progress
 
 
 class JobState:
@@ -88,14 +105,14 @@ class JobState:
         """Take ``job``; its payload may be rubbish until the last of several cycles."""
         m.d.sync += [
             self.job.eq(job), self.result.status.eq(Status.IN_PROGRESS), self.result.error.eq(ErrorCode.NONE),
-            self.result.produced.eq(0),
+            self.result.produced.eq(0), self.result.progress.has_header.eq(0),
         ]
 
     def begin(self, m):
         """Decide whether the job accepted goes on or starts anew."""
         job, phase = self.job, self.phase
         m.d.sync += [
-            self.pending.new_job.eq(1), self.pending.suppress.eq(job.load),
+            self.pending.new_job.eq(1), self.pending.suppress.eq(job.load), self.pending.whole.eq(job.options.whole),
             self.result.xor_checksum.eq(job.options.xor_checksum),
         ]
         with m.If(job.load | ~job.resume | (phase == Phase.NONE)):
@@ -117,7 +134,7 @@ class JobState:
 
     def header_done(self, m, is_final, is_stored):
         """A block header has been read: go on with the block's content, or keep the codes."""
-        m.d.sync += self.phase.eq(Mux(is_stored, Phase.STORED, Phase.BODY))
+        m.d.sync += [self.phase.eq(Mux(is_stored, Phase.STORED, Phase.BODY)), self.result.progress.has_header.eq(1)]
         with m.If(self.job.tables & is_final):
             m.d.sync += self.has_codes.eq(~is_stored)
             self.end(m, Mux(is_stored, Status.ANALYTICS_ERROR, Status.SUCCESS),
@@ -175,6 +192,7 @@ class JobState:
         m.d.comb += [
             payload.eq(self.result),
             payload.dictionary.eq(dictionary),
+            payload.progress.is_stored.eq(self.phase == Phase.STORED),
             payload.flags.eq(Mux(succeeded & ~self.job.load & ~self.job.tables, ResultFlag.END, 0)
                              | Mux(~succeeded & in_block, ResultFlag.BLOCK, 0)),
         ]

@@ -7,6 +7,7 @@ from amaranth.lib.wiring import In, Out
 
 from rackgate.axi.bus import AXI4Signature, Burst, Response
 from rackgate.inflate.abi import COMPLETION_SIZE
+from rackgate.inflate.jobstate import Progress
 from rackgate.inflate.task import ADDR_WIDTH, Record
 
 __all__ = ["Outcome", "RecordWriter"]
@@ -19,6 +20,7 @@ class Outcome(data.Struct):
     address: ADDR_WIDTH
     interrupt: 1
     xor_checksum: 16
+    progress: Progress
     record: Record
 
 

@@ -57,7 +57,7 @@ class Runner(wiring.Component):
         a cycle in which they have been sent.
     want, grant, fault, o_entry, o_run, i_stop, i_outcome, i_summary
         The shared pipe.
-    set_length, length, retire : In
+    set_length, length, retire, left
         See :class:`~rackgate.inflate.stored.Stored`.
     window, level, exhausted, position, end, consume, restart, restart_position
         The input buffer.
@@ -73,7 +73,7 @@ class Runner(wiring.Component):
         super().__init__({
             "start": In(1), "task": In(RunTask), "final": In(1), "keep": In(1), "failed": In(1),
             "begin": In(Start), "room": In(32), "begun": Out(1),
-            "set_length": In(1), "length": In(16), "retire": In(1),
+            "set_length": In(1), "length": In(16), "retire": In(1), "left": Out(16),
             "want": Out(1), "grant": In(1), "fault": In(1),
             "o_entry": Out(stream.Signature(Entry)),
             "o_run": Out(stream.Signature(Run)),
@@ -93,7 +93,7 @@ class Runner(wiring.Component):
         m.d.comb += [
             stored.whole.eq(task == RunTask.LOAD), stored.final.eq(self.final), stored.fault.eq(self.fault),
             stored.set_length.eq(self.set_length), stored.length.eq(self.length),
-            stored.retire.eq(self.retire), stored.bits.eq(outcome.p.bits),
+            stored.retire.eq(self.retire), stored.bits.eq(outcome.p.bits), self.left.eq(stored.left),
             stored.window.eq(self.window), stored.level.eq(self.level), stored.exhausted.eq(self.exhausted),
             self.consume.eq(stored.consume),
             self.o_run.p.context.eq(self.context), self.o_run.p.position.eq(self.position),

@@ -181,6 +181,7 @@ class Slot(wiring.Component):
             record.consumed.eq((result.position >> 3) - task.source[:3]),
             record.consumed_bit.eq(result.position[:3]),
             record.status.eq(result.status), self.o.payload.xor_checksum.eq(result.xor_checksum),
+            self.o.payload.progress.eq(result.progress),
         ]
 
     def _failed_record(self):

@@ -85,10 +85,12 @@ def state_layout(window: int) -> data.StructLayout:
         Bytes to come that an earlier job delivered; none if not ``is_skipping``.
     quiet:
         Bytes are a dictionary's.
+    whole:
+        Of an entry that does not fit nothing is delivered.
     """
     return data.StructLayout({
         "position": ceil_log2(window), "have": bits_for(window + 512 + 8), "room": 32, "limit": 32,
-        "skip": 10, "is_skipping": 1, "quiet": 1,
+        "skip": 10, "is_skipping": 1, "quiet": 1, "whole": 1,
     })
 
 

@@ -32,6 +32,8 @@ class Stored(wiring.Component):
         Take ``length`` as the number of bytes of a new block.
     retire, bits : In
         Take ``bits`` off the length, 8 for each byte.
+    left : Out(16)
+        The length, while no run is under way.
     fault : In(1)
         What is sent now is thrown away.
     window, level, exhausted, consume
@@ -45,6 +47,7 @@ class Stored(wiring.Component):
     length: In(16)
     retire: In(1)
     bits: In(32)
+    left: Out(16)
     fault: In(1)
     window: In(32)
     level: In(6)
@@ -57,6 +60,7 @@ class Stored(wiring.Component):
     def elaborate(self, platform):
         m = Module()
         length, left = Signal(16), Signal(16)  # of the block at the start of the run, and now
+        m.d.comb += self.left.eq(length)
         with m.If(self.set_length):
             m.d.sync += length.eq(self.length)
         with m.Elif(self.retire):

@@ -258,7 +258,9 @@ class _Context:
     """What a context keeps from job to job.
 
     ``history`` ends with what can be referred to. ``skip`` bytes of the symbol at the resume point are
-    already delivered. ``left`` counts the bytes to come in a stored block.
+    already delivered. ``left`` counts the bytes to come in a stored block. ``header`` is the last block header that
+    was read, from bit ``header_begin`` to before bit ``header_end`` of these bytes, and ``header_at`` where these were
+    in the source, -1 if there is none.
     """
 
     state: _State = _State.DONE
@@ -267,6 +269,10 @@ class _Context:
     final: bool = False
     skip: int = 0
     left: int = 0
+    header: bytes = b""
+    header_at: int = -1
+    header_begin: int = 0
+    header_end: int = 0
     crc32: int = 0
     adler32: int = 1
     total: int = 0
@@ -408,6 +414,11 @@ class Engine:
     def forget(self, context: int) -> None:
         """Leave nothing to resume in ``context``."""
         self._contexts[context].state = _State.DONE
+
+    @property
+    def first(self) -> _Context:
+        """What the first context keeps."""
+        return self._contexts[0]
 
     def _load(self, context: _Context, descriptor: Descriptor, source: bytes) -> Completion:
         context.begin_member()
@@ -573,6 +584,7 @@ def _gzip_header(source: _Source) -> None:
 def _block(context: _Context, job: _Job) -> None:
     """Read a block header. The context changes only when all of it is there."""
     source = job.source
+    begin = source.position
     header = source.bits(3)
     kind = header >> 1
     if kind == 3:
@@ -589,6 +601,9 @@ def _block(context: _Context, job: _Job) -> None:
         context.codes = _FIXED if kind == 1 else _dynamic(source, strict)
         context.state = _State.CODES
     context.final = bool(header & 1) or job.one_block
+    first, last = begin >> 3, source.position + 7 >> 3
+    context.header = source.data[first:last]
+    context.header_at, context.header_begin, context.header_end = first, begin & 7, source.position - 8 * first
 
 
 def _dynamic(source: _Source, strict: bool) -> tuple[_Code, _Code]:
