@@ -2,12 +2,14 @@
 """A simulated IAA device, with a queue of physical and one of virtual addresses, held against the golden model."""
 
 import numpy as np
+from test_iaa_model import writes_aecs
 
 from rackgate.iaa.abi import (
     PAGE_SIZE,
     PORTAL_SIZE,
     PORTALS,
     REGISTERS,
+    WRITE_FAULT,
     Command,
     Completion,
     Descriptor,
@@ -16,7 +18,7 @@ from rackgate.iaa.abi import (
     PageTableEntry,
     Status,
 )
-from rackgate_sim.iaa.model import Rules, difference, is_record_due, perform, run
+from rackgate_sim.iaa.model import Rules, difference, is_record_due, is_saved, perform, run
 from rackgate_sim.iaa.pagetable import PageTable
 from rackgate_sim.inflate.model import FlatMemory
 from rackgate_sim.native import Library, RegisterError, Simulation
@@ -141,8 +143,11 @@ class IaaBench:
         if is_record_due(descriptor, want) and want.status != Status.COMPLETION_FAULT:
             at = descriptor.completion
             got = Completion.unpack(actual[at:at + 64].tobytes())
-            assert not (text := difference(want, got)), f"{text}\n{descriptor}\n{want}\n{got}"
+            if not self._compare_saved(descriptor, want, got, expected, actual):
+                assert not (text := difference(want, got)), f"{text}\n{descriptor}\n{want}\n{got}"
             expected[at:at + 64] = actual[at:at + 64] = 0
+        elif writes_aecs(descriptor):
+            self._forget(descriptor, 0, expected, actual)
         if want.status in (Status.WRITE_ERROR, Status.COMPLETION_FAULT):
             # What lies in the destination then is not told.
             low = min(descriptor.destination, MEMORY)
@@ -152,6 +157,33 @@ class IaaBench:
             assert not len(wrong), f"memory differs at {wrong[0]:#x} to {wrong[-1]:#x}\n{descriptor}\n{want}"
         self.array[:MEMORY] = model.array
         return want
+
+    def _forget(self, descriptor: Descriptor, size: int, *memories: np.ndarray) -> None:
+        """Leave out the AECS, and the destination from ``size`` bytes on."""
+        for memory in memories:
+            low = min(descriptor.source2, MEMORY)
+            memory[low:low + 2 * descriptor.source2_size] = 0
+            low = min(descriptor.destination, MEMORY)
+            memory[min(low + size, MEMORY):low + descriptor.destination_size] = 0
+
+    def _compare_saved(self, descriptor: Descriptor, want: Completion, got: Completion, expected: np.ndarray,
+                       actual: np.ndarray) -> bool:
+        """Compare where an AECS may have been written; whether that was so. What is in it the chains of jobs show.
+
+        Of an output that does not fit the gateware has a step less than the model, of the history too; then the one or
+        the other may not come to a page that is missing.
+        """
+        if not writes_aecs(descriptor):
+            return False
+        ends = (Status.OUTPUT_OVERFLOW, Status.PAGE_FAULT | WRITE_FAULT)
+        is_open = want.status in ends and got.status in ends and want.status != got.status
+        assert not is_open or self.missing
+        assert is_open or not (text := difference(want, got, saved=is_saved(descriptor, want.status))), (
+            f"{text}\n{descriptor}\n{want}\n{got}")
+        is_short = is_open or want.status in ends
+        self._forget(descriptor, min(got.output_size, want.output_size) if is_short else want.output_size, expected,
+                     actual)
+        return True
 
     def _idle(self) -> None:
         for _ in range(self.limit // _POLL):

@@ -7,10 +7,22 @@ from dataclasses import replace
 
 import pytest
 from iaa_bench import MEMORY, PHYSICAL, VIRTUAL, IaaBench
-from test_iaa_model import AECS, ASKED, RECORD, SOURCE, TARGET, TEXT, canned, deflate, job, random_descriptor
+from test_iaa_model import (
+    AECS,
+    ASKED,
+    RECORD,
+    SOURCE,
+    STATES,
+    TARGET,
+    TEXT,
+    canned,
+    deflate,
+    job,
+    random_descriptor,
+)
 
 from rackgate.iaa.abi import PAGE_SIZE, Command, Descriptor, Opcode, Status
-from rackgate.iaa.aecs import Aecs
+from rackgate.iaa.aecs import Aecs, saved_size
 from rackgate.inflate.abi import ErrorCode
 from rackgate_sim.devices import component
 from rackgate_sim.inflate.streams import NEGATIVES
@@ -59,11 +71,13 @@ def random_descriptors(library, seed, count, memory):
     for number in range(count):
         bench.array[:MEMORY] = 0
         put(bench, AECS, Aecs(header).pack())
+        for place in (STATES, STATES + saved_size(BUILD["window"])):
+            put(bench, place, Aecs(rng.choice([header, b""])).pack())
         put(bench, SOURCE, rng.choice(sources))
         bench.write("AECS_GENERATION", number)
         queue = rng.choice([PHYSICAL, VIRTUAL])
         bench.unmap({PAGE_SIZE * rng.randrange(MEMORY // PAGE_SIZE) for _ in range(rng.choice([0, 0, 40]))})
-        seen.add(bench.compare(random_descriptor(rng), queue).status)
+        seen.add(bench.compare(random_descriptor(rng, BUILD["window"]), queue).status)
     return seen
 
 

@@ -8,7 +8,7 @@ import pytest
 from amaranth.sim import Simulator
 
 from rackgate.iaa.abi import Descriptor, Flag, Opcode, Status
-from rackgate.iaa.aecs import AECS_SIZE
+from rackgate.iaa.aecs import AECS_SIZE, saved_size
 from rackgate.iaa.check import DescriptorChecker
 from rackgate_sim.iaa.model import Rules, check
 
@@ -23,6 +23,8 @@ GOOD = {
 }
 WITH_AECS = replace(GOOD[Opcode.DECOMPRESS], flags=ASKED | Flag.READ_SOURCE2_AECS, source2=0x1000,
                     source2_size=AECS_SIZE)
+WRITES_AECS = replace(GOOD[Opcode.DECOMPRESS], flags=ASKED | Flag.READ_SOURCE2_AECS | Flag.WRITE_SOURCE2_ALWAYS,
+                      source2=0x100000, source2_size=saved_size(32768))
 
 
 def verdicts(cases):
@@ -62,7 +64,8 @@ def turned(good, bits):
     compare([(good, Rules())] + [(Descriptor.unpack((raw ^ 1 << bit).to_bytes(64, "little")), Rules()) for bit in bits])
 
 
-KINDS = pytest.mark.parametrize("good", [*GOOD.values(), WITH_AECS], ids=[*(opcode.name for opcode in GOOD), "AECS"])
+KINDS = pytest.mark.parametrize("good", [*GOOD.values(), WITH_AECS, WRITES_AECS],
+                                ids=[*(opcode.name for opcode in GOOD), "AECS", "WRITES"])
 FLAGS = {*range(32, 56), *range(304, 320)}
 
 
@@ -82,16 +85,17 @@ def test_random_descriptors(seed):
     rng = random.Random(seed)
     cases = []
     for _ in range(400):
-        good = rng.choice([*GOOD.values(), WITH_AECS, WITH_AECS])
+        good = rng.choice([*GOOD.values(), WITH_AECS, WRITES_AECS, WRITES_AECS])
         changed = {name: value for name, value in (
             ("flags", rng.getrandbits(24)), ("flags", ASKED | Flag.BLOCK_ON_FAULT | Flag.REQUEST_INTERRUPT),
             ("operation_flags", rng.getrandbits(16)), ("source_size", rng.choice([0, 1, 4096, 4097, 1 << 31])),
             ("destination_size", rng.choice([0, 1, 4096, 4097])), ("source", rng.getrandbits(rng.choice([20, 48, 64]))),
             ("destination", 0x10000 + rng.randrange(-4200, 4200)), ("destination", rng.getrandbits(64)),
-            ("source2", 0x20000 + 32 * rng.randrange(-50, 140)), ("source2", (1 << 48) - 32 * rng.randrange(60)),
+            ("source2", 0x20000 + 32 * rng.randrange(-50, 140)), ("source2", 0x10000 - 32 * rng.randrange(2000)),
+            ("source2", (1 << 48) - 32 * rng.randrange(60)),
             ("interrupt_handle", rng.randrange(2)), ("pasid_priv", 1 << rng.randrange(32)),
             ("completion", rng.randrange(256)), ("opcode", rng.randrange(256)),
         ) if rng.random() < 0.15}
-        cases.append((replace(good, **changed), Rules(4096, rng.choice([12, 21, 31]), rng.random() < 0.7,
+        cases.append((replace(good, **changed), Rules(32768, rng.choice([12, 21, 31]), rng.random() < 0.7,
                                                       rng.random() < 0.2, rng.random() < 0.5)))
     compare(cases)

@@ -20,7 +20,7 @@ from rackgate.iaa.abi import (
     Opcode,
     Status,
 )
-from rackgate.iaa.aecs import AECS_SIZE, Aecs
+from rackgate.iaa.aecs import AECS_SIZE, Aecs, saved_size
 from rackgate.inflate.abi import ErrorCode
 from rackgate_sim.iaa import model
 from rackgate_sim.iaa.crc64 import crc64
@@ -35,6 +35,9 @@ TEXT = b"the quick brown fox jumps over the lazy dog " * 200
 PLAIN = DecompressFlag.ENABLE | DecompressFlag.STOP_ON_EOB | DecompressFlag.CHECK_FOR_EOB | DecompressFlag.EOB_IS_BFINAL
 ASKED = Flag.COMPLETION_ADDRESS_VALID | Flag.REQUEST_COMPLETION
 WITH_AECS = ASKED | Flag.READ_SOURCE2_AECS
+#: Two AECS that may be written, and flags for it.
+STATES = SOURCE + 0x20000
+WRITES = (Flag.WRITE_SOURCE2_ALWAYS, Flag.WRITE_SOURCE2_ALWAYS | Flag.AECS_TOGGLE, Flag.WRITE_SOURCE2_ON_OVERFLOW)
 
 
 def deflate(data, level=9, **options):
@@ -113,9 +116,12 @@ def test_every_unknown_opcode():
 @pytest.mark.parametrize("bit", range(24))
 def test_every_general_flag(opcode, bit):
     flags = ASKED ^ 1 << bit
-    fields = {"source2": AECS, "source2_size": AECS_SIZE} if opcode == Opcode.DECOMPRESS and bit == 16 else {}
+    sizes = {16: AECS_SIZE, 18: saved_size(32768), 19: saved_size(32768)} if opcode == Opcode.DECOMPRESS else {}
+    fields = {"source2": AECS, "source2_size": sizes[bit]} if bit in sizes else {}
+    # Behind what is read and written otherwise there is room for two AECS.
+    fields |= {"source2": BASE + SIZE - 2 * sizes[bit]} if bit in (18, 19) and bit in sizes else {}
     refusal = check(replace(OTHERS[opcode], flags=flags, **fields))
-    allowed = {1, 3, 4, 8} | ({16, 21} if opcode == Opcode.DECOMPRESS else set())
+    allowed = {1, 3, 4, 8} | ({16, 18, 19, 21} if opcode == Opcode.DECOMPRESS else set())
     if bit == 2:  # a record is asked for, and there is no address for it
         assert refusal == Completion(Status.BAD_FLAGS, invalid_flags=Flag.REQUEST_COMPLETION)
     elif bit in allowed:
@@ -623,12 +629,18 @@ def test_bus_errors(bench):
 # Random
 
 
-def random_descriptor(rng):
+def writes_aecs(descriptor):
+    """Whether it may write to an AECS."""
+    return descriptor.opcode == Opcode.DECOMPRESS and descriptor.flags >> 18 & 3 in (1, 2)
+
+
+def random_descriptor(rng, window=32768):
     """Near to something that makes sense, with some of it broken."""
     opcode = rng.choice([*Opcode, Opcode.DECOMPRESS, Opcode.DECOMPRESS, rng.randrange(256)])
     fields = {
         "opcode": opcode,
-        "flags": rng.choice([ASKED, ASKED, WITH_AECS, ASKED | Flag.REQUEST_INTERRUPT, rng.getrandbits(24)]),
+        "flags": rng.choice([ASKED, ASKED, WITH_AECS, ASKED | Flag.REQUEST_INTERRUPT, rng.getrandbits(24),
+                             rng.choice([ASKED, WITH_AECS]) | rng.choice(WRITES)]),
         "completion": rng.choice([RECORD, RECORD, RECORD, RECORD + rng.randrange(64), rng.getrandbits(64)]),
         "source": SOURCE + rng.choice([0, 0, 64, rng.randrange(8192)]),
         "destination": rng.choice([TARGET, TARGET, TARGET, SOURCE + rng.randrange(8192), rng.getrandbits(64)]),
@@ -638,6 +650,9 @@ def random_descriptor(rng):
     }
     if fields["flags"] & Flag.READ_SOURCE2_AECS and rng.random() < 0.9:
         fields |= {"source2": AECS, "source2_size": AECS_SIZE}
+    if writes_aecs(Descriptor(**fields)) and rng.random() < 0.9:
+        fields |= {"source2": STATES, "source2_size": saved_size(window), "operation_flags": rng.choice([
+            PLAIN, PLAIN & ~DecompressFlag.CHECK_FOR_EOB, fields["operation_flags"]])}
     descriptor = Descriptor(**fields)
     used = USED.get(opcode, set())
     cleared = {name: 0 for name in FIELDS if name not in used and name not in ("pasid_priv", "interrupt_handle")
@@ -661,6 +676,8 @@ def _random_descriptors(seed, count):
     for _ in range(count):
         memory.array[:] = 0
         memory.write(AECS, Aecs(header).pack())
+        for place in (STATES, STATES + saved_size(32768)):
+            memory.write(place, Aecs(rng.choice([header, b""])).pack())
         memory.write(SOURCE, rng.choice(sources))
         missing = {BASE + PAGE_SIZE * rng.randrange(SIZE // PAGE_SIZE) for _ in range(rng.choice([0, 0, 40]))}
         before = memory.array.copy()
@@ -675,6 +692,8 @@ def _random_descriptors(seed, count):
         untold = completion.status in (Status.COMPLETION_FAULT, Status.WRITE_ERROR)
         written = descriptor.destination_size if untold else completion.output_size
         ranges = [(descriptor.completion, 64), (descriptor.destination, written)]
+        if writes_aecs(descriptor):
+            ranges.insert(0, (descriptor.source2, 2 * descriptor.source2_size))
         if descriptor.opcode == Opcode.DECOMPRESS and descriptor.operation_flags & DecompressFlag.SUPPRESS_OUTPUT:
             ranges.pop()
         elif completion.output_size:

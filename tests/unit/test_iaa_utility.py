@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""CRC64, FILL and the reading of an AECS against the models, in a memory that stalls and fails."""
+"""CRC64, FILL, COPY and the reading of an AECS against the models, in a memory that stalls and fails."""
 
 import random
 from dataclasses import dataclass
@@ -7,7 +7,17 @@ from dataclasses import dataclass
 import pytest
 from iaa_stage import Stage
 
-from rackgate.iaa.aecs import ACCUMULATOR_OFFSET, ACCUMULATOR_SIZE, AECS_SIZE, STATE_OFFSET, Aecs
+from rackgate.iaa.aecs import (
+    ACCUMULATOR_OFFSET,
+    ACCUMULATOR_SIZE,
+    AECS_SIZE,
+    FORMAT_OFFSET,
+    HISTORY_OFFSET,
+    SAVED_FORMAT,
+    STATE_OFFSET,
+    Aecs,
+    SavedState,
+)
 from rackgate.iaa.utility import Utility, UtilityOperation
 from rackgate.verif.stimulus import AXI4Memory
 from rackgate_sim.iaa.crc64 import crc64
@@ -140,6 +150,96 @@ def aecs_of(rng, size):
     return aecs, raw
 
 
+def copy_job(rng, place, size, to=None):
+    return Job(UtilityOperation.COPY, place, size, BASE + (rng.randrange(0x3000, 0x3400) if to is None else to),
+               lane=rng.randrange(8))
+
+
+@STALLS
+def test_copy(seed, stall):
+    """Any sizes and alignments of both sides."""
+    rng = random.Random(seed)
+    content = rng.randbytes(SIZE)
+    sizes = [1, 2, 7, 8, 9, 15, 64, 700, *(rng.randrange(1, 90) for _ in range(12))]
+    jobs = [copy_job(rng, rng.randrange(0x1000), size) for size in sizes]
+    found, after = perform(jobs, content, seed=seed, stall=stall)
+    expected = bytearray(content)
+    for job, (result, words, written) in zip(jobs, found, strict=True):
+        to = job.value - BASE
+        assert not result.failed
+        assert written == [job.value + k for k in range(job.size)] and words == words_of(job)
+        expected[to:to + job.size] = expected[job.place:job.place + job.size]
+    assert after == expected
+
+
+@STALLS
+@pytest.mark.parametrize("side", ["read", "written"])
+def test_copy_with_an_error(seed, stall, side):
+    """It is told, the rest is not read or written much further, and the next copy is as ever."""
+    rng = random.Random(seed)
+    content = rng.randbytes(SIZE)
+    jobs = [copy_job(rng, 3, 0x1800, 0x2001), copy_job(rng, 0x1900, 50, 0x3900)]
+    bad = [BASE + (100 if side == "read" else 0x2000 + 100)]
+    found, after = perform(jobs, content, seed=seed, stall=stall, bad=bad)
+    assert [result.failed for result, *_ in found] == [1, 0]
+    assert set(found[0][2]) <= set(range(BASE + 0x2001, BASE + 0x2001 + 0x1800)) and len(found[0][2]) < 0x1000
+    assert after[0x3900:0x3900 + 50] == content[0x1900:0x1900 + 50]
+
+
+def saved_aecs(rng, window, **fields):
+    """A state, and the AECS that has it."""
+    header = rng.randbytes(rng.randrange(1, 280))
+    fields = {"state": rng.choice([0, 1, 2, 4, 6]), "history": bytes(rng.choice([0, 1, window - 1, window])),
+              "header": header, "first_bit": rng.randrange(8), "header_bits": 8 * len(header), **{
+                  name: rng.getrandbits(bits) for name, bits in (
+                      ("start_bit", 3), ("crc", 32), ("xor_checksum", 16))}, **fields}
+    raw = bytearray(rng.randbytes(HISTORY_OFFSET))
+    state = SavedState(**fields)
+    for offset, part in state.parts(window)[1:]:
+        raw[offset:offset + len(part)] = part
+    return state, raw
+
+
+def test_saved_aecs(seed):
+    """What the device has written it reads; what is wrong in it the model finds, too."""
+    rng = random.Random(seed)
+    jobs, content, states = [], bytearray(), []
+    for number in range(24):
+        wrong = {"header_bits": rng.choice([0, 2, 9999])} if number % 3 == 2 else {}
+        wrong = {"state": rng.choice([3, 8, 5])} if number % 6 == 1 else wrong
+        state, raw = saved_aecs(rng, 32768, **wrong)
+        if number % 6 == 5:
+            raw[FORMAT_OFFSET] = 1
+        states.append((state, bytes(raw)))
+        jobs.append(Job(UtilityOperation.AECS, len(content), HISTORY_OFFSET))
+        content += raw
+    found, _ = perform(jobs, content + bytes(64), seed=seed)
+    seen = set()
+    for (state, raw), (result, words, _) in zip(states, found, strict=True):
+        assert len(words) == HISTORY_OFFSET // 8
+        try:
+            known = SavedState.unpack(raw, 32768) if raw[FORMAT_OFFSET] == SAVED_FORMAT else None
+        except ValueError:
+            known = None
+        assert result.aecs.is_bad == (known is None)
+        seen.add(known is None)
+        if known is not None:
+            saved = result.aecs.saved
+            assert (result.aecs.crc, result.aecs.xor_checksum) == (known.crc, known.xor_checksum)
+            assert (saved.valid, saved.history, saved.start_bit) == (1, len(state.history), known.start_bit)
+            assert saved.is_within == (known.header_bits > 0)
+            if known.header_bits:
+                assert (saved.first_bit, saved.header_bits) == (known.first_bit, known.header_bits)
+    assert seen == {False, True}
+
+
+def test_a_state_without_its_end_is_bad(seed):
+    """Where the history's size is not read."""
+    _, raw = saved_aecs(random.Random(seed), 32768, state=1)
+    found, _ = perform([Job(UtilityOperation.AECS, 0, AECS_SIZE)], raw + bytes(64), seed=seed)
+    assert found[0][0].aecs.is_bad
+
+
 @STALLS
 def test_good_aecs(seed, stall):
     rng = random.Random(seed)
@@ -147,7 +247,7 @@ def test_good_aecs(seed, stall):
         aecs, raw = aecs_of(rng, size)
         assert Aecs.unpack(bytes(raw)) == aecs
         place = 32 * rng.randrange(20)
-        job = Job(UtilityOperation.AECS, place, rng.getrandbits(32), lane=3)
+        job = Job(UtilityOperation.AECS, place, AECS_SIZE, lane=3)
         (result, words, written), = perform([job], bytes(place) + raw + bytes(64), seed=seed, stall=stall)[0]
         assert not result.failed and not result.aecs.is_bad
         assert (result.aecs.crc, result.aecs.xor_checksum, result.aecs.size) == (aecs.crc, aecs.xor_checksum, size)
@@ -169,10 +269,10 @@ def test_bad_aecs(seed):
         raw[at] = value
         with pytest.raises(ValueError):
             Aecs.unpack(bytes(raw))
-        jobs.append(Job(UtilityOperation.AECS, len(content), 0))
+        jobs.append(Job(UtilityOperation.AECS, len(content), AECS_SIZE))
         content += raw
     aecs, raw = aecs_of(rng, 24)
-    jobs.append(Job(UtilityOperation.AECS, len(content), 0))
+    jobs.append(Job(UtilityOperation.AECS, len(content), AECS_SIZE))
     found, _ = perform(jobs, content + raw, seed=seed)
     assert [result.aecs.is_bad for result, *_ in found] == [1] * len(BAD) + [0]
     assert (found[-1][0].aecs.size, found[-1][0].aecs.crc) == (24, aecs.crc)
@@ -221,9 +321,9 @@ def check_aecs_errors(seed, words):
     jobs, content, bad = [], bytearray(), []
     for word in words:
         bad.append(BASE + len(content) + 8 * word)
-        jobs += [Job(UtilityOperation.AECS, len(content), 0)]
+        jobs += [Job(UtilityOperation.AECS, len(content), AECS_SIZE)]
         content += raw
-    jobs.append(Job(UtilityOperation.AECS, len(content), 0))
+    jobs.append(Job(UtilityOperation.AECS, len(content), AECS_SIZE))
     found, _ = perform(jobs, content + raw, seed=seed, bad=bad)
     assert [result.failed for result, *_ in found] == [1] * len(words) + [0]
 

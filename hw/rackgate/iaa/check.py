@@ -15,9 +15,11 @@ from rackgate.iaa.abi import (
     Framing,
     Opcode,
     Status,
+    WriteSource2,
 )
-from rackgate.iaa.aecs import AECS_SIZE
+from rackgate.iaa.aecs import AECS_SIZE, saved_size
 from rackgate.iaa.work import Work
+from rackgate.inflate.steps import check_window
 from rackgate.inflate.task import ADDR_WIDTH
 
 __all__ = ["DescriptorChecker", "Verdict"]
@@ -29,6 +31,7 @@ _DECOMPRESS = (
     | DecompressFlag.EOB_IS_BFINAL | DecompressFlag.IGNORE_END_BITS | DecompressFlag.SUPPRESS_OUTPUT
     | DecompressFlag.FRAMING)
 _GENERAL_BITS, _OPERATION_BITS = 24, 16
+_WRITE_SOURCE2 = Flag.WRITE_SOURCE2_ALWAYS | Flag.WRITE_SOURCE2_ON_OVERFLOW
 
 
 class Verdict(data.Struct):
@@ -47,9 +50,14 @@ class _Ranges(data.Struct):
 
 
 class DescriptorChecker(wiring.Component):
-    """Check a descriptor in 7 cycles from ``start`` to ``done``.
+    """Check a descriptor in 7 cycles from ``start`` to ``done``, 9 if it has an AECS written.
 
     Checks and their order are those of ``rackgate_sim.iaa.model``. Reset forgets the check under way.
+
+    Parameters
+    ----------
+    window:
+        History that a written AECS has, in bytes.
 
     Members
     -------
@@ -62,26 +70,32 @@ class DescriptorChecker(wiring.Component):
     done: Out(1)
     o: Out(Verdict)
 
+    def __init__(self, *, window: int = 32768):
+        self.window = check_window(window)
+        super().__init__()
+
     def elaborate(self, platform):
         m = Module()
         raw = self.i.descriptor
         kind = {opcode: Signal(name=f"is_{opcode.name.lower()}") for opcode in Opcode}
-        aecs, has_source, has_destination = Signal(), Signal(), Signal()
+        aecs, writes_aecs, has_source, has_destination = Signal(), Signal(), Signal(), Signal()
         general, operation = Signal(_GENERAL_BITS), Signal(_OPERATION_BITS)
         suppressed = raw.operation_flags & DecompressFlag.SUPPRESS_OUTPUT
         m.d.sync += [
             *(signal.eq(raw.opcode == opcode) for opcode, signal in kind.items()),
-            aecs.eq((raw.opcode == Opcode.DECOMPRESS) & (raw.flags & Flag.READ_SOURCE2_AECS).any()),
+            aecs.eq((raw.opcode == Opcode.DECOMPRESS)
+                    & (raw.flags & (Flag.READ_SOURCE2_AECS | _WRITE_SOURCE2)).any()),
+            writes_aecs.eq((raw.opcode == Opcode.DECOMPRESS) & (raw.flags & _WRITE_SOURCE2).any()),
             has_source.eq(raw.opcode.matches(Opcode.DECOMPRESS, Opcode.CRC64, Opcode.LIST)),
             has_destination.eq(((raw.opcode == Opcode.DECOMPRESS) & (suppressed == 0)) | (raw.opcode == Opcode.FILL)),
             general.eq(self._general_flags(raw)),
             operation.eq(self._operation_flags(raw)),
         ]
-        ranges = self._ranges(m, raw, kind, aecs, has_source, has_destination)
+        ranges = self._ranges(m, raw, kind, aecs, writes_aecs, has_source, has_destination)
         is_reserved, is_size_bad = Signal(), Signal()
         m.d.sync += [
             is_reserved.eq(self._reserved(raw, kind, aecs)),
-            is_size_bad.eq(self._size(raw, kind, aecs, has_source, has_destination)),
+            is_size_bad.eq(self._size(raw, kind, aecs, writes_aecs, has_source, has_destination)),
         ]
         is_misaligned = ((kind[Opcode.LIST] & (raw.source % DESCRIPTOR_SIZE != 0))
                          | (aecs & (raw.source2 % AECS_ALIGNMENT != 0)))
@@ -111,7 +125,7 @@ class DescriptorChecker(wiring.Component):
                 m.d.comb += self.o.invalid.eq(operation << 32)
         return m
 
-    def _ranges(self, m, raw, kind, aecs, has_source, has_destination):
+    def _ranges(self, m, raw, kind, aecs, writes_aecs, has_source, has_destination):
         """Arithmetic on addresses, with one adder and one subtractor, a step a cycle; raises ``done`` behind it.
 
         Ranges A and B overlap if B begins in A or A in B: if one of the differences of their addresses is below a size.
@@ -139,15 +153,19 @@ class DescriptorChecker(wiring.Component):
             ]
 
         both = kind[Opcode.DECOMPRESS] & has_destination
+        aecs_room = Mux(writes_aecs, raw.source2_size << 1, raw.source2_size)  # of both
         steps = (
             lambda: (subtract(raw.source, raw.destination, raw.destination_size, both),
                      add(raw.source, raw.source_size, has_source, False)),
             lambda: (subtract(raw.destination, raw.source, raw.source_size, both),
                      add(raw.destination, raw.destination_size, has_destination, True)),
             lambda: (subtract(raw.source2, raw.destination, raw.destination_size, both & aecs),
-                     add(raw.source2, raw.source2_size, aecs, False)),
-            lambda: subtract(raw.destination, raw.source2, raw.source2_size, both & aecs),
+                     add(raw.source2, aecs_room, aecs, False)),
+            lambda: subtract(raw.destination, raw.source2, aecs_room, both & aecs),
+            lambda: subtract(raw.source2, raw.source, raw.source_size, 1),
+            lambda: subtract(raw.source, raw.source2, aecs_room, 1),
         )
+        only_with_writes = 4  # the step from which on
         with m.FSM():
             with m.State("IDLE"):
                 m.d.sync += ranges.eq(0)
@@ -157,6 +175,8 @@ class DescriptorChecker(wiring.Component):
                 with m.State(f"STEP_{number}"):
                     step()
                     m.next = f"STEP_{number + 1}" if number + 1 < len(steps) else "COLLECT"
+                    with m.If((number + 1 == only_with_writes) & ~writes_aecs):
+                        m.next = "COLLECT"
             with m.State("COLLECT"):
                 m.next = "DECIDE"
             with m.State("DECIDE"):
@@ -171,21 +191,27 @@ class DescriptorChecker(wiring.Component):
         is_decompress = raw.opcode == Opcode.DECOMPRESS
         is_gzip = is_decompress & (_framing(raw) == Framing.GZIP)
         # As wide as the flags: its complement must have the highest ones.
-        known = Mux(is_decompress, Const(_COMMON | Flag.READ_SOURCE2_AECS | Flag.CRC32C, _GENERAL_BITS),
-                    Const(_COMMON, _GENERAL_BITS))
+        own = Flag.READ_SOURCE2_AECS | _WRITE_SOURCE2 | Flag.AECS_TOGGLE | Flag.CRC32C
+        known = Mux(is_decompress, Const(_COMMON | own, _GENERAL_BITS), Const(_COMMON, _GENERAL_BITS))
+        write = raw.flags[18:20]
         refused = Mux((raw.flags & Flag.COMPLETION_ADDRESS_VALID).any(), 0, int(Flag.REQUEST_COMPLETION))
         refused |= Mux(self.i.space.block, 0, int(Flag.BLOCK_ON_FAULT))
         refused |= Mux(is_gzip, int(Flag.CRC32C), 0)
+        refused |= Mux(write > WriteSource2.ON_OVERFLOW, int(_WRITE_SOURCE2), 0)
+        refused |= Mux(write == WriteSource2.NEVER, int(Flag.AECS_TOGGLE), 0)
         return raw.flags & (~known | refused)
 
     def _operation_flags(self, raw):
         """The flags of the operation to refuse."""
         flags, framing = raw.operation_flags, _framing(raw)
         is_framed = framing != Framing.RAW
-        with_aecs = (raw.flags & Flag.READ_SOURCE2_AECS).any()
+        writes = (raw.flags & _WRITE_SOURCE2).any()
+        with_aecs = writes | (raw.flags & Flag.READ_SOURCE2_AECS).any()
         no_framing = (framing == 3) | (is_framed & with_aecs)
         refused = Mux(no_framing, int(DecompressFlag.FRAMING), 0)
         refused |= Mux(is_framed, int(DecompressFlag.IGNORE_END_BITS), 0)
+        refused |= Mux(writes, int(DecompressFlag.SUPPRESS_OUTPUT), 0)
+        refused |= Mux(writes & ~(flags & DecompressFlag.EOB_IS_BFINAL).any(), int(DecompressFlag.STOP_ON_EOB), 0)
         decompress = (flags & (~int(_DECOMPRESS) | refused)) | (~flags & int(DecompressFlag.ENABLE))
         crc64 = flags & ~int(Crc64Flag.INVERT | Crc64Flag.BIG_ENDIAN)
         return Mux(raw.opcode == Opcode.DECOMPRESS, decompress, Mux(raw.opcode == Opcode.CRC64, crc64, 0))
@@ -209,7 +235,7 @@ class DescriptorChecker(wiring.Component):
             | (kind[Opcode.FILL] & (source | raw.source2_size.any() | rest | flags))
         )
 
-    def _size(self, raw, kind, aecs, has_source, has_destination):
+    def _size(self, raw, kind, aecs, writes_aecs, has_source, has_destination):
         """Whether a size is zero, above the queue's limit, or not what the operation wants."""
         def is_bad(size):
             above = (size >> self.i.max_transfer_shift)[1:].any()
@@ -219,7 +245,7 @@ class DescriptorChecker(wiring.Component):
             (has_source & is_bad(raw.source_size))
             | (has_destination & is_bad(raw.destination_size))
             | (kind[Opcode.LIST] & (raw.source_size % DESCRIPTOR_SIZE != 0))
-            | (aecs & (raw.source2_size != AECS_SIZE))
+            | (aecs & (raw.source2_size != saved_size(self.window)) & (writes_aecs | (raw.source2_size != AECS_SIZE)))
         )
 
 

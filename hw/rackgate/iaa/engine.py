@@ -64,8 +64,9 @@ class IaaEngine(wiring.Component):
         self._users = self.contexts + 3
         self._utility_user, self._record_user, self._list_user = range(self.contexts, self._users)
         self._inflate = InflateEngine(contexts=contexts, window=window, lanes=lanes, extended=True)
-        self._lanes = [Lane(context=context) for context in range(self.contexts)]
-        self._list_lane, self._lister = Lane(context=None), Lister(lanes=self.contexts)
+        self._lanes = [Lane(context=context, window=window) for context in range(self.contexts)]
+        self._list_lane, self._lister = Lane(context=None, window=window), Lister(lanes=self.contexts)
+        self._utility = Utility(window=window)
         self._translator = Translator(PathParameters(contexts=self._users, id_width=_ID_WIDTH, id_shift=1), entries=tlb)
         counts = range(self.contexts + 2)
         super().__init__({
@@ -82,7 +83,7 @@ class IaaEngine(wiring.Component):
         m = Module()
         m.submodules.inflate = inflate = self._inflate
         m.submodules.translator = translator = self._translator
-        m.submodules.utility = utility = Utility()
+        m.submodules.utility = utility = self._utility
         m.submodules.record = record = CompletionWriter()
         m.submodules.errors = errors = Arbiter(ErrorReport, self.contexts + 1)
         wiring.connect(m, errors.o, wiring.flipped(self.error))

@@ -7,37 +7,36 @@ from amaranth.hdl import Module, Mux, Signal
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
 
-from rackgate.iaa.abi import QUEUES, DecompressFlag, Flag, Framing, Opcode, Status
-from rackgate.iaa.aecs import ACCUMULATOR_OFFSET
+from rackgate.iaa.abi import QUEUES, Flag, Opcode, Status
+from rackgate.iaa.aecs import AECS_SIZE, HISTORY_OFFSET
 from rackgate.iaa.check import DescriptorChecker
 from rackgate.iaa.judge import Judge, Subject
 from rackgate.iaa.lister import ListJob, ListResult
 from rackgate.iaa.misses import Fault
 from rackgate.iaa.record import RawCompletion, RecordJob
+from rackgate.iaa.save import AecsSaver
+from rackgate.iaa.tasks import AecsState, LaneTask, TaskMaker
 from rackgate.iaa.utility import UtilityJob, UtilityOperation, UtilityResult
 from rackgate.iaa.work import ErrorReport, Space, Work
-from rackgate.inflate.abi import MAX_DESTINATION_SIZE
 from rackgate.inflate.record import Outcome
+from rackgate.inflate.steps import check_window
 from rackgate.inflate.task import ADDR_WIDTH, Task
 
 __all__ = ["Lane"]
 
 _STATES = (
-    "IDLE", "CHECK", "CHECKING", "AECS", "AECS_READ", "TABLES", "TABLES_READ", "TASK", "UTILITY", "LIST", "WORK",
-    "JUDGE", "CLOSE", "RECORD", "WRITTEN", "REPORT", "RETIRE")
+    "IDLE", "CHECK", "CHECKING", "AECS", "AECS_READ", "PREPARE", "PREPARED", "TASK", "UTILITY", "LIST", "WORK",
+    "JUDGE", "SAVE", "CLOSE", "RECORD", "WRITTEN", "REPORT", "RETIRE")
 
 
 class _Kept(data.Struct):
-    """What was read of an AECS, and which it was; the context's codes are of it if it has any."""
+    """Which AECS was read; if ``valid``, the context's codes are of it if it has any."""
 
     valid: 1
     address: ADDR_WIDTH
     generation: 32
     translate: 1
     table: ADDR_WIDTH - 12
-    is_canned: 1
-    crc: 32
-    xor_checksum: 16
 
 
 class Lane(wiring.Component):
@@ -45,12 +44,17 @@ class Lane(wiring.Component):
 
     From ``i`` to the first task or operation pass 10 cycles, from its result to that of the record 3. The tables of
     an AECS stay in the context, and it is not read again at the same address of the same address space, until
-    ``generation`` changes or another stream goes through the context.
+    ``generation`` changes or another stream goes through the context. One that is to be written is always read.
+
+    A stream that an AECS of the device's own was left with goes on in at most two tasks before that of the source: one
+    loads the history, one reads the header of the block once more.
 
     Parameters
     ----------
     context:
         Number of the context in its engine, 0 to 7; ``None`` for a lane that carries out LISTs and nothing else.
+    window:
+        Bytes of history of the context.
 
     Members
     -------
@@ -69,8 +73,9 @@ class Lane(wiring.Component):
     Reset forgets the descriptor under way, and the AECS.
     """
 
-    def __init__(self, *, context: int | None):
+    def __init__(self, *, context: int | None, window: int = 32768):
         self.context = 0 if context is None else operator.index(context)
+        self.window = check_window(window)
         super().__init__({
             "i": In(stream.Signature(Work)),
             "retired": Out(1), "succeeded": Out(1), "interrupt": Out(1), "listed": Out(1),
@@ -91,33 +96,49 @@ class Lane(wiring.Component):
         })
         # Made here, not in elaborate, so that a proof can state invariants about them.
         self._at = {name: Signal(name=f"at_{name.lower()}") for name in _STATES}
-        self._subject = Signal(Subject)
+        self._subject, self._work, self._completion = Signal(Subject), Signal(Work), Signal(RawCompletion)
+        self._aecs, self._place, self._kind = Signal(AecsState), Signal(ADDR_WIDTH), Signal(LaneTask)
+        self._saver = AecsSaver(window=self.window, lane=self.context)
 
     def elaborate(self, platform):
         m = Module()
-        m.submodules.checker = checker = DescriptorChecker()
+        m.submodules.checker = checker = DescriptorChecker(window=self.window)
         m.submodules.judge = judge = Judge()
-        work, record, kept, started = Signal(Work), Signal(RawCompletion), Signal(_Kept), Signal(32)
-        raw = work.descriptor
-        uses_aecs, is_kept, is_aborted, header_size = Signal(), Signal(), Signal(), Signal(9)
+        m.submodules.tasks = tasks = TaskMaker(context=self.context)
+        m.submodules.saver = saver = self._saver
+        work, record, kept, started = self._work, self._completion, Signal(_Kept), Signal(32)
+        raw, aecs, kind = work.descriptor, self._aecs, self._kind
+        uses_aecs, is_kept, is_aborted, writes = Signal(), Signal(), Signal(), _writes(raw)
+        place, target = self._place, Signal(ADDR_WIDTH)  # of the AECS that is read, and that is written
         m.d.comb += [
             checker.i.eq(work),
             uses_aecs.eq((raw.opcode == Opcode.DECOMPRESS) & (raw.flags & Flag.READ_SOURCE2_AECS).any()),
             judge.raw.eq(raw), judge.outcome.eq(self.i_outcome.payload), judge.fault.eq(self.fault),
             judge.utility_fault.eq(self.utility_fault), judge.result.eq(self.i_result.payload),
-            judge.list_result.eq(self.i_list.payload), judge.aborted.eq(is_aborted), judge.header_size.eq(header_size),
+            judge.list_result.eq(self.i_list.payload), judge.aborted.eq(is_aborted), judge.kind.eq(kind),
+            judge.aecs.eq(aecs),
             is_aborted.eq(self.abort.bit_select(work.space.queue, 1)),
             self.cut.eq(self.busy & is_aborted),
             self.space.eq(work.space),
             self.space.block.eq(work.space.block & (raw.flags & Flag.BLOCK_ON_FAULT).any()),
         ]
         m.d.sync += is_kept.eq(
-            kept.valid & (kept.address == raw.source2[:ADDR_WIDTH]) & (kept.generation == self.generation)
+            kept.valid & ~writes & (kept.address == place) & (kept.generation == self.generation)
             & (kept.translate == work.space.translate) & (~kept.translate | (kept.table == work.space.table)))
         subject = self._subject
-        m.d.comb += judge.subject.eq(subject)
-        self._task(m, raw, uses_aecs, kept, header_size)
-        self._utility(m, raw, uses_aecs)
+        is_second = (raw.flags & Flag.AECS_TOGGLE).any()
+        m.d.sync += [
+            place.eq(raw.source2 + Mux(is_second, raw.source2_size, 0)),
+            target.eq(raw.source2 + Mux(is_second, 0, raw.source2_size)),
+        ]
+        for part in (tasks, saver):
+            m.d.comb += [part.raw.eq(raw), part.uses_aecs.eq(uses_aecs), part.aecs.eq(aecs), part.place.eq(place)]
+        m.d.comb += [
+            judge.subject.eq(subject), tasks.kind.eq(kind), self.o_task.payload.eq(tasks.o),
+            saver.outcome.eq(self.i_outcome.payload), saver.target.eq(target),
+            saver.i_result.payload.eq(self.i_result.payload),
+        ]
+        self._utility(m, raw, uses_aecs, place, saver)
         m.d.comb += [
             self.o_list.payload.address.eq(raw.source), self.o_list.payload.size.eq(raw.source_size),
             self.o_list.payload.space.eq(work.space),
@@ -141,6 +162,7 @@ class Lane(wiring.Component):
                     with m.If((work.aborted | is_aborted) & (checker.o.status != Status.COMPLETION_MISALIGNED)):
                         m.d.sync += [record.status.eq(Status.ABORTED), record.invalid_flags.eq(0)]
                     with m.Elif(checker.o.status == Status.IN_PROGRESS):
+                        m.d.sync += kind.eq(LaneTask.SOURCE)
                         self._begin(m, raw, record, uses_aecs, is_kept)
             with m.State("AECS"):
                 m.d.comb += self.o_utility.valid.eq(1)
@@ -148,15 +170,19 @@ class Lane(wiring.Component):
                     m.next = "AECS_READ"
             with m.State("AECS_READ"):
                 with m.If(self.i_result.valid):
-                    self._keep(m, raw, work, kept, header_size, subject)
-            with m.State("TABLES"):
-                m.d.comb += [self.o_task.valid.eq(1), self.o_task.payload.tables.eq(1)]
+                    self._keep(m, raw, work, kept, aecs, kind, place, subject)
+            with m.State("PREPARE"):
+                m.d.comb += self.o_task.valid.eq(1)
                 with m.If(self.o_task.ready):
-                    m.next = "TABLES_READ"
-            with m.State("TABLES_READ"):
-                with m.If(self.i_outcome.valid & judge.has_tables):
+                    m.next = "PREPARED"
+            with m.State("PREPARED"):
+                with m.If(self.i_outcome.valid & judge.is_prepared):
                     m.d.comb += self.i_outcome.ready.eq(1)
+                    m.d.sync += kind.eq(LaneTask.SOURCE)
                     m.next = "TASK"
+                    with m.If((kind == LaneTask.HISTORY) & aecs.saved.is_within):
+                        m.d.sync += kind.eq(LaneTask.HEADER)
+                        m.next = "PREPARE"
                 with m.Elif(self.i_outcome.valid):
                     m.d.sync += [kept.valid.eq(0), subject.eq(Subject.TABLES)]
                     m.next = "JUDGE"
@@ -184,10 +210,20 @@ class Lane(wiring.Component):
                 m.d.comb += [
                     self.i_outcome.ready.eq((subject == Subject.DECOMPRESS) | (subject == Subject.TABLES)),
                     self.i_list.ready.eq(subject == Subject.LIST),
-                    self.i_result.ready.eq(subject == Subject.UTILITY),
+                    self.i_result.ready.eq((subject == Subject.UTILITY) | (subject == Subject.SAVE)),
+                    saver.start.eq(judge.saves),
                 ]
                 m.d.sync += record.eq(judge.o)
                 m.next = "CLOSE"
+                with m.If(judge.saves):
+                    m.next = "SAVE"
+            with m.State("SAVE"):
+                m.d.comb += [saver.i_result.valid.eq(self.i_result.valid), self.i_result.ready.eq(saver.i_result.ready)]
+                with m.If(saver.done):
+                    m.next = "CLOSE"
+                    with m.If(saver.failed):
+                        m.d.sync += subject.eq(Subject.SAVE)
+                        m.next = "JUDGE"
             with m.State("CLOSE"):
                 m.d.sync += record.cycles.eq(self.now - started)
                 m.next = "RECORD"
@@ -223,67 +259,49 @@ class Lane(wiring.Component):
             with m.Default():  # NOOP, DRAIN
                 m.d.sync += record.status.eq(Status.SUCCESS)
 
-    def _keep(self, m, raw, work, kept, header_size, subject):
+    def _keep(self, m, raw, work, kept, aecs, kind, place, subject):
         """Take what the utility has read of an AECS."""
-        result = self.i_result.payload
+        result, saved = self.i_result.payload, self.i_result.payload.aecs.saved
+        ignored = raw.operation_flags[6:9]
+        has_no_bits = saved.valid & (raw.source_size == 1) & (saved.start_bit + ignored > 8)
         m.d.sync += [
-            kept.address.eq(raw.source2), kept.generation.eq(self.generation),
+            kept.address.eq(place), kept.generation.eq(self.generation),
             kept.translate.eq(work.space.translate), kept.table.eq(work.space.table),
-            kept.crc.eq(result.aecs.crc), kept.xor_checksum.eq(result.aecs.xor_checksum),
-            kept.is_canned.eq(result.aecs.size != 0), kept.valid.eq(1), header_size.eq(result.aecs.size),
+            kept.valid.eq(~saved.valid & ~_writes(raw)),
+            *(aecs[name].eq(result.aecs[name]) for name in ("crc", "xor_checksum", "size", "saved")),
         ]
-        with m.If(result.failed | result.aecs.is_bad):
+        with m.If(result.failed | result.aecs.is_bad | has_no_bits):
             m.d.sync += [kept.valid.eq(0), subject.eq(Subject.UTILITY)]
             m.next = "JUDGE"
         with m.Else():
             m.d.comb += self.i_result.ready.eq(1)
-            m.next = "TASK"
-            with m.If(result.aecs.size != 0):
-                m.next = "TABLES"
+            m.next = "PREPARE"
+            with m.If(saved.valid & (saved.history != 0)):
+                m.d.sync += kind.eq(LaneTask.HISTORY)
+            with m.Elif(saved.valid & saved.is_within):
+                m.d.sync += kind.eq(LaneTask.HEADER)
+            with m.Elif(~saved.valid & (result.aecs.size != 0)):
+                m.d.sync += kind.eq(LaneTask.TABLES)
+            with m.Else():
+                m.next = "TASK"
 
-    def _task(self, m, raw, uses_aecs, kept, header_size):
-        """The task for the context: the AECS' header with ``tables``, else the source."""
-        task, flags = self.o_task.payload, raw.operation_flags
-        stops, checks, wants_last, suppressed = ((flags & flag).any() for flag in (
-            DecompressFlag.STOP_ON_EOB, DecompressFlag.CHECK_FOR_EOB, DecompressFlag.EOB_IS_BFINAL,
-            DecompressFlag.SUPPRESS_OUTPUT))
-        framing = flags[13:15]
-        is_raw = framing == Framing.RAW
-        m.d.comb += [
-            task.tag.eq(self.context), task.context.eq(self.context), task.strict_lengths.eq(1),
-            task.source.eq(raw.source), task.source_size.eq(raw.source_size),
-        ]
-        with m.If(task.tables):
-            m.d.comb += [
-                task.source.eq(raw.source2[:ADDR_WIDTH] + ACCUMULATOR_OFFSET), task.source_size.eq(header_size),
-                task.last.eq(1),
-            ]
-        with m.Else():
-            m.d.comb += [
-                task.framing.eq(framing), task.last.eq(checks & (wants_last | ~is_raw)),
-                task.multi.eq((framing == Framing.GZIP) & ~stops),
-                task.one_block.eq(is_raw & stops & ~wants_last), task.ignored_bits.eq(flags[6:9]),
-                task.canned.eq(uses_aecs & kept.is_canned),
-                task.options.crc32c.eq((raw.flags & Flag.CRC32C).any()), task.options.discard.eq(suppressed),
-                task.options.crc.eq(Mux(uses_aecs, kept.crc, 0)),
-                task.options.xor_checksum.eq(Mux(uses_aecs, kept.xor_checksum, 0)),
-                task.destination.eq(raw.destination),
-                task.destination_size.eq(Mux(suppressed, MAX_DESTINATION_SIZE, raw.destination_size)),
-            ]
-
-    def _utility(self, m, raw, uses_aecs):
-        """The operation for the utility: an AECS for DECOMPRESS, else the descriptor's own."""
+    def _utility(self, m, raw, uses_aecs, place, saver):
+        """The operation for the utility: an AECS for DECOMPRESS, and what is saved of it, else the descriptor's own."""
         job = self.o_utility.payload
         is_fill = raw.opcode == Opcode.FILL
+        aecs_size = Mux(raw.source2_size == AECS_SIZE, AECS_SIZE, HISTORY_OFFSET)  # no more than where the history is
         m.d.comb += [
             job.lane.eq(self.context),
             job.operation.eq(Mux(uses_aecs, UtilityOperation.AECS,
                                  Mux(is_fill, UtilityOperation.FILL, UtilityOperation.CRC64))),
-            job.address.eq(Mux(uses_aecs, raw.source2, Mux(is_fill, raw.destination, raw.source))),
-            job.size.eq(Mux(is_fill, raw.destination_size, raw.source_size)),
+            job.address.eq(Mux(uses_aecs, place, Mux(is_fill, raw.destination, raw.source))),
+            job.size.eq(Mux(uses_aecs, aecs_size, Mux(is_fill, raw.destination_size, raw.source_size))),
             job.value.eq(Mux(is_fill, raw.source2, raw.filter_flags | raw.elements << 32)),
             job.invert.eq(raw.operation_flags[14]), job.big_endian.eq(raw.operation_flags[15]),
+            saver.o_utility.ready.eq(self.o_utility.ready),
         ]
+        with m.If(saver.o_utility.valid):
+            m.d.comb += [self.o_utility.valid.eq(1), job.eq(saver.o_utility.payload)]
 
     def _record(self, m, raw, record):
         """Write the record, if there is to be one."""
@@ -315,3 +333,8 @@ class Lane(wiring.Component):
             error.pasid.eq(raw.pasid_priv[:20]), error.write.eq(record.status == Status.COMPLETION_FAULT),
             error.address.eq(raw.completion),
         ]
+
+
+def _writes(raw):
+    """Whether an AECS is to be written, maybe; then its twin may have been, by another lane."""
+    return raw.flags[18:20].any()

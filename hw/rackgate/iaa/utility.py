@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Operations that need no decompressor: CRC64, FILL, and reading an AECS."""
+"""Operations that need no decompressor: CRC64, FILL, copies, and reading an AECS."""
 
 from amaranth.hdl import Module, Mux, Signal
 from amaranth.lib import data, enum, stream, wiring
@@ -9,7 +9,6 @@ from rackgate.axi.bus import AXI4Signature
 from rackgate.checksum.crc64 import CRC64
 from rackgate.dma.reader import Reader
 from rackgate.dma.writer import Writer
-from rackgate.iaa.aecs import AECS_SIZE
 from rackgate.iaa.aecsread import AecsFields, AecsReader
 from rackgate.inflate.task import ADDR_WIDTH
 
@@ -21,11 +20,12 @@ class UtilityOperation(enum.Enum, shape=2):
 
     CRC64 = 0
     FILL = 1
-    AECS = 2  # reads AECS_SIZE bytes
+    AECS = 2
+    COPY = 3
 
 
 class UtilityJob(data.Struct):
-    """``address`` and ``size`` in bytes; ``value`` is the polynomial or the pattern."""
+    """``address`` and ``size`` in bytes; ``value`` is the polynomial, the pattern, or the address to copy to."""
 
     operation: UtilityOperation
     lane: 3
@@ -47,14 +47,17 @@ class UtilityResult(data.Struct):
 class Utility(wiring.Component):
     """Do one operation at a time.
 
-    CRC64 takes ``step`` bytes a cycle (see :class:`~rackgate.checksum.crc64.CRC64`), FILL 8, an AECS about 200 cycles;
-    each the memory's latency more. After an access that was answered with an error, CRC64 and FILL begin no other.
+    CRC64 takes ``step`` bytes a cycle (see :class:`~rackgate.checksum.crc64.CRC64`), FILL and COPY 8, an AECS about 200
+    cycles; each the memory's latency more. After an access that was answered with an error, they begin no other, but
+    for the AECS.
     Reset forgets the operation; bursts under way must be reset with it.
 
     Parameters
     ----------
     step:
         Bytes a cycle of CRC64: 1, 2, 4 or 8.
+    window:
+        See :class:`~rackgate.iaa.aecsread.AecsReader`.
 
     Members
     -------
@@ -66,8 +69,9 @@ class Utility(wiring.Component):
     i: stream.Interface
     o: stream.Interface
 
-    def __init__(self, *, step: int = 2):
+    def __init__(self, *, step: int = 2, window: int = 32768):
         self.step = step
+        self._aecs = AecsReader(window=window)
         self._crc = CRC64(step=step)
         self._reader = Reader(addr_width=ADDR_WIDTH, id_width=1)
         self._writer = Writer(addr_width=ADDR_WIDTH, id_width=1, contexts=1, fifo_depth=32)
@@ -84,17 +88,18 @@ class Utility(wiring.Component):
         m = Module()
         m.submodules.crc, m.submodules.reader, m.submodules.writer = crc, reader, writer = (
             self._crc, self._reader, self._writer)
-        m.submodules.aecs = aecs = AecsReader()
+        m.submodules.aecs = aecs = self._aecs
         for part, names in ((reader, ("ar", "r")), (writer, ("aw", "w", "b"))):
             for name in names:
                 wiring.connect(m, getattr(part, name), wiring.flipped(getattr(self, name)))
         job, result, left = Signal(UtilityJob), self.o.payload, Signal(33)
-        is_aecs, is_begun = job.operation == UtilityOperation.AECS, Signal()
+        is_aecs, is_copy = job.operation == UtilityOperation.AECS, job.operation == UtilityOperation.COPY
+        is_begun = Signal()
         m.d.comb += [
             self.lane.eq(job.lane),
             reader.i.payload.addr.eq(job.address),
-            reader.i.payload.size.eq(Mux(is_aecs, AECS_SIZE, job.size)),
-            writer.address[0].eq(job.address),
+            reader.i.payload.size.eq(job.size),
+            writer.address[0].eq(Mux(is_copy, job.value, job.address)),
             crc.i_job.payload.polynomial.eq(job.value),
             crc.i_job.payload.invert.eq(job.invert), crc.i_job.payload.big_endian.eq(job.big_endian),
             aecs.i.payload.eq(reader.o.payload),
@@ -115,6 +120,8 @@ class Utility(wiring.Component):
                     m.next = "CRC_JOB"
                     with m.If(is_aecs):
                         m.next = "AECS"
+                    with m.Elif(is_copy):
+                        m.next = "COPY"
             with m.State("AECS"):
                 m.d.comb += [aecs.i.valid.eq(reader.o.valid), reader.o.ready.eq(aecs.i.ready)]
                 with m.If(aecs.done):
@@ -147,9 +154,14 @@ class Utility(wiring.Component):
                 self._fill(m, writer, job, left, is_begun)
                 with m.If(is_begun & (left == 0)):
                     m.next = "WRITTEN"
+            with m.State("COPY"):
+                self._copy(m, reader, writer, result, is_begun)
+                with m.If(writer.i.valid & writer.i.ready & writer.i.payload.flush):
+                    m.d.comb += reader.cancel.eq(1)
+                    m.next = "WRITTEN"
             with m.State("WRITTEN"):
-                with m.If(writer.idle[0]):
-                    m.d.sync += result.failed.eq(writer.errors[0])
+                with m.If(writer.idle[0] & ~reader.busy):
+                    m.d.sync += result.failed.eq(result.failed | writer.errors[0])
                     m.next = "RESULT"
             with m.State("RESULT"):
                 m.d.comb += self.o.valid.eq(1)
@@ -157,6 +169,24 @@ class Utility(wiring.Component):
                     m.next = "IDLE"
         m.d.comb += self.busy.eq(~fsm.ongoing("IDLE"))
         return m
+
+    def _copy(self, m, reader, writer, result, is_begun):
+        """Give the writer what is read, a word at a time; after an error a flush, and nothing more."""
+        word, piece, part = reader.o.payload, writer.i.payload, self._crc.i.payload
+        is_error = word.error | writer.errors[0]
+        m.d.comb += [
+            writer.i.valid.eq(~is_begun | reader.o.valid),
+            reader.o.ready.eq(is_begun & writer.i.ready),
+            piece.begin.eq(~is_begun),
+            piece.data.eq(word.data),
+            piece.first.eq(part.first),
+            piece.count.eq(Mux(is_begun & ~is_error, part.count, 0)),
+            piece.flush.eq(is_begun & (word.last | is_error)),
+        ]
+        with m.If(writer.i.valid & writer.i.ready):
+            m.d.sync += is_begun.eq(1)
+            with m.If(is_begun & word.error):
+                m.d.sync += result.failed.eq(1)
 
     def _words(self, m, crc, reader, job, left):
         """The reader's aligned words as those of the CRC: which bytes of each count."""
@@ -170,7 +200,8 @@ class Utility(wiring.Component):
         ]
         with m.If(self.i.valid & self.i.ready):
             m.d.sync += is_first.eq(1)
-        with m.Elif(crc.i.valid & crc.i.ready):
+        with m.Elif(Mux(job.operation == UtilityOperation.COPY, reader.o.valid & reader.o.ready,
+                        crc.i.valid & crc.i.ready)):
             m.d.sync += [is_first.eq(0), left.eq(left - count)]
 
     def _fill(self, m, writer, job, left, is_begun):

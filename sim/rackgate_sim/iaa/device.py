@@ -174,7 +174,8 @@ class IaaModel:
         self._queue_count = queues
         self._constants = {
             "PARAM_ENGINES": engines, "PARAM_QUEUES": queues, "PARAM_ENTRIES": entries, "PARAM_CONTEXTS": contexts,
-            "PARAM_WINDOW": window, "PARAM_LANES": lanes, "PARAM_PORTS": ports, "BUILD_LO": build & _WORD, "BUILD_HI": build >> 32,
+            "PARAM_WINDOW": window, "PARAM_LANES": lanes, "PARAM_PORTS": ports,
+            "BUILD_LO": build & _WORD, "BUILD_HI": build >> 32,
             "WQCAP_LO": entries | queues << 16 | 1 << 24, "ENGCAP": engines,
         }
         self._reset()

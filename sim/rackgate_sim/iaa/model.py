@@ -12,11 +12,13 @@ In this order; the first that fails gives the status. Nothing is read or written
 2. BAD_OPCODE: unknown; within a list also DRAIN and LIST.
 3. BAD_FLAGS, the bits in question in the low word of ``invalid_flags``: a general flag that the operation does not have
    (all have BLOCK_ON_FAULT, COMPLETION_ADDRESS_VALID, REQUEST_COMPLETION, REQUEST_INTERRUPT and CACHE_CONTROL,
-   DECOMPRESS also READ_SOURCE2_AECS and CRC32C); REQUEST_COMPLETION without COMPLETION_ADDRESS_VALID; BLOCK_ON_FAULT if
+   DECOMPRESS also READ_SOURCE2_AECS, WRITE_SOURCE2, AECS_TOGGLE and CRC32C); a WriteSource2 of 3; AECS_TOGGLE without
+   WRITE_SOURCE2; REQUEST_COMPLETION without COMPLETION_ADDRESS_VALID; BLOCK_ON_FAULT if
    the queue does not allow it; CRC32C with gzip framing, whose trailer needs the one CRC there is.
 4. BAD_OPERATION_FLAGS, the bits in the high word: DECOMPRESS without ENABLE; flags it does not have (BIG_ENDIAN,
-   INDEXING, bit 15); framing 3; framing with IGNORE_END_BITS (those bits) or with an AECS (the FRAMING bits). CRC64:
-   others than INVERT and BIG_ENDIAN.
+   INDEXING, bit 15); framing 3; framing with IGNORE_END_BITS (those bits) or with an AECS (the FRAMING bits); with
+   WRITE_SOURCE2 also SUPPRESS_OUTPUT, and STOP_ON_EOB without EOB_IS_BFINAL (STOP_ON_EOB). CRC64: others than
+   INVERT and BIG_ENDIAN.
 5. RESERVED_NONZERO: ``pasid_priv`` (of a queue with PASID_ENABLE only bits 30:20); ``interrupt_handle`` without
    REQUEST_INTERRUPT; and every field that the operation does not have. NOOP, DRAIN: all. DECOMPRESS: ``filter_flags``,
    ``elements``, and without an AECS ``source2`` and ``source2_size``. CRC64: ``destination``, ``destination_size``,
@@ -24,9 +26,11 @@ In this order; the first that fails gives the status. Nothing is read or written
    without flags: ``operation_flags``.
 6. BAD_INTERRUPT_HANDLE: another than 0.
 7. BAD_SIZE: source (DECOMPRESS, CRC64, LIST) or destination (DECOMPRESS without SUPPRESS_OUTPUT, FILL) of 0 bytes or of
-   more than ``2**max_transfer_shift``; an AECS of another size than 0x4E0; a LIST that is no multiple of 64.
+   more than ``2**max_transfer_shift``; an AECS of another size than that with the window's history or, if it is only
+   read, 0x4E0; a LIST that is no multiple of 64.
 8. AECS_MISALIGNED: an AECS at no multiple of 32, or a LIST at no multiple of 64.
-9. OVERLAP: the destination of DECOMPRESS, unless it is suppressed, has bytes of the source or the AECS.
+9. OVERLAP: the destination of DECOMPRESS, unless it is suppressed, has bytes of the source or the AECS; with
+   WRITE_SOURCE2 the source has bytes of the AECS. These are two then, one behind the other.
 10. READ_ERROR: source or AECS reach beyond ``2**48``, which no address can, translated or not. Then WRITE_ERROR: the
     destination does.
 
@@ -38,9 +42,8 @@ bytes.
 
 If the source ends before the stream does: without CHECK_FOR_EOB that is a success. With CHECK_FOR_EOB it is the error
 HEADER_TRUNCATED in a block header (all of a dynamic one, and LEN and NLEN), END_OF_BLOCK_MISSING in a block; but
-without EOB_IS_BFINAL it is a success at a block header of which less than 8 bits are there. As there is no AECS to be
-written, a job cannot go on from there, nor after OUTPUT_OVERFLOW; ``completed``, ``unused_bits`` and the output say
-what was done.
+without EOB_IS_BFINAL it is a success at a block header of which less than 8 bits are there. ``completed``,
+``unused_bits`` and the output say what was done.
 
 With framing, the end of the stream is that of the last block and its trailer, STOP_ON_EOB or not. A gzip file has
 only its first member taken with STOP_ON_EOB, else all that follow each other. ``crc`` is that of the last member's
@@ -51,6 +54,14 @@ no effect, as all output is whole bytes.
 
 AECS: its accumulator is decoded first. It has to hold whole blocks, then the header of a final compressed block, and
 nothing else; another is an ANALYTICS_ERROR, with the error of the header, or BAD_AECS. An empty accumulator is none.
+From one that the device has written the stream goes on where it was left.
+
+WRITE_SOURCE2: behind the work the state goes to the AECS that is not read (the second, with AECS_TOGGLE the first of
+the two), ALWAYS after SUCCESS, OUTPUT_OVERFLOW and a PAGE_FAULT at the source, ON_OVERFLOW after OUTPUT_OVERFLOW. Then
+``completed`` says where the next source begins, which may have bits in its first byte that the AECS knows to be done
+with, and ``unused_bits`` is zero; of what would go beyond the destination, nothing is put out of the symbol, or in the
+gateware of the step of several symbols, that does not fit. So with a destination of 260 bytes something gets done. If
+the AECS cannot be written, that is the PAGE_FAULT or WRITE_ERROR of the record, which tells nothing else.
 
 Faults
 ------
@@ -68,6 +79,7 @@ begin and end is open, so none may need what another writes. Its record comes wh
 ``completed`` are those in the pages before.
 """
 
+import struct
 import zlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
@@ -87,15 +99,25 @@ from rackgate.iaa.abi import (
     Framing,
     Opcode,
     Status,
+    WriteSource2,
 )
-from rackgate.iaa.aecs import AECS_SIZE, Aecs
+from rackgate.iaa.aecs import (
+    AECS_SIZE,
+    FORMAT_OFFSET,
+    HISTORY_OFFSET,
+    SAVED_FORMAT,
+    Aecs,
+    ParserState,
+    SavedState,
+    saved_size,
+)
 from rackgate.inflate import abi as inflate
 from rackgate_sim.iaa.crc64 import crc64
 from rackgate_sim.inflate.model import ENTRY_BITS, BusError, Engine, JobMemory, Memory
 
 __all__ = [
-    "ADDRESS_BITS", "LIST_MEMBER_FAILED", "Fault", "Outcome", "Rules", "Translate", "check", "crc32c", "difference",
-    "identity", "is_record_due", "perform", "run", "xor16",
+    "ADDRESS_BITS", "LIST_MEMBER_FAILED", "STEP_BYTES", "Fault", "Outcome", "Rules", "Translate", "check", "crc32c",
+    "difference", "identity", "is_record_due", "is_saved", "perform", "run", "xor16",
 ]
 
 #: Addresses of the memory have so many bits.
@@ -183,8 +205,13 @@ def _general_flags(descriptor: Descriptor, rules: Rules) -> int:
     """The general flags to refuse."""
     known = _COMMON
     if descriptor.opcode == Opcode.DECOMPRESS:
-        known |= Flag.READ_SOURCE2_AECS | Flag.CRC32C
+        known |= (Flag.READ_SOURCE2_AECS | Flag.WRITE_SOURCE2_ALWAYS | Flag.WRITE_SOURCE2_ON_OVERFLOW
+                  | Flag.AECS_TOGGLE | Flag.CRC32C)
     invalid = descriptor.flags & ~int(known)
+    if _write_source2(descriptor) not in tuple(WriteSource2):
+        invalid |= descriptor.flags & (Flag.WRITE_SOURCE2_ALWAYS | Flag.WRITE_SOURCE2_ON_OVERFLOW)
+    if not _write_source2(descriptor):
+        invalid |= descriptor.flags & Flag.AECS_TOGGLE
     if not descriptor.flags & Flag.COMPLETION_ADDRESS_VALID:
         invalid |= descriptor.flags & Flag.REQUEST_COMPLETION
     if not rules.may_block:
@@ -203,8 +230,12 @@ def _operation_flags(descriptor: Descriptor) -> int:
         return 0
     invalid = flags & ~int(_DECOMPRESS_FLAGS) | ~flags & int(DecompressFlag.ENABLE)
     framing = _framing(descriptor)
-    if framing == 3 or framing != Framing.RAW and descriptor.flags & Flag.READ_SOURCE2_AECS:
+    if framing == 3 or framing != Framing.RAW and _has_aecs(descriptor):
         invalid |= flags & DecompressFlag.FRAMING
+    if _write_source2(descriptor):
+        invalid |= flags & DecompressFlag.SUPPRESS_OUTPUT
+        if not flags & DecompressFlag.EOB_IS_BFINAL:
+            invalid |= flags & DecompressFlag.STOP_ON_EOB
     if framing != Framing.RAW:
         invalid |= flags & DecompressFlag.IGNORE_END_BITS
     return invalid
@@ -212,7 +243,7 @@ def _operation_flags(descriptor: Descriptor) -> int:
 
 def _has_reserved(descriptor: Descriptor, rules: Rules) -> bool:
     names = [*_RESERVED[Opcode(descriptor.opcode)]]
-    if descriptor.opcode == Opcode.DECOMPRESS and not descriptor.flags & Flag.READ_SOURCE2_AECS:
+    if descriptor.opcode == Opcode.DECOMPRESS and not _has_aecs(descriptor):
         names += ["source2", "source2_size"]
     if not descriptor.flags & Flag.REQUEST_INTERRUPT:
         names.append("interrupt_handle")
@@ -230,6 +261,26 @@ def _reads_aecs(descriptor: Descriptor) -> bool:
     return descriptor.opcode == Opcode.DECOMPRESS and bool(descriptor.flags & Flag.READ_SOURCE2_AECS)
 
 
+def _write_source2(descriptor: Descriptor) -> int:
+    """When the AECS is written: a WriteSource2, or 3."""
+    return descriptor.flags >> 18 & 3 if descriptor.opcode == Opcode.DECOMPRESS else WriteSource2.NEVER
+
+
+def _has_aecs(descriptor: Descriptor) -> bool:
+    return _reads_aecs(descriptor) or bool(_write_source2(descriptor))
+
+
+def _aecs_room(descriptor: Descriptor) -> int:
+    """Bytes of the AECS, or of both."""
+    return descriptor.source2_size * (2 if _write_source2(descriptor) else 1)
+
+
+def _aecs_place(descriptor: Descriptor, write: bool) -> int:
+    """Address of the AECS that is read, or of the one that is written."""
+    is_second = bool(descriptor.flags & Flag.AECS_TOGGLE) != write
+    return descriptor.source2 + (descriptor.source2_size if is_second else 0)
+
+
 def _is_size_bad(descriptor: Descriptor, rules: Rules) -> bool:
     sizes = [descriptor.source_size] if descriptor.opcode in _HAVE_SOURCE else []
     if _has_destination(descriptor):
@@ -238,13 +289,14 @@ def _is_size_bad(descriptor: Descriptor, rules: Rules) -> bool:
         return True
     if descriptor.opcode == Opcode.LIST and descriptor.source_size % DESCRIPTOR_SIZE:
         return True
-    return _reads_aecs(descriptor) and descriptor.source2_size != AECS_SIZE
+    sizes = {saved_size(rules.window)} | (set() if _write_source2(descriptor) else {AECS_SIZE})
+    return _has_aecs(descriptor) and descriptor.source2_size not in sizes
 
 
 def _is_misaligned(descriptor: Descriptor) -> bool:
     if descriptor.opcode == Opcode.LIST:
         return descriptor.source % DESCRIPTOR_SIZE != 0
-    return _reads_aecs(descriptor) and descriptor.source2 % AECS_ALIGNMENT != 0
+    return _has_aecs(descriptor) and descriptor.source2 % AECS_ALIGNMENT != 0
 
 
 def _overlap(one: int, size: int, other: int, other_size: int) -> bool:
@@ -255,9 +307,11 @@ def _overlap(one: int, size: int, other: int, other_size: int) -> bool:
 def _has_overlap(descriptor: Descriptor) -> bool:
     if descriptor.opcode != Opcode.DECOMPRESS or not _has_destination(descriptor):
         return False
-    destination = descriptor.destination, descriptor.destination_size
-    return (_overlap(*destination, descriptor.source, descriptor.source_size)
-            or _reads_aecs(descriptor) and _overlap(*destination, descriptor.source2, descriptor.source2_size))
+    destination, source = ((descriptor.destination, descriptor.destination_size),
+                           (descriptor.source, descriptor.source_size))
+    aecs = descriptor.source2, _aecs_room(descriptor)
+    return (_overlap(*destination, *source) or _has_aecs(descriptor) and _overlap(*destination, *aecs)
+            or bool(_write_source2(descriptor)) and _overlap(*source, *aecs))
 
 
 def _is_beyond(address: int, size: int) -> bool:
@@ -288,7 +342,7 @@ def check(descriptor: Descriptor, rules: Rules | None = None) -> Completion | No
         return Completion(Status.OVERLAP)
     if descriptor.opcode in _HAVE_SOURCE and _is_beyond(descriptor.source, descriptor.source_size):
         return Completion(Status.READ_ERROR)
-    if _reads_aecs(descriptor) and _is_beyond(descriptor.source2, descriptor.source2_size):
+    if _has_aecs(descriptor) and _is_beyond(descriptor.source2, _aecs_room(descriptor)):
         return Completion(Status.READ_ERROR)
     if _has_destination(descriptor) and _is_beyond(descriptor.destination, descriptor.destination_size):
         return Completion(Status.WRITE_ERROR)
@@ -401,35 +455,116 @@ def _failed(fault: Fault, writes: tuple[tuple[int, bytes], ...] = (), **progress
 
 
 def _decompress(descriptor: Descriptor, view: _View, rules: Rules) -> Outcome:
-    aecs = Aecs()
+    engine, start = Engine(1, rules.window), _Start(Aecs())
     if _reads_aecs(descriptor):
-        raw, fault = view.read(descriptor.source2, AECS_SIZE)
-        if fault is not None:
-            return _failed(fault)
-        try:
-            aecs = Aecs.unpack(raw)
-        except ValueError:
-            return Outcome(Completion(Status.ANALYTICS_ERROR, ErrorCode.BAD_AECS))
+        start = _begin(descriptor, view, engine, rules)
+        if isinstance(start, Outcome):
+            return start
     source, source_fault = view.read(descriptor.source, descriptor.source_size)
     if source_fault is not None and source_fault.status != Status.PAGE_FAULT:
         return _failed(source_fault)
     room, room_fault = inflate.MAX_DESTINATION_SIZE, None
     if _has_destination(descriptor):
         room, room_fault = view.room(descriptor.destination, descriptor.destination_size)
-    engine = Engine(1, rules.window)
-    if aecs.header:
-        error = _tables(engine, aecs.header)
-        if error:
-            return Outcome(Completion(Status.ANALYTICS_ERROR, error))
-    result, output = _decode(engine, descriptor, source, room, bool(aecs.header), source_fault is not None)
+    result, output = _decode(engine, descriptor, source, room, start, source_fault is not None)
+    is_overflow = result.status == inflate.Status.OUTPUT_OVERFLOW
+    if _write_source2(descriptor) and is_overflow and room_fault is None:
+        output = output[:len(output) - engine.first.skip]
     writes = view.writes(descriptor.destination, output) if _has_destination(descriptor) else ()
-    progress = _progress(descriptor, aecs, result, output)
-    if result.status == inflate.Status.NEED_INPUT and source_fault is not None:
-        return _failed(source_fault, writes, **progress)
-    if result.status == inflate.Status.OUTPUT_OVERFLOW and room_fault is not None:
+    if is_overflow and room_fault is not None:
         return _failed(room_fault, writes, output_size=len(output))
-    status, error = _verdict(descriptor, result)
-    return Outcome(Completion(status, error, **progress), writes)
+    progress = _progress(descriptor, start, result, output)
+    if result.status == inflate.Status.NEED_INPUT and source_fault is not None:
+        outcome = _failed(source_fault, writes, **progress)
+    else:
+        outcome = Outcome(Completion(*_verdict(descriptor, result), **progress), writes)
+    if not is_saved(descriptor, outcome.completion.status):
+        return outcome
+    completion = replace(outcome.completion, completed=result.consumed, unused_bits=0)
+    saved = _saved(engine, start, result, completion, (start.history + output)[-rules.window:])
+    for offset, content in saved.parts(rules.window):
+        place = _aecs_place(descriptor, write=True) + offset
+        _, fault = view.room(place, len(content))
+        if fault is not None:
+            return Outcome(fault.record(), writes, fault)
+        writes += view.writes(place, content)
+    return replace(outcome, completion=completion, writes=writes)
+
+
+@dataclass(frozen=True)
+class _Start:
+    """Where a job begins: the AECS it was given, with ``resume`` that the engine has something to go on with."""
+
+    aecs: Aecs
+    history: bytes = b""
+    start_bit: int = 0
+    resume: bool = False
+
+
+def _begin(descriptor: Descriptor, view: _View, engine: Engine, rules: Rules) -> _Start | Outcome:
+    """Prepare the engine as the AECS says."""
+    place, is_full = _aecs_place(descriptor, write=False), descriptor.source2_size != AECS_SIZE
+    raw, fault = view.read(place, HISTORY_OFFSET if is_full else AECS_SIZE)
+    if fault is not None:
+        return _failed(fault)
+    bad = Outcome(Completion(Status.ANALYTICS_ERROR, ErrorCode.BAD_AECS))
+    try:
+        if raw[FORMAT_OFFSET] == 0:
+            aecs = Aecs.unpack(raw)
+            error = _tables(engine, aecs.header) if aecs.header else ErrorCode.NONE
+            return Outcome(Completion(Status.ANALYTICS_ERROR, error)) if error else _Start(aecs)
+        if raw[FORMAT_OFFSET] != SAVED_FORMAT:
+            return bad
+        saved = SavedState.unpack(raw, rules.window)
+    except ValueError:
+        return bad
+    if descriptor.source_size == 1 and saved.start_bit + _ignored_bits(descriptor.operation_flags) > 8:
+        return bad
+    history, fault = view.read(place + HISTORY_OFFSET, len(saved.history))
+    if fault is not None:
+        return _failed(fault)
+    flags = inflate.Flag.STRICT_LENGTHS
+    if history:
+        engine.run(inflate.Descriptor(0, len(history), 0, 0, 0, inflate.Opcode.LOAD, flags=0), JobMemory(history))
+        flags |= inflate.Flag.RESUME
+    if saved.header:
+        result = engine.run(
+            inflate.Descriptor(0, len(saved.header), 0, 0, 0, flags=flags, start_bit=saved.first_bit),
+            JobMemory(saved.header), ignored_bits=-saved.header_bits % 8)
+        if result.status == inflate.Status.ANALYTICS_ERROR:
+            return Outcome(Completion(Status.ANALYTICS_ERROR, ErrorCode(result.error)))
+        position = 8 * result.consumed + result.consumed_bit
+        if (result.status != inflate.Status.NEED_INPUT or not result.flags & inflate.ResultFlag.BLOCK
+                or position != saved.header_bits):
+            return bad
+    return _Start(Aecs(b"", saved.crc, saved.xor_checksum), history, saved.start_bit,
+                  bool(history or saved.header))
+
+
+def is_saved(descriptor: Descriptor, status: int) -> bool:
+    """Whether the state is written to an AECS."""
+    always = status in (Status.SUCCESS, Status.OUTPUT_OVERFLOW, Status.PAGE_FAULT)
+    return {WriteSource2.NEVER: False, WriteSource2.ALWAYS: always,
+            WriteSource2.ON_OVERFLOW: status == Status.OUTPUT_OVERFLOW}[WriteSource2(_write_source2(descriptor))]
+
+
+def _saved(engine: Engine, start: _Start, result: inflate.Completion, completion: Completion,
+           history: bytes) -> SavedState:
+    """What the job leaves."""
+    context = engine.first
+    state, header, first, end = ParserState.HEADER, b"", 0, 0
+    if result.flags & inflate.ResultFlag.END:
+        state = ParserState.ENDED
+    elif result.flags & inflate.ResultFlag.BLOCK and context.state.name == "STORED":
+        state = ParserState.FINAL_STORED if context.final else ParserState.STORED
+        header = struct.pack("<BHH3x", context.final, context.left, context.left ^ 0xFFFF)  # a word is written
+        end = 8 * 5
+    elif result.flags & inflate.ResultFlag.BLOCK:
+        state = ParserState.FINAL_LITERAL_LENGTH if context.final else ParserState.LITERAL_LENGTH
+        header, first, end = context.header, context.header_begin, context.header_end
+        if not header:
+            header, end = start.aecs.header, 8 * len(start.aecs.header)
+    return SavedState(state, history, header, first, end, result.consumed_bit, completion.crc, completion.xor_checksum)
 
 
 def _tables(engine: Engine, header: bytes) -> ErrorCode:
@@ -444,7 +579,7 @@ def _tables(engine: Engine, header: bytes) -> ErrorCode:
     return ErrorCode.NONE if is_whole else ErrorCode.BAD_AECS
 
 
-def _decode(engine: Engine, descriptor: Descriptor, source: bytes, room: int, canned: bool,
+def _decode(engine: Engine, descriptor: Descriptor, source: bytes, room: int, start: _Start,
             is_cut: bool) -> tuple[inflate.Completion, bytes]:
     """Decode ``source``, of which with ``is_cut`` there is more behind a page that is not there."""
     operation = DecompressFlag(descriptor.operation_flags)
@@ -454,13 +589,16 @@ def _decode(engine: Engine, descriptor: Descriptor, source: bytes, room: int, ca
     flags = inflate.Flag.STRICT_LENGTHS
     if checks and not is_cut and (wants_last or framing != Framing.RAW):
         flags |= inflate.Flag.LAST
-    if canned:
+    if start.aecs.header:
         flags |= inflate.Flag.CANNED
+    if start.resume:
+        flags |= inflate.Flag.RESUME
     if framing == Framing.GZIP and not stops:
         flags |= inflate.Flag.MULTI
     memory = JobMemory(source)
     result = engine.run(
-        inflate.Descriptor(0, len(source), 0, room, 0, format=_FORMATS[framing], flags=flags), memory,
+        inflate.Descriptor(0, len(source), 0, room, 0, format=_FORMATS[framing], flags=flags,
+                           start_bit=start.start_bit), memory,
         ignored_bits=0 if is_cut else _ignored_bits(operation),
         one_block=framing == Framing.RAW and stops and not wants_last)
     return result, memory.written
@@ -486,8 +624,9 @@ def _verdict(descriptor: Descriptor, result: inflate.Completion) -> tuple[Status
     return Status.ANALYTICS_ERROR, ErrorCode.HEADER_TRUNCATED
 
 
-def _progress(descriptor: Descriptor, aecs: Aecs, result: inflate.Completion, output: bytes) -> dict[str, int]:
+def _progress(descriptor: Descriptor, start: _Start, result: inflate.Completion, output: bytes) -> dict[str, int]:
     """The fields of a record that tell what was done."""
+    aecs = start.aecs
     framing = _framing(descriptor)
     completed = result.consumed + (result.consumed_bit > 0)
     if framing == Framing.GZIP:
@@ -583,15 +722,33 @@ def _difference_of_faults(expected: Completion, actual: Completion) -> str:
     return ""
 
 
+#: Output of a step of the gateware at most, less one: a match and two literals.
+STEP_BYTES = 259
 _NO_PROGRESS = (Status.READ_ERROR, Status.WRITE_ERROR)
 
 
-def difference(expected: Completion, actual: Completion) -> str:
+def _difference_of_saved(expected: Completion, actual: Completion) -> str:
+    """The same for records of jobs that wrote their state: how many symbols a step of the gateware has is open."""
+    if expected.status == Status.OUTPUT_OVERFLOW:
+        size, most = actual.output_size, expected.output_size
+        if not most - STEP_BYTES <= size <= most:
+            return f"output_size: expected {most:#x} or up to {STEP_BYTES} less, got {size:#x}"
+        if actual.completed > expected.completed or actual.unused_bits:
+            return f"completed: expected {expected.completed} at most, got {actual.completed}"
+        return ""
+    for name in ("error", "output_size", "completed", "unused_bits", "xor_checksum", "crc"):
+        if getattr(expected, name) != getattr(actual, name):
+            return f"{name}: expected {getattr(expected, name):#x}, got {getattr(actual, name):#x}"
+    return ""
+
+
+def difference(expected: Completion, actual: Completion, *, saved: bool = False) -> str:
     """What tells ``actual`` (gateware) from ``expected`` (this model), or an empty text if nothing that matters.
 
     ``cycles`` never matters; after a bus error nothing but the status does. After an overflow or an error the position
     may be before the model's, by as much as ``rackgate_sim.inflate.model.ENTRY_BITS``: the gateware takes several
     symbols in a step. After a page fault on a read it may be anywhere before, and the output with it.
+    With ``saved`` the state was written: of an output that overflows a step may be missing.
     """
     if expected.status != actual.status:
         return f"status: expected {expected.status:#x}, got {actual.status:#x}"
@@ -599,6 +756,8 @@ def difference(expected: Completion, actual: Completion) -> str:
         return ""
     if expected.status == Status.PAGE_FAULT:
         return _difference_of_faults(expected, actual)
+    if saved and expected.status in (Status.SUCCESS, Status.OUTPUT_OVERFLOW):
+        return _difference_of_saved(expected, actual)
     names = ["error", "invalid_flags", "output_size", "output_bits", "xor_checksum", "crc", "minimum", "maximum", "sum",
              "members", "adler32"]
     if expected.status & 0x3F == Status.PAGE_FAULT:
