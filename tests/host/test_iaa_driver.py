@@ -23,6 +23,7 @@ from rackgate_host.iaa import (
     QueueConfig,
     SoftwareIaa,
     Status,
+    StreamState,
     describe,
 )
 from rackgate_host.iaa import checksums as host_checksums
@@ -304,6 +305,64 @@ def test_decompress(driver, framing, seed):
     assert driver.fallbacks == 0
     if framing == Framing.GZIP:
         assert driver.decompress(data + data, framing) == content * 2
+
+
+def test_output_of_any_length(driver):
+    """More than a transfer may have: in parts, each of which goes on from the one before it."""
+    content = bytes(range(256)) * 9000
+    assert len(content) > driver.max_transfer
+    assert driver.decompress(deflate(content)) == content and driver.fallbacks == 0
+
+
+@pytest.mark.parametrize("step", [500, 3000])
+def test_a_stream_in_pieces(driver, seed, step):
+    """Both sides in pieces; the checksums are of all that came so far."""
+    content = text(random.Random(seed), 12_000)
+    data, device, window = deflate(content), driver.device, driver.device.parameters["window"]
+    state = StreamState(device.allocate(StreamState.room(window), alignment=64), window)
+    destination, output, begin = device.allocate(1000), b"", 0
+    while begin < len(data):
+        source = put(device, data[begin:begin + step])
+        completion = driver.submit(Job.decompress(source, destination, state=state, partial=True)).wait()
+        assert completion.status in (Status.SUCCESS, Status.OUTPUT_OVERFLOW)
+        output += destination[:completion.output_size].tobytes()
+        assert completion.crc == zlib.crc32(output)
+        assert completion.completed or completion.output_size
+        begin += completion.completed
+        state.advance(completion)
+    assert output == content and driver.fallbacks == 0
+
+
+def test_canned_data_in_parts(driver, seed):
+    contents = [text(random.Random(seed), 4096)]
+    (table,) = train(contents, 1)
+    loaded = driver.load_table(table.header, crc=7, xor_checksum=9)
+    assert driver.decompress(table.encode(contents[0]), table=loaded) == contents[0]
+    data, window = table.encode(contents[0]), driver.device.parameters["window"]
+    state = StreamState(driver.device.allocate(StreamState.room(window), alignment=64), window, loaded)
+    source, destination = put(driver.device, data), driver.device.allocate(1024)
+    completion, output, begin = None, b"", 0
+    while completion is None or completion.status == Status.OUTPUT_OVERFLOW:
+        completion = driver.submit(Job.decompress(source[begin:], destination, table=loaded, state=state)).wait()
+        output += destination[:completion.output_size].tobytes()
+        begin += completion.completed
+        state.advance(completion)
+    assert output == contents[0] and completion.crc == zlib.crc32(output, 7)
+
+
+def test_wrong_states(driver):
+    device, window = driver.device, driver.device.parameters["window"]
+    with pytest.raises(ValueError, match=f"buffer must have {StreamState.room(window)} bytes for a window of"):
+        StreamState(device.allocate(64), window)
+    state = StreamState(device.allocate(StreamState.room(window), alignment=64), window)
+    source, destination = device.allocate(8), device.allocate(8)
+    for message, arguments in (
+            ("framing must be RAW with a state, not ZLIB", {"framing": Framing.ZLIB, "state": state}),
+            ("state must be given with partial", {"partial": True})):
+        with pytest.raises(ValueError, match=message):
+            Job.decompress(source, destination, **arguments)
+    with pytest.raises(ValueError, match="destination must be given with a state"):
+        Job.decompress(source, None, state=state)
 
 
 def test_wrong_data(driver, seed):

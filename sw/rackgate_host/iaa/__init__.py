@@ -10,12 +10,13 @@ b'abcabcabcabcabc'
 
 from rackgate.iaa.abi import Completion, DecompressFlag, Descriptor, Framing, Status
 
-from .driver import ENVIRONMENT, IaaDriver, QueueConfig
+from .driver import ENVIRONMENT, IaaDriver
 from .errors import ChecksumMismatch, IaaError, InvalidData, describe
 from .fallback import SoftwareIaa
-from .jobs import Handle, Job, Table
+from .jobs import Handle, Job, StreamState, Table
 from .pager import FaultLatency, Pager
+from .queues import QueueConfig
 
 __all__ = ["ENVIRONMENT", "ChecksumMismatch", "Completion", "DecompressFlag", "Descriptor", "FaultLatency", "Framing",
            "Handle", "IaaDriver", "IaaError", "InvalidData", "Job", "Pager", "QueueConfig", "SoftwareIaa", "Status",
-           "Table", "describe"]
+           "StreamState", "Table", "describe"]

@@ -19,16 +19,16 @@ from rackgate.iaa.abi import (
     Opcode,
     Status,
 )
-from rackgate.iaa.aecs import AECS_SIZE, Aecs
+from rackgate.iaa.aecs import AECS_SIZE, Aecs, saved_size
 
 from ..memory import Buffer
 from .checksums import crc32c, xor16
 from .errors import ChecksumMismatch
 
 if TYPE_CHECKING:
-    from .driver import IaaDriver
+    from .jobdriver import JobDriver
 
-__all__ = ["Handle", "Job", "Table"]
+__all__ = ["Handle", "Job", "StreamState", "Table"]
 
 _FRAMING_SHIFT = 13
 _WHOLE = (DecompressFlag.ENABLE | DecompressFlag.FLUSH | DecompressFlag.CHECK_FOR_EOB | DecompressFlag.STOP_ON_EOB
@@ -63,6 +63,56 @@ class Table:
         self._buffer.free()
 
 
+class StreamState:
+    """Where a raw stream was left: two AECS in device memory, of which each job reads one and writes the other.
+
+    One job at a time. When it has ended for want of room or of source, :meth:`advance` makes the next one go on; before
+    that the job can be done again.
+
+    Parameters
+    ----------
+    buffer:
+        :meth:`room` bytes, at a multiple of 32.
+    window:
+        The device's.
+    table:
+        What the data is canned with, if it is.
+    """
+
+    def __init__(self, buffer: Buffer, window: int, table: Table | None = None):
+        self.size = saved_size(window)
+        if buffer.nbytes != 2 * self.size:
+            raise ValueError(f"buffer must have {2 * self.size} bytes for a window of {window}, not {buffer.nbytes}")
+        self._buffer = buffer
+        self._toggle, self._has_begun = False, table is not None
+        self.crc, self.xor_checksum = (0, 0) if table is None else (table.aecs.crc, table.aecs.xor_checksum)
+        if table is not None:
+            raw = table.aecs.pack().ljust(self.size, b"\0")
+            buffer[:self.size] = np.frombuffer(raw, np.uint8)
+            buffer.sync_to_device()
+
+    @staticmethod
+    def room(window: int) -> int:
+        """Bytes that a buffer for it has."""
+        return 2 * saved_size(window)
+
+    @property
+    def address(self) -> int:
+        """Address of both AECS."""
+        return self._buffer.device_address
+
+    @property
+    def flags(self) -> Flag:
+        """Which AECS the next job reads, if any."""
+        return (Flag.READ_SOURCE2_AECS if self._has_begun else Flag(0)) | (
+            Flag.AECS_TOGGLE if self._toggle else Flag(0))
+
+    def advance(self, completion: Completion) -> None:
+        """A job has ended and left its state: the next one goes on, with the source from ``completed`` on."""
+        self._toggle, self._has_begun = not self._toggle, True
+        self.crc, self.xor_checksum = completion.crc, completion.xor_checksum
+
+
 def _range(name: str, buffer: Buffer | None) -> tuple[int, int]:
     """Address and size for a descriptor."""
     if buffer is None:
@@ -77,7 +127,8 @@ def _range(name: str, buffer: Buffer | None) -> tuple[int, int]:
 class Job:
     """A descriptor, and the buffers that it is about. The driver puts the completion address and its flags in.
 
-    ``members`` are the jobs of a list, which the driver puts into memory. Make one with the class methods.
+    ``members`` are the jobs of a list, which the driver puts into memory. ``seeds`` are CRC and XOR checksum of the
+    output before the job's. Make one with the class methods.
     """
 
     descriptor: Descriptor
@@ -85,35 +136,53 @@ class Job:
     destination: Buffer | None = None
     table: Table | None = None
     members: tuple["Job", ...] = ()
+    seeds: tuple[int, int] = (0, 0)
 
     @classmethod
     def decompress(cls, source: Buffer, destination: Buffer | None, framing: Framing = Framing.RAW, *,
-                   table: Table | None = None, crc32c: bool = False, first_member: bool = False,
+                   table: Table | None = None, state: StreamState | None = None, partial: bool = False,
+                   crc32c: bool = False, first_member: bool = False,
                    flags: DecompressFlag = _WHOLE, block: bool = True) -> "Job":
         """Decompress ``source`` into ``destination``; without one, only for the checksums.
 
-        ``table``: the data is canned. ``crc32c``: compute that in place of CRC-32. ``first_member``: leave further
+        ``table``: the data is canned. ``state``: where a raw stream goes on, and what it is left in when
+        ``destination`` is full, which should have more than 260 bytes; ``partial``: also when the source is short,
+        which is no error then. ``crc32c``: compute that in place of CRC-32. ``first_member``: leave further
         members of gzip data alone. ``block``: wait for pages that are not there, if the queue allows it.
         """
         if table is not None and framing != Framing.RAW:
             raise ValueError(f"framing must be RAW with a table, not {framing.name}")
+        if state is not None and framing != Framing.RAW:
+            raise ValueError(f"framing must be RAW with a state, not {framing.name}")
+        if state is not None and destination is None:
+            raise ValueError("destination must be given with a state")
+        if partial and state is None:
+            raise ValueError("state must be given with partial")
         general = Flag(0)
-        if table is not None:
+        if state is not None:
+            general |= state.flags | (Flag.WRITE_SOURCE2_ALWAYS if partial else Flag.WRITE_SOURCE2_ON_OVERFLOW)
+        elif table is not None:
             general |= Flag.READ_SOURCE2_AECS
         if crc32c:
             general |= Flag.CRC32C
         if block:
             general |= Flag.BLOCK_ON_FAULT
         operation = flags | framing << _FRAMING_SHIFT
+        if partial:
+            operation &= ~DecompressFlag.CHECK_FOR_EOB
         if destination is None:
             operation |= DecompressFlag.SUPPRESS_OUTPUT
         if framing == Framing.GZIP and not first_member:
             operation &= ~DecompressFlag.STOP_ON_EOB
         address, size = _range("source", source)
         to, room = _range("destination", destination)
-        aecs, aecs_size = (0, 0) if table is None else (table.address, AECS_SIZE)
+        aecs, aecs_size, seeds = 0, 0, (0, 0)
+        if state is not None:
+            aecs, aecs_size, seeds = state.address, state.size, (state.crc, state.xor_checksum)
+        elif table is not None:
+            aecs, aecs_size, seeds = table.address, AECS_SIZE, (table.aecs.crc, table.aecs.xor_checksum)
         return cls(Descriptor(Opcode.DECOMPRESS, general, 0, address, to, size, 0, operation, aecs, room, aecs_size),
-                   source, destination, table)
+                   source, destination, table, seeds=seeds)
 
     @classmethod
     def crc64(cls, source: Buffer, polynomial: int, *, invert: bool = False, big_endian: bool = False) -> "Job":
@@ -172,7 +241,7 @@ class Job:
         if self.descriptor.opcode != Opcode.DECOMPRESS or self.destination is None:
             return
         output = self.destination[:completion.output_size].view(np.ndarray)
-        crc_seed, xor_seed = (0, 0) if self.table is None else (self.table.aecs.crc, self.table.aecs.xor_checksum)
+        crc_seed, xor_seed = self.seeds
         xor = xor16(output, xor_seed)
         if xor != completion.xor_checksum:
             raise ChecksumMismatch(f"the bytes in memory have XOR checksum {xor:#06x}, the device says "
@@ -189,7 +258,7 @@ class Job:
 class Handle:
     """A job on its way. ``completion`` is its record once the driver has seen it, else ``None``."""
 
-    def __init__(self, driver: "IaaDriver", job: Job, queue: int, slot: int):
+    def __init__(self, driver: "JobDriver", job: Job, queue: int, slot: int):
         self.driver = driver
         self.job = job
         self.queue = queue
