@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable, Sequence
 from rackgate.csr.map import IDENTITY_REGISTERS, Register
 from rackgate.iaa import abi as iaa
 from rackgate.inflate import abi
+from rackgate.pisa import abi as pisa
 from rackgate_host.sabre import format as sabre
 
 __all__ = ["on_page_markdown"]
@@ -73,6 +74,12 @@ _TABLES: dict[str, Callable[[], str]] = {
     "inflate-status": lambda: _codes(abi.Status),
     "inflate-errors": lambda: _codes(abi.ErrorCode),
     "inflate-flags": lambda: _codes(abi.Flag),
+    "pisa-commands": lambda: _codes(pisa.Command),
+    "pisa-errors": lambda: _codes(pisa.CommandError),
+    "pisa-registers": lambda: _registers(
+        register for name, register in pisa.switch_registers("PISA").items()
+        if register.offset >= 0x20 and not re.match(r"(DATA|RESULT)_[^0]", name)),
+    "pisa-rejections": lambda: _codes(pisa.Rejection),
     "sabre-header": _sabre_header,
     "sabre-region": lambda: _layout(sabre.REGION),
     "sabre-partition": lambda: _layout(sabre.ENTRY),
