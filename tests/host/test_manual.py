@@ -28,7 +28,7 @@ def test_the_pipeline_that_the_manual_builds_is_the_packages(capsys, seed):
     scope = {}
     for text in examples:
         exec(text, scope)
-    assert capsys.readouterr().out.startswith("[")
+    assert "[1, 0, 0, 0]" in capsys.readouterr().out
     built = scope["balancer"]
     assert fingerprint(built) == fingerprint(BALANCER)
     theirs, ours = PipelineModel(built), PipelineModel(BALANCER)
