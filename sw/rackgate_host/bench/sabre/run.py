@@ -84,7 +84,7 @@ def run(*, seed: int = 1, report: Callable[[str], None] = lambda line: None, qui
     codecs:
         Software to compare with.
     pages, repeats:
-        Pages of a restored image, and how often each restore is done; the median counts.
+        Pages of a restored image, and how often each restore is done; the quickest counts.
     workers:
         Processes of software engines.
     clock_mhz:
@@ -111,7 +111,7 @@ def run(*, seed: int = 1, report: Callable[[str], None] = lambda line: None, qui
             Path(folder), _list("storage", storage or ([0.25] if quick else [0.25, 0.5, 1.0, 1.5]), float),
             sorted({*counts, headline}), headline,
             _list("codecs", codecs or (["libdeflate", "lz4"] if quick else _CODECS), str),
-            pages or (1024 if quick else 4096), repeats or 3, workers, mhz, source, cycles_from,
+            pages or (1024 if quick else 4096), repeats or (3 if quick else 5), workers, mhz, source, cycles_from,
             sample or (64 if quick else 512), seed, report, touching, _ledger(options, mhz))
         for workload in _workloads(chosen, corpus, seed, report):
             report(f"{workload.name}: ratios")
@@ -121,10 +121,19 @@ def run(*, seed: int = 1, report: Callable[[str], None] = lambda line: None, qui
             skipped += point["value"] is None
             yield point
     yield {"case": "conditions", "metric": "seconds", "value": round(time.monotonic() - begin, 1), "unit": "s",
-           "conditions": {"load_before": round(load, 2), "load_after": round(os.getloadavg()[0], 2), "nice": os.nice(0),
+           "conditions": {"load_before": round(load, 2), "load_after": round(os.getloadavg()[0], 2), "nice": _nice(),
                           "points_not_measured": skipped, "clock_mhz": mhz, "clock_source": source,
                           "parts_of_an_earlier_run": settings.ledger.taken if settings.ledger else 0},
            "source": "this run; a load above the number of cores makes wall times longer than they need be"}
+
+
+def _nice() -> str:
+    """How this process is scheduled: its niceness, and that of its group where the kernel makes groups by session."""
+    try:
+        group = Path("/proc/self/autogroup").read_text().split()[-1]
+    except (OSError, IndexError):
+        return str(os.nice(0))
+    return f"{os.nice(0)}, group {group}"
 
 
 def _ledger(options: dict[str, Any], mhz: float) -> Ledger:
