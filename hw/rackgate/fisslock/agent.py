@@ -176,7 +176,7 @@ class Agent(Core):
         record.early = []
         for item in (*left, *early):
             if self._asks(item):
-                if item.epoch == record.epoch:
+                if item.epoch == record.epoch or not item.flags & Flag.RETRY:  # it goes round for nothing once at most
                     self._return(record, item)
                 else:
                     record.early.append(item)

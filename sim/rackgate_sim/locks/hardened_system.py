@@ -75,7 +75,7 @@ class Configuration:
     memory:
         Whether hosts remember the last epoch of a lock that nobody there wants.
     bypasses:
-        Most shared grants to requests that began after the switch had seen a waiting exclusive one; None: any number.
+        Most shared grants to requests that began after an agent had queued an exclusive one; None: any number.
     """
 
     name: str
@@ -115,8 +115,8 @@ class Global(NamedTuple):
     tasks: tuple[tuple[int, int], ...]
     #: Messages that may still be lost, come twice; requests that may be cancelled; hasty timers.
     budget: tuple[int, int, int, int]
-    #: For each task: how many shared grants went past it since the switch saw it (-1: it has not), and a bit for each
-    #: waiting exclusive task that had been seen when this one began.
+    #: For each task: how many shared grants went past it since an agent queued it (-1: none has), and a bit for each
+    #: waiting exclusive task that was queued when this one began.
     passed: tuple[tuple[int, int], ...]
 
 
@@ -193,20 +193,22 @@ class HardenedSystem:
         return _Link(down, host, int(flow) if self.configuration.network is Network.FLOWS else 0)
 
     def view(self, place: int, frozen: Hashable) -> tuple[Any, ...]:
-        """Of a host: role, epoch, mode, seen, known, held epochs by task, whether it is at rest, timers."""
+        """Of a host: role, epoch, mode, seen, known, held epochs by task, whether it is at rest, timers,
+        exclusive requests in its queue."""
         key = place, frozen
         if key not in self._views:
             host = self.participants[place]
             host.thaw(frozen)
             record = host.records.get(LOCK)
             if record is None:
-                self._views[key] = (Role.NONE, -1, 0, 0, 0, (), True, host.armed)
+                self._views[key] = (Role.NONE, -1, 0, 0, 0, (), True, host.armed, ())
             else:
                 # What came early for an agent that this host is not waits for a timer, and nobody waits for it.
                 at_rest = not (record.pending or record.held or record.role or self.configuration.timers)
                 self._views[key] = (record.role, record.epoch, record.mode, record.seen, record.known,
                                     tuple((task, item.mode, item.epoch) for task, item in record.held.items()),
-                                    at_rest, host.armed)
+                                    at_rest, host.armed,
+                                    tuple(item.task for item in record.queue if item.kind))
         return self._views[key]
 
     # The system
@@ -272,13 +274,6 @@ class HardenedSystem:
         if link.down:
             return self._host_step(state, link.host, ("receive", message, bool(link.flow)))
         word, left = self._switched(state.word, message)
-        if self.configuration.bypasses is not None:
-            content = Message.from_bytes(message)
-            if content.type == Type.ACQUIRE and content.flags & 1 and state.passed[content.task_id][0] < 0 \
-                    and state.tasks[content.task_id][0] == WAITING:
-                passed = list(state.passed)
-                passed[content.task_id] = 0, passed[content.task_id][1]
-                state = state._replace(passed=tuple(passed))
         return self._send(state._replace(word=word), left)
 
     def _host_step(self, state: Global, host: int, what: tuple[Any, ...]) -> Global:
@@ -286,6 +281,10 @@ class HardenedSystem:
         hosts = list(state.hosts)
         hosts[host - 1] = frozen
         state = self._send(state._replace(hosts=tuple(hosts)), sent)
+        if self.configuration.bypasses is not None:
+            state = state._replace(passed=tuple(
+                (0 if count < 0 and task in self.view(host - 1, frozen)[8] else count, before)
+                for task, (count, before) in enumerate(state.passed)))
         for effect in told:
             at = state.tasks[effect.task][0]
             if isinstance(effect, Granted):
@@ -343,7 +342,7 @@ class HardenedSystem:
         """I2: at most one host knows itself to be the agent, and the switch knows it too."""
         at, agent, count, epoch = self.word(state.word)
         for place, frozen in enumerate(state.hosts):
-            role, mine, mode, seen, known, _, _, _ = self.view(place, frozen)
+            role, mine, mode, seen, known = self.view(place, frozen)[:5]
             if role == Role.OPEN:
                 if at == LockState.FREE or (agent, epoch) != (place + 1, mine):
                     return f"host {place + 1} is the agent of epoch {mine}, the switch has {agent} of {epoch}"

@@ -1,0 +1,84 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Every interleaving of the hardened protocol: whatever the network does, exclusion, no lost waiter, a free lock."""
+
+import pytest
+from fisslock_mutants import HOSTS, SWITCHES, switch
+
+from rackgate.fisslock.abi import Mode, WordFormat
+from rackgate_sim.locks.check import CASES, run
+from rackgate_sim.locks.explore import HOLDS, VIOLATED, explore
+from rackgate_sim.locks.hardened_system import Configuration, HardenedSystem, Network, Task
+
+S, X = Mode.SHARED, Mode.EXCLUSIVE
+
+
+@pytest.mark.parametrize("case", [
+    pytest.param(case, id=case.name.replace(" ", "-"), marks=() if case.is_quick else (
+        pytest.mark.soak, pytest.mark.timeout(7200))) for case in CASES])
+def test_it_holds(case):
+    outcome = case.explore()
+    print(f"{outcome.states:,} states, {outcome.transitions:,} steps, depth {outcome.depth}, {outcome.seconds:.1f} s")
+    assert outcome.verdict == HOLDS, (outcome.kind, outcome.message, outcome.trace)
+    assert outcome.states == case.states or not case.states, "the manual's table is not this protocol's any more"
+
+
+def test_names_are_distinct():
+    assert len({case.name for case in CASES}) == len(CASES)
+
+
+def test_the_table(monkeypatch):
+    lines = []
+    monkeypatch.setattr("rackgate_sim.locks.check.CASES", CASES[:1])
+    record, = run(report=lines.append)
+    assert record["verdict"] == HOLDS and record["states"] == CASES[0].states
+    assert len(lines) == 1 and f"{CASES[0].states:,}" in lines[0]
+
+
+# What it would find
+
+UNORDERED = Network.UNORDERED
+PAIR = Configuration("two readers of one host", (Task(1, S), Task(1, S)), UNORDERED, losses=1, duplicates=1,
+                     timers=True)
+LOST = Configuration("a writer, then a reader", (Task(1, X), Task(2, S)), losses=1, timers=True)
+TWICE = Configuration("a writer comes twice", (Task(1, X, rounds=2), Task(2, X)), UNORDERED, duplicates=1, timers=True)
+MANY = Configuration("three readers and a writer", (Task(1, S), Task(2, S), Task(2, S), Task(2, X)),
+                     word=WordFormat(2, 2, 1, 5))
+POLLED = Configuration("a reader's release is lost", (Task(1, S), Task(2, S)), losses=1, timers=True)
+WHERE = {
+    "lets its count wrap": MANY,
+    "takes grants for any attempt": TWICE,
+    "never adopts": LOST, "frees once": LOST, "asks once": LOST, "never polls": POLLED,
+}
+
+
+def found(name, **mutant):
+    system = HardenedSystem(WHERE.get(name, PAIR), **mutant)
+    return explore([system.initial()], system.successors, invariants=system.invariants, good_end=system.good_end,
+                   most_states=60_000)
+
+
+@pytest.mark.parametrize("name", SWITCHES)
+def test_a_switch_without_a_rule_is_found(name):
+    outcome = found(name, switch=switch(name, WHERE.get(name, PAIR).word))
+    assert outcome.verdict == VIOLATED, outcome
+
+
+@pytest.mark.parametrize("name", HOSTS)
+def test_a_host_without_a_rule_is_found(name):
+    outcome = found(name, participant=HOSTS[name])
+    assert outcome.verdict == VIOLATED, outcome
+
+
+def test_an_epoch_of_two_bits_is_too_narrow():
+    """A FREE that is late by four agents is believed: the word must be wide enough for what the network keeps back."""
+    configuration = Configuration("wrapped", (Task(1, X, rounds=5),), UNORDERED, duplicates=1, timers=True,
+                                  word=WordFormat(2, 2, 1, 2))
+    system = HardenedSystem(configuration)
+    outcome = explore([system.initial()], system.successors, invariants=system.invariants, good_end=system.good_end)
+    assert (outcome.verdict, outcome.kind) == (VIOLATED, "invariant"), outcome
+
+
+def test_a_trace_reads_as_a_story():
+    system = HardenedSystem(PAIR)
+    text = system.describe(system.initial())
+    assert "switch: FREE" in text and "task 0: idle" in text
