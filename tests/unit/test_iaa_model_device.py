@@ -123,9 +123,18 @@ def test_identity_and_parameters():
     assert [bench[f"PARAM_{name}"] for name in names] == [4, 3, 20, 3, 4096, 8, 2]
     assert (bench["BUILD_LO"], bench["BUILD_HI"]) == (0x55667788, 0x11223344)
     assert bench["WQCAP_LO"] == 20 | 3 << 16 | 1 << 24 and bench["ENGCAP"] == 4
-    bench["ENGCAP"] = 1
-    assert bench["ENGCAP"] == 4 and bench.model.read_register(0x4000) == 0
-    assert bench.model.write_register(0x4000, 5) and bench.model.read_register(PORTALS) == 0
+    assert bench["ENGCAP"] == 4 and bench.model.read_register(PORTALS) == 0
+
+
+def test_what_the_bus_refuses():
+    """As the gateware: no register, none that this device has, none to be written."""
+    bench = Bench(queues=3)
+    for offset in (0x4000, 0x10000, REGISTERS["WQ3_MODE"].offset):
+        assert bench.model.read_register(offset) is None and bench.model.write_register(offset, 5) is False
+    for name in ("ENGCAP", "COMPLETED", "CYCLES_LO"):
+        assert bench.model.write_register(REGISTERS[name].offset, 5) is False
+    assert bench.model.write_register(REGISTERS["IRQ_ENABLE"].offset, 5)
+    assert bench.model.read_register(REGISTERS["PAGE_RESPONSE"].offset) == 0
 
 
 @pytest.mark.parametrize("parameters, message", [
@@ -149,7 +158,7 @@ def test_bad_accesses(bench):
 
 
 def test_registers_keep_their_fields():
-    bench = Bench()
+    bench = Bench(queues=8)
     for name, register in REGISTERS.items():
         if register.access == Access.RW and name != "CMD":
             bench[name] = 0xFFFFFFFF

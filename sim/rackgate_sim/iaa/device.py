@@ -45,6 +45,7 @@ from rackgate_sim.iaa.model import (
     perform,
 )
 from rackgate_sim.inflate.model import BusError, Memory
+from rackgate_sim.registermodel import WORD, RegisterModel
 
 __all__ = ["IaaModel"]
 
@@ -54,9 +55,6 @@ _INPUT_BYTES_PER_CYCLE = 2
 _OUTPUT_BYTES_PER_CYCLE = 4
 _COMMAND_CYCLES = 4
 _WORDS = DESCRIPTOR_SIZE // 4
-_WORD = 0xFFFFFFFF
-_NAMES = {register.offset: name for name, register in REGISTERS.items()}
-_CONSTANT = frozenset(name for name, register in REGISTERS.items() if register.access == Access.CONST)
 _ENTRY_ADDRESS = (1 << ADDRESS_BITS) - PAGE_SIZE
 _MASKED = (Command.DISABLE_WQ, Command.DRAIN_WQ, Command.ABORT_WQ, Command.RESET_WQ)
 _ABORTING = (Command.ABORT_ALL, Command.ABORT_WQ, Command.RESET_WQ)
@@ -67,6 +65,10 @@ def _bits(register: str, name: str, value: int) -> int:
     """A field of ``value``, which is that of ``register``."""
     bits = next(bits for bits in REGISTERS[register].fields if bits.name == name)
     return (value & bits.mask) >> bits.lsb
+
+
+def _in_portals(offset: int) -> bool:
+    return PORTALS <= offset < PORTALS + QUEUES * PORTAL_SIZE
 
 
 _MAX_SHIFT = _bits("GENCAP_LO", "MAX_TRANSFER_SHIFT", REGISTERS["GENCAP_LO"].reset)
@@ -122,7 +124,7 @@ class _Running:
     earliest: int
 
 
-class IaaModel:
+class IaaModel(RegisterModel):
     """A software device with the registers of ``rackgate.iaa.abi.REGISTERS``.
 
     Time passes only in :meth:`run`. A source is read when its descriptor begins or one of its pages has come, output
@@ -133,7 +135,7 @@ class IaaModel:
     request is answered by SUCCESS when the page is there: if it is not, the descriptor ends with PAGE_FAULT, as after
     any other answer. Descriptors with REQUEST_INTERRUPT raise it whatever their status. SWERR tells of records that
     have no place; errors of descriptors that want no record are told nowhere. A bus error in the tables of the
-    translation is as a page that is not there. Offsets without a register read as zero and ignore writes.
+    translation is as a page that is not there.
 
     Parameters
     ----------
@@ -172,17 +174,17 @@ class IaaModel:
         self._memory = memory
         self._engines, self._entries, self._contexts, self._window = engines, entries, contexts, window
         self._queue_count = queues
-        self._constants = {
+        absent = [name for queue in range(queues, QUEUES) for name in REGISTERS
+                  if name.startswith(queue_register(queue, ""))]
+        super().__init__(REGISTERS, {
             "PARAM_ENGINES": engines, "PARAM_QUEUES": queues, "PARAM_ENTRIES": entries, "PARAM_CONTEXTS": contexts,
             "PARAM_WINDOW": window, "PARAM_LANES": lanes, "PARAM_PORTS": ports,
-            "BUILD_LO": build & _WORD, "BUILD_HI": build >> 32,
+            "BUILD_LO": build & WORD, "BUILD_HI": build >> 32,
             "WQCAP_LO": entries | queues << 16 | 1 << 24, "ENGCAP": engines,
-        }
-        self._reset()
+        }, absent)
+        self._restart()
 
-    def _reset(self) -> None:
-        self._registers = {name: self._constants.get(name, register.reset) for name, register in REGISTERS.items()}
-        self._cycle = 0
+    def _restart(self) -> None:
         self._device = DeviceState.DISABLED
         self._queues = [_Queue() for _ in range(self._queue_count)]
         self._lanes: list[_Job | None] = [None] * (self._engines * self._contexts)
@@ -191,43 +193,27 @@ class IaaModel:
         self._dispatch_from = 0
 
     @property
-    def cycle(self) -> int:
-        """Clock cycles since reset."""
-        return self._cycle
-
-    @property
     def irq(self) -> bool:
         """Level of the interrupt."""
         return bool(self._registers["INTCAUSE"] & self._registers["IRQ_ENABLE"])
 
-    @property
-    def busy(self) -> bool:
-        """Whether anything will happen without the host doing something."""
-        return self._next_event() is not None
-
     # Registers
 
-    @staticmethod
-    def _check_offset(offset: int) -> None:
-        if offset % 4 or offset < 0:
-            raise ValueError(f"offset must be a multiple of 4, not {offset:#x}")
+    def read_register(self, offset: int) -> int | None:
+        """The register at byte ``offset``, zero in a portal; ``None`` if the bus answers with SLVERR.
 
-    def read_register(self, offset: int) -> int:
-        """The register at byte ``offset``. Raises ``ValueError`` if that is no multiple of 4."""
-        self._check_offset(offset)
-        name = _NAMES.get(offset)
-        if name is None or REGISTERS[name].access == Access.WO:
-            return 0
-        if name == "CYCLES_LO":
-            self._registers["CYCLES_HI"] = self._cycle >> 32
-            return self._cycle & _WORD
+        Raises ``ValueError`` if ``offset`` is no multiple of 4.
+        """
+        name = self._name(offset)
+        return 0 if name is None and _in_portals(offset) else super().read_register(offset)
+
+    def _value(self, name: str) -> int:
         if name == "GENSTS":
             return self._device
         if name.startswith("PAGE_") and self._requests:
             return self._page_register(name)
         if name.startswith("WQ") and name.endswith("_STATE"):
-            number = int(name[2])
-            queue = self._queues[number] if number < self._queue_count else _Queue()
+            queue = self._queues[int(name[2])]
             return len(queue.entries) | queue.state << 30
         return self._registers[name]
 
@@ -239,7 +225,7 @@ class IaaModel:
             return (1 | job.fault.write << 1 | job.lane // self._contexts << 4 | job.queue << 8
                     | _bits("WQ0_MODE", "PASID", mode) << 12)
         if name.startswith("PAGE_ADDRESS"):
-            return job.fault.address >> (32 if name.endswith("HI") else 0) & _WORD
+            return job.fault.address >> (32 if name.endswith("HI") else 0) & WORD
         return self._registers[name]
 
     def write_register(self, offset: int, value: int) -> bool:
@@ -247,24 +233,20 @@ class IaaModel:
 
         Raises ``ValueError`` for a bad offset or value.
         """
-        if not 0 <= value <= _WORD:
-            raise ValueError(f"value must fit 32 bits, not be {value:#x}")
-        self._check_offset(offset)
-        if PORTALS <= offset < PORTALS + QUEUES * PORTAL_SIZE:
+        if self._name(offset) is None and _in_portals(offset) and 0 <= value <= WORD:
             return self._write_portal(*divmod(offset - PORTALS, PORTAL_SIZE), value)
-        name = _NAMES.get(offset)
-        if name is None:
-            return True
+        return super().write_register(offset, value)
+
+    def _write(self, name: str, value: int) -> None:
         register = REGISTERS[name]
         if register.access == Access.W1C:
             self._registers[name] &= ~value
         elif register.access == Access.RW and not (name == "CMD" and self._command is not None):
-            self._registers[name] = value & (sum(bits.mask for bits in register.fields) or _WORD)
+            self._registers[name] = value & (sum(bits.mask for bits in register.fields) or WORD)
         if name == "CMD" and self._command is None:
             self._begin_command(value)
         elif name == "PAGE_RESPONSE" and self._requests:
             self._answer(value & 15)
-        return True
 
     def _write_portal(self, number: int, offset: int, value: int) -> bool:
         if number >= self._queue_count:
@@ -314,7 +296,7 @@ class IaaModel:
         has_descriptor = descriptor is not None
         self._registers["SWERR0"] = 1 | has_descriptor << 2 | 1 << 3 | write << 5 | status << 8 | queue << 16
         self._registers["SWERR1"] = 0 if descriptor is None else descriptor.opcode | pasid << 8
-        self._registers["SWERR_ADDRESS_LO"] = address & _WORD
+        self._registers["SWERR_ADDRESS_LO"] = address & WORD
         self._registers["SWERR_ADDRESS_HI"] = address >> 32
 
     # Commands
@@ -338,7 +320,8 @@ class IaaModel:
             return
         command = Command(code)
         if command == Command.RESET_DEVICE:
-            self._reset()
+            self._reset_registers()
+            self._restart()
             return
         queues = operand & 0xFFFF if command in _MASKED else 0
         if command in (Command.DISABLE_DEVICE, Command.DRAIN_ALL, Command.ABORT_ALL):
@@ -453,33 +436,10 @@ class IaaModel:
 
     # Time
 
-    def run(self, cycles: int, until_irq: bool = False) -> int:
-        """Let at most ``cycles`` clock cycles pass, with ``until_irq`` none once the interrupt is high.
-
-        Returns how many passed.
-        """
-        if cycles < 0:
-            raise ValueError(f"cycles must not be negative, not {cycles}")
-        begin, end = self._cycle, self._cycle + cycles
-        while not (until_irq and self.irq):
-            event = self._next_event()
-            if event is None or event > end:
-                self._pass(end)
-                break
-            self._pass(event)
-            self._step()
-        return self._cycle - begin
-
-    def _pass(self, cycle: int) -> None:
-        if any(True for _ in self._jobs()):
-            self._count("BUSY_CYCLES", cycle - self._cycle)
-        self._cycle = cycle
-
-    def _count(self, name: str, amount: int = 1) -> None:
-        self._registers[name] = (self._registers[name] + amount) & _WORD
+    def _is_working(self) -> bool:
+        return any(True for _ in self._jobs())
 
     def _next_event(self) -> int | None:
-        """The cycle at which something happens next."""
         events = [at for job in self._jobs() for at in (job.finish, job.deadline) if at is not None]
         if self._is_command_ready():
             assert self._command is not None
@@ -489,7 +449,6 @@ class IaaModel:
         return min(events, default=None)
 
     def _step(self) -> None:
-        """What happens in this cycle."""
         for job in list(self._jobs()):
             if job.deadline is not None and job.deadline <= self._cycle:
                 self._time_out(job)
@@ -651,7 +610,7 @@ class IaaModel:
             completion = replace(completion, error=LIST_MEMBER_FAILED)
         if job.has_members and completion.status == Status.ABORTED:
             completion = replace(completion, completed=job.done)
-        completion = replace(completion, cycles=(self._cycle - job.started) & _WORD)
+        completion = replace(completion, cycles=(self._cycle - job.started) & WORD)
         if not self._write_record(job, completion):
             return
         self._lanes[job.lane] = job.parent

@@ -19,6 +19,7 @@ from rackgate.inflate.abi import (
     Status,
 )
 from rackgate_sim.inflate.model import BusError, Engine, Memory, check
+from rackgate_sim.registermodel import RegisterModel
 
 __all__ = ["InflateModel"]
 
@@ -29,8 +30,6 @@ _OUTPUT_BYTES_PER_CYCLE = 4
 _RESERVED = slice(44, DESCRIPTOR_SIZE)
 _IRQ_COMPLETION = REGISTERS["IRQ_STATUS"].fields[0].mask
 _IRQ_FAULT = REGISTERS["IRQ_STATUS"].fields[1].mask
-_NAMES = {register.offset: name for name, register in REGISTERS.items()}
-_KEPT = frozenset(name for name, register in REGISTERS.items() if register.access == Access.CONST)
 
 
 class _Deferred:
@@ -61,7 +60,7 @@ class _Running:
     finish: int
 
 
-class InflateModel:
+class InflateModel(RegisterModel):
     """A software device with the registers of ``rackgate.inflate.abi.REGISTERS``.
 
     Time passes only in :meth:`run`. Descriptors are taken in order; one whose context is busy holds up those
@@ -72,8 +71,7 @@ class InflateModel:
     touching its context. A descriptor that cannot be read, or whose completion address is no multiple of 64, is
     dropped; that, and a completion record that cannot be written, sets FAULT and FAULT_ADDR, and is not
     counted in COMPLETED. Writing Control.RESET puts all registers to their values after reset, whatever else
-    is written with it. Offsets without a register read as zero and ignore writes; there are no
-    bus errors on the register side.
+    is written with it.
 
     Parameters
     ----------
@@ -93,95 +91,43 @@ class InflateModel:
             raise ValueError(f"build must fit 64 bits, not be {build:#x}")
         self._memory = memory
         self._engine = Engine(contexts, window)
-        constants = {"PARAM_CONTEXTS": contexts, "PARAM_WINDOW": window, "PARAM_LANES": lanes,
-                     "BUILD_LO": build & 0xFFFFFFFF, "BUILD_HI": build >> 32}
-        self._registers = {name: constants.get(name, register.reset) for name, register in REGISTERS.items()}
-        self._reset()
+        super().__init__(REGISTERS, {
+            "PARAM_CONTEXTS": contexts, "PARAM_WINDOW": window, "PARAM_LANES": lanes,
+            "BUILD_LO": build & 0xFFFFFFFF, "BUILD_HI": build >> 32})
+        self._restart()
 
-    def _reset(self) -> None:
+    def _restart(self) -> None:
         self._engine = Engine(self._engine.contexts, self._engine.window)
-        for name, register in REGISTERS.items():
-            if name not in _KEPT:
-                self._registers[name] = register.reset
-        self._cycle = 0
         self._fetch_from = 0
         self._waiting: Descriptor | None = None
         self._running: dict[int, _Running] = {}
-
-    @property
-    def cycle(self) -> int:
-        """Clock cycles since reset."""
-        return self._cycle
 
     @property
     def irq(self) -> bool:
         """Level of the interrupt."""
         return bool(self._registers["IRQ_STATUS"] & self._registers["IRQ_ENABLE"])
 
-    @property
-    def busy(self) -> bool:
-        """Whether anything will happen without the host doing something."""
-        return self._next_event() is not None
+    def _value(self, name: str) -> int:
+        return self._registers[name]
 
-    def read_register(self, offset: int) -> int:
-        """The register at byte ``offset``. Raises ``ValueError`` if that is no multiple of 4."""
-        name = self._name(offset)
-        if name is None:
-            return 0
-        if name == "CYCLES_LO":
-            self._registers["CYCLES_HI"] = self._cycle >> 32
-            return self._cycle & 0xFFFFFFFF
-        return 0 if REGISTERS[name].access == Access.WO else self._registers[name]
-
-    def write_register(self, offset: int, value: int) -> None:
-        """Write the register at byte ``offset``. Raises ``ValueError`` for a bad offset or value."""
-        if not 0 <= value < 1 << 32:
-            raise ValueError(f"value must fit 32 bits, not be {value:#x}")
-        name = self._name(offset)
+    def _write(self, name: str, value: int) -> None:
         if name == "CONTROL":
             self._registers[name] = value & Control.ENABLE
             if value & Control.RESET:
-                self._reset()
+                self._reset_registers()
+                self._restart()
         elif name == "RING_TAIL":
             self._registers[name] = value & 0xFFFF
         elif name == "IRQ_ENABLE":
             self._registers[name] = value & (_IRQ_COMPLETION | _IRQ_FAULT)
-        elif name is not None and REGISTERS[name].access == Access.RW:
-            self._registers[name] = value
-        elif name is not None and REGISTERS[name].access == Access.W1C:
+        elif REGISTERS[name].access == Access.W1C:
             self._registers[name] &= ~value
+        else:
+            self._registers[name] = value
         self._fetch_from = max(self._fetch_from, self._cycle + 1)
 
-    @staticmethod
-    def _name(offset: int) -> str | None:
-        if offset % 4 or offset < 0:
-            raise ValueError(f"offset must be a multiple of 4, not {offset:#x}")
-        return _NAMES.get(offset)
-
-    def run(self, cycles: int, until_irq: bool = False) -> int:
-        """Let at most ``cycles`` clock cycles pass, with ``until_irq`` none once the interrupt is high.
-
-        Returns how many passed.
-        """
-        if cycles < 0:
-            raise ValueError(f"cycles must not be negative, not {cycles}")
-        begin, end = self._cycle, self._cycle + cycles
-        while not (until_irq and self.irq):
-            event = self._next_event()
-            if event is None or event > end:
-                self._pass(end)
-                break
-            self._pass(event)
-            self._step()
-        return self._cycle - begin
-
-    def _pass(self, cycle: int) -> None:
-        if self._running:
-            self._count("BUSY_CYCLES", cycle - self._cycle)
-        self._cycle = cycle
-
-    def _count(self, name: str, amount: int) -> None:
-        self._registers[name] = (self._registers[name] + amount) & 0xFFFFFFFF
+    def _is_working(self) -> bool:
+        return bool(self._running)
 
     def _can_fetch(self) -> bool:
         registers = self._registers
@@ -189,14 +135,12 @@ class InflateModel:
                 and registers["RING_HEAD"] != registers["RING_TAIL"])
 
     def _next_event(self) -> int | None:
-        """The cycle at which something happens next."""
         events = [job.finish for job in self._running.values()]
         if self._can_fetch():
             events.append(max(self._cycle, self._fetch_from))
         return min(events, default=None)
 
     def _step(self) -> None:
-        """What happens in this cycle."""
         for context, job in sorted(self._running.items()):
             if job.finish <= self._cycle:
                 del self._running[context]
@@ -258,7 +202,7 @@ class InflateModel:
         except BusError:
             self._fault(descriptor.completion)
             return
-        self._count("COMPLETED", 1)
+        self._count("COMPLETED")
         if descriptor.flags & Flag.INTERRUPT:
             self._registers["IRQ_STATUS"] |= _IRQ_COMPLETION
 

@@ -52,8 +52,11 @@ class ModelTransport:
         return self._model.irq
 
     def read_register(self, offset: int) -> int:
-        """The 32-bit register at byte ``offset``."""
-        return self._model.read_register(offset)
+        """The 32-bit register at byte ``offset``. Raises :class:`DeviceFault` if the model refuses it."""
+        value = self._model.read_register(offset)
+        if value is None:
+            raise DeviceFault(f"read of register {offset:#x}: the device refused it")
+        return value
 
     def write_register(self, offset: int, value: int) -> None:
         """Write 32 bits to the register at byte ``offset``. Raises :class:`DeviceFault` if the model refuses it."""
