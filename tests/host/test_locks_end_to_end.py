@@ -106,10 +106,10 @@ def test_behind_the_model_device(seed):
 
 @pytest.mark.cosim
 def test_behind_the_verilated_switch(seed):
-    on_device(open_device("sim:fisslock", locks=64), range(seed, seed + 5))
+    on_device(open_device("sim:fisslock", locks=1024, variant="brief"), range(seed, seed + 5))
 
 
 @pytest.mark.cosim
 @pytest.mark.soak
 def test_behind_the_verilated_switch_at_length(seed):
-    on_device(open_device("sim:fisslock", locks=64), range(1000 * seed, 1000 * seed + 50))
+    on_device(open_device("sim:fisslock", locks=1024, variant="brief"), range(1000 * seed, 1000 * seed + 50))

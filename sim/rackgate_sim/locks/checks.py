@@ -7,10 +7,9 @@ from typing import Any
 
 from rackgate.fisslock.abi import Mode
 
-from . import hardened_system, netlock_system
+from .check import CASES as HARDENED
 from .explore import HOLDS, NOT_FINISHED, VIOLATED, Outcome, explore
-from .hardened_system import HardenedSystem, Network
-from .netlock_system import NetLockSystem
+from .netlock_system import NetLockSystem, Task
 from .traces import FINDINGS, SAFE, describe
 
 __all__ = ["PROTOCOLS", "Case", "cases", "run"]
@@ -63,33 +62,13 @@ def _published() -> Iterator[Case]:
 
 
 def _hardened() -> Iterator[Case]:
-    def case(name: str, links: str, tasks: tuple[tuple[int, Mode], ...], is_long: bool = False,
-             **options: Any) -> Case:
-        every = tuple(hardened_system.Task(*task) for task in tasks)
-        made = hardened_system.Configuration(f"{name}, {links}", every, **options)
-
-        def search(**limits: Any) -> Outcome:
-            system = HardenedSystem(made)
-            return explore([system.initial()], system.successors, invariants=system.invariants,
-                           good_end=system.good_end, **limits)
-
-        return Case("fisslock", name, links, search, is_long=is_long)
-
-    writers, mixed = ((1, _X), (2, _X)), ((1, _S), (2, _S), (2, _X))
-    for name, tasks in (("2 hosts, 2 writers", writers), ("2 hosts, 2 readers, 1 writer", mixed)):
-        yield case(name, "ordered", tasks, network=Network.LINKS)
-        yield case(name, "flows unordered", tasks, network=Network.FLOWS, timers=True)
-        yield case(name, "unordered", tasks, network=Network.UNORDERED, timers=True)
-        yield case(name, "flows unordered, 1 cancelled", tasks, network=Network.FLOWS, cancels=1,
-                   timers=True)
-    yield case("2 hosts, 2 writers", "flows unordered, 1 repeated", writers, network=Network.FLOWS, duplicates=1)
-    yield case("2 hosts, 2 writers", "flows unordered, 1 lost", writers, network=Network.FLOWS, losses=1, timers=True)
-    yield case("2 hosts, 2 readers, 1 writer", "flows unordered, 1 lost", mixed, True, network=Network.FLOWS, losses=1,
-               timers=True)
+    for case in HARDENED:
+        tasks, _, network = case.name.partition("; ")
+        yield Case("fisslock", tasks, network, case.explore, is_long=not case.is_quick)
 
 
 def _others() -> Iterator[Case]:
-    def case(protocol: str, name: str, tasks: tuple[netlock_system.Task, ...], slots: int) -> Case:
+    def case(protocol: str, name: str, tasks: tuple[Task, ...], slots: int) -> Case:
         def search(**limits: Any) -> Outcome:
             system = NetLockSystem(tasks, slots, one_server=protocol == "server")
             return explore([system.initial], system.successors, good_end=system.good_end,
@@ -97,13 +76,12 @@ def _others() -> Iterator[Case]:
 
         return Case(protocol, name, "ordered", search)
 
-    task = netlock_system.Task
     for slots in (0, 1, 2):
         yield case("netlock", f"2 hosts, 2 readers, 2 writers, {slots} slots",
-                   (task(1, _X), task(2, _S), task(1, _S), task(2, _X)), slots)
+                   (Task(1, _X), Task(2, _S), Task(1, _S), Task(2, _X)), slots)
     yield case("netlock", "2 hosts, 2 readers, 1 writer that may cancel, 1 slot",
-               (task(1, _S), task(2, _S), task(1, _X, may_cancel=True)), 1)
-    yield case("server", "2 hosts, 2 readers, 2 writers", (task(1, _X), task(2, _S), task(1, _S), task(2, _X)), 0)
+               (Task(1, _S), Task(2, _S), Task(1, _X, may_cancel=True)), 1)
+    yield case("server", "2 hosts, 2 readers, 2 writers", (Task(1, _X), Task(2, _S), Task(1, _S), Task(2, _X)), 0)
 
 
 def cases() -> list[Case]:

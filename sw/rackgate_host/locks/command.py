@@ -249,7 +249,7 @@ def _show_checks(rows: list[dict[str, Any]], traces: bool) -> None:
 
 
 def _demo(
-    device: _DeviceOption = "sim:fisslock?locks=1024",
+    device: _DeviceOption = "sim:fisslock?locks=1024&variant=brief",
     clients: Annotated[int, typer.Option("--clients", min=1, max=64, help="Coroutines on each of two hosts.")] = 4,
     rounds: Annotated[int, typer.Option("--rounds", min=1, help="What each does.")] = 25,
     as_json: JsonOption = False,
