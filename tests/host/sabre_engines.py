@@ -7,7 +7,7 @@ from rackgate_host.sabre.engines import Batched, BatchResult, EngineResult, Soft
 from rackgate_host.sabre.format import Kind
 from rackgate_host.sabre.software import choose, crc32
 
-__all__ = ["jobs", "lying", "stuck", "wrong"]
+__all__ = ["jobs", "lingering", "lying", "stuck", "wrong"]
 
 
 class Stuck(SoftwareEngine):
@@ -82,6 +82,18 @@ def stuck(snapshot, plan, arenas):
 
 def wrong(snapshot, plan, arenas, partition):
     return Wrong(snapshot, plan, arenas, partition)
+
+
+class Lingering(SoftwareEngine):
+    """Takes its time to end."""
+
+    def close(self):
+        super().close()
+        time.sleep(1.5)
+
+
+def lingering(snapshot, plan, arenas):
+    return Lingering(snapshot, plan, arenas, workers=1)
 
 
 def jobs(snapshot, plan, arenas):

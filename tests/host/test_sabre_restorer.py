@@ -296,6 +296,27 @@ def test_options_that_make_no_sense(made, options, message):
         Restorer(made.path, **options)
 
 
+def test_an_eager_guest_does_not_wait_for_the_monitors_end(made):
+    with Restorer(made.path, engine="sabre_engines:lingering") as restorer:
+        restored = restorer.restore()
+        made.check(restored.buffers)
+        assert Path(f"/proc/{restorer.monitor.pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+        child = os.fork()
+        if not child:
+            status = 1
+            with contextlib.suppress(BaseException):  # nothing of this may run on in the child
+                status = int(bytes(restored.buffers[0]) != made.memory[0].tobytes())  # it has the memory, too
+            os._exit(status)
+        assert os.waitpid(child, 0)[1] == 0
+        report = restored.wait()
+        assert report.bytes["regions"] == sum(SIZES) * PAGE
+        assert gone(restorer.monitor.pid)
+    with Restorer(made.path) as restorer:
+        restorer.restore()  # nobody asks for the report
+        monitor = restorer.monitor.pid
+    assert gone(monitor)
+
+
 def test_memory_of_another_shape_is_refused(made):
     with Restorer(made.path) as restorer:
         with pytest.raises(UsageError, match=r"regions of \[300\] pages, the snapshot of \[300, 84\]"):

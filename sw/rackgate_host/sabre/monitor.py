@@ -268,8 +268,8 @@ def _serve(channel: Channel, guard: _Guard, message: dict[str, Any], descriptors
         guard.watch(memory.userfault, list(zip(memory.addresses, memory.sizes, strict=True)))
         report = session.run(memory, channel)
         memory.release()
-        guard.dismiss()
         channel.send({"kind": "finished", "report": report})
+        guard.dismiss()
     except Exception as error:
         _give_up(channel, guard, session, memory, error)
     finally:

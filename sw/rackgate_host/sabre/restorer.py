@@ -80,7 +80,8 @@ class Restored:
     """A restore that has let the guest run. ``buffers`` are its regions, in the order of the snapshot's.
 
     Until :meth:`wait` or :meth:`finish` returned, a touch of a missing page waits for the monitor; after a failure it
-    raises SIGBUS. Use as a context manager; leaving it early abandons what is missing.
+    raises SIGBUS. With policy eager nothing is missing from the begin. Use as a context manager; leaving it early
+    abandons what is missing.
     """
 
     def __init__(self, buffers: Sequence[Any], memory: OwnedMemory, userfault: Userfault, monitor: Monitor,
@@ -187,6 +188,7 @@ class Restorer:
         self._policy: Policy = policy
         self._prefetch: Prefetch = prefetch
         self._used = False
+        self._restored: Restored | None = None
         self._userfault = Userfault.open()
         options = {"path": os.fspath(os.path.abspath(path)), "policy": policy, "prefetch": prefetch, "engine": engine,
                    "engine_options": engine_options or {}, "serial": serial, "depth": depth, "run_pages": run_pages,
@@ -219,23 +221,27 @@ class Restorer:
         if sizes != self.sizes:
             raise UsageError(f"the memory has regions of {sizes} pages, the snapshot of {self.sizes}")
         self._used = True
-        restored = Restored(own, memory, self._userfault, self._monitor, self._prefetch, self._timeout)
+        restored = self._restored = Restored(own, memory, self._userfault, self._monitor, self._prefetch, self._timeout)
         try:
             memory.register(self._userfault)
             self._monitor.begin(self._userfault, memory.regions)
             restored._until("resume", progress, self._timeout)
             if self._policy is Policy.EAGER:
-                restored.wait(progress)
+                # All is there, and nobody waits for the monitor to end: that takes as long as a small restore.
+                memory.settle()
         except BaseException:
             restored.close()
             raise
         return restored
 
     def close(self) -> None:
-        """End the monitor if :meth:`restore` was not called; else that is :class:`Restored`'s to do."""
+        """End the monitor if :meth:`restore` was not called or has restored all; else that is :class:`Restored`'s to
+        do."""
         if not self._used:
             self._monitor.close()
             self._userfault.close()
+        elif self._policy is Policy.EAGER and self._restored is not None:
+            self._restored.close()
 
     def __enter__(self) -> "Restorer":
         return self
