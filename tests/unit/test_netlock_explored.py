@@ -17,7 +17,7 @@ SMALL = {
 }
 LARGE = {
     "X S S X S": (Task(1, X), Task(2, S), Task(1, S), Task(2, X), Task(3, S)),
-    "X X S S S": (Task(1, X), Task(2, X), Task(1, S), Task(2, S), Task(3, S)),
+    "X X X S S": (Task(1, X), Task(2, X), Task(3, X), Task(1, S), Task(2, S)),
     "S S X X S, all may cancel": tuple(
         Task(1 + k % 2, mode, may_cancel=True) for k, mode in enumerate((S, S, X, X, S))),
 }

@@ -32,6 +32,9 @@ _MODES = (Mode.SHARED, Mode.EXCLUSIVE)
 #: Clients begin within this time, spread evenly by multiples of the golden ratio.
 _START_NS, _GOLDEN = 10_000.0, 0.6180339887498949
 
+#: Knuth's multiplier for hashing by multiplication.
+_HASH = 2654435761
+
 
 @dataclass
 class Setup:
@@ -390,7 +393,8 @@ class Cluster:
             cores, cost = self._grant_cores[host], self._heard_ns
         else:
             cores, cost = self._server_cores[host], self._served_ns
-        self._work(cores[lock % len(cores)], cost, self._receive, arrived)
+        # As receive-side scaling does: a hash, so that what locks' numbers have in common does not meet on one core.
+        self._work(cores[(lock * _HASH >> 16 & 0xFFFF) % len(cores)], cost, self._receive, arrived)
 
     def _receive(self, arrived: tuple[int, bool, bytes]) -> float:
         host, to_client, message = arrived
