@@ -14,9 +14,10 @@ from rackgate.pisa.layout import fill, name_of, phv_layout, value_in
 from rackgate.pisa.payload import about_layout
 from rackgate.stream.queue import Queue
 
-__all__ = ["Deparser"]
+__all__ = ["PACKETS", "Deparser"]
 
-_PACKETS = 16  # packets whose checksums may be under way
+#: Packets that a deparser works on at a time: those whose checksums are not yet known.
+PACKETS = 16
 
 
 class Deparser(wiring.Component):
@@ -83,7 +84,7 @@ class Deparser(wiring.Component):
             "drop": 1, "has_payload": 1, "owns_slot": 1, "payload_slot": self.slot_bits,
             "start": self.about.start.shape(), "length": self.about.length.shape(),
         })
-        m.submodules.packets = packets = Queue(kept, depth=_PACKETS)
+        m.submodules.packets = packets = Queue(kept, depth=PACKETS)
         packet, comes, takes = self.i.payload, Signal(), Signal()
         m.d.comb += [
             self.ask_slot.eq(packet.payload_slot),
@@ -120,7 +121,7 @@ class Deparser(wiring.Component):
         if not self._units:
             return {}, Constant(1, 1)
         shape = data.ArrayLayout(self._units[0].o.payload.shape(), len(self._units))
-        m.submodules.answers = queue = Queue(shape, depth=_PACKETS)
+        m.submodules.answers = queue = Queue(shape, depth=PACKETS)
         latency = max(unit.latency for unit in self._units)
         for number, unit in enumerate(self._units):
             m.submodules[f"checksum_{number}"] = unit

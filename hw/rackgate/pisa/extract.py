@@ -252,9 +252,14 @@ class Extractor(wiring.Component):
         lanes = self._lane_bits
         start_word, start_lane = start[lanes:], start[:lanes]
         end_word, end_lane = end[lanes:], end[:lanes]
-        keeps = Cat(
-            is_accepted & ((word.index > start_word) | (word.index == start_word) & (lane >= start_lane))
-            & ((word.index < end_word) | (word.index == end_word) & (lane < end_lane)) for lane in range(self.width))
+        is_behind, is_first, is_before, is_last, keeps = Signal(), Signal(), Signal(), Signal(), Signal(self.width)
+        m.d.comb += [
+            is_behind.eq(is_accepted & (word.index > start_word)),
+            is_first.eq(is_accepted & (word.index == start_word)),
+            is_before.eq(word.index < end_word), is_last.eq(word.index == end_word),
+            keeps.eq(Cat((is_behind | is_first & (lane >= start_lane)) & (is_before | is_last & (lane < end_lane))
+                         for lane in range(self.width))),
+        ]
         m.d.sync += [
             self.payload.payload.data.eq(word.word.data & Cat(keep.replicate(8) for keep in keeps)),
             self.payload.payload.last.eq(word.word.last),
