@@ -1,0 +1,32 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The bench ``iaa`` on the model: the points that have a name, and what they are measured with."""
+
+import pytest
+
+from rackgate_host.bench.command import run_bench
+from rackgate_host.errors import UsageError
+
+
+def test_points():
+    record = run_bench("iaa", options={"device": "model:iaa", "pages": 2, "engines": "2,4"})
+    points = {point.case: point for point in record.results}
+    assert {"anon-4k-canned", "anon-4k-dynamic", "code-4k-dynamic"} <= set(points)
+    assert all(points[name].metric == "cycles" for name in ("lone-page-canned", "lone-page-dynamic"))
+    for engines in (2, 4):
+        point = points[f"engines-{engines}"]
+        assert (point.metric, point.floor) == ("scaling", 0.9) and point.value > 0.5
+        conditions = point.conditions
+        assert (conditions["engines"], conditions["ports"], conditions["port_limit"]) == (engines, engines, 8 * engines)
+        assert point.value == pytest.approx(conditions["bytes_per_cycle"] / conditions["one_engine"] / engines, 1e-2)
+    shared = points["engines-2-one-port"]
+    assert (shared.conditions["ports"], shared.floor) == (1, None)
+
+
+def test_quick():
+    record = run_bench("iaa", options={"device": "model:iaa", "pages": 1, "quick": True})
+    assert [point.case for point in record.results if point.metric == "scaling"] == ["engines-2"]
+
+
+def test_wrong_engines():
+    with pytest.raises(UsageError):
+        run_bench("iaa", options={"device": "model:iaa", "pages": 1, "engines": "3"})
