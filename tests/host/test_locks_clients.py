@@ -216,7 +216,7 @@ def test_nobody_there():
     async def work():
         with pytest.raises(NoService, match="no lock service answers at 127.0.0.1:9 within 0.3 s: start one"):
             await LockClient.connect("127.0.0.1:9", timeout=0.3)
-        for address in ("127.0.0.1", ":1", "x:y", "127.0.0.1:65536"):
+        for address in ("127.0.0.1", ":1", "x:y", "127.0.0.1:65536", "::1:20000"):
             with pytest.raises(UsageError, match="must look like 127.0.0.1:20000"):
                 await LockClient.connect(address)
         with pytest.raises(UsageError, match="host must be at least 1, not 0"):
@@ -232,17 +232,29 @@ def test_strangers_and_nonsense_are_counted_and_do_no_harm():
             loop = asyncio.get_running_loop()
             stranger, _ = await loop.create_datagram_endpoint(asyncio.DatagramProtocol,
                                                               remote_addr=parse_address(address))
+            errors = []
+            loop.set_exception_handler(lambda loop, context: errors.append(context))
             for content in (b"", b"\2\1", bytes(24), encode("hello"), encode("hello", id=3, ports=[1]),
                             encode("hello", id="x", ports=["a", "b"]), encode("bye", host=1, id="x"),
-                            encode("known", host=1, version=99), encode("what"), b"rackgate-locks-1 {", b"\xff" * 1400):
+                            encode("known", host=1, version=99), encode("known", host=[1]), encode("what"),
+                            encode("bye", host={}), encode("hello", id="y", ports=[1, 99999], host="x"),
+                            b"rackgate-locks-1 {", b"\xff" * 1400):
                 stranger.sendto(content)
             client.node.link.send(b"\2\1\0", None, False)  # a known host, a packet that is none
+            mine = client.node.link._sockets[0].get_extra_info("sockname")
+            for content in (encode("hosts", version=99), encode("hosts", version="x", hosts={}), encode("hosts"),
+                            encode("hosts", version=99, hosts={"a": 1}), encode("welcome"), b"\2"):
+                service._transport.sendto(content, mine)
+            other, _ = await loop.create_datagram_endpoint(asyncio.DatagramProtocol, remote_addr=mine)
+            other.sendto(encode("hosts", version=99, hosts={"9": ["127.0.0.1", 1, 2]}))
             async with client.lock("k", timeout=PATIENCE):
                 pass
             assert service.counts.strangers >= 4
             assert service.statistics()["switch"]["rejected_truncated"] == 1
-            assert service.statistics()["hosts"] == [1]
+            assert service.statistics()["hosts"] == [1] and not errors
+            assert client.node.participant.malformed == 1 and client.node.link.peers.keys() == {1}
             stranger.close()
+            other.close()
     running(work())
 
 

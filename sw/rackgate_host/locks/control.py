@@ -60,9 +60,9 @@ def peers_of(value: Any) -> dict[int, Peer]:
 
 
 def parse_address(text: str) -> Address:
-    """``IP:PORT``. Raises :class:`UsageError`."""
+    """``IP:PORT``, version 4 of IP or a name. Raises :class:`UsageError`."""
     host, colon, port = text.rpartition(":")
-    if not colon or not host or not port.isdecimal() or int(port) > 65535:
+    if not colon or not host or ":" in host or not port.isdecimal() or int(port) > 65535:
         raise UsageError(f"an address must look like 127.0.0.1:20000, not {text!r}")
     return host, int(port)
 

@@ -7,6 +7,7 @@ service knows the hosts, and writes them into the switch's table.
 
 import asyncio
 import ipaddress
+import socket
 from collections import deque
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
@@ -124,7 +125,8 @@ class Service(asyncio.DatagramProtocol):
         loop = asyncio.get_running_loop()
         self.failed = loop.create_future()
         try:
-            self._transport, _ = await loop.create_datagram_endpoint(lambda: self, local_addr=listen)
+            self._transport, _ = await loop.create_datagram_endpoint(
+                lambda: self, local_addr=listen, family=socket.AF_INET)
         except OSError as error:
             raise NoService(f"{show_address(listen)}: {error.strerror or error}") from None
         name = self._transport.get_extra_info("sockname")
@@ -214,12 +216,16 @@ class Service(asyncio.DatagramProtocol):
             case "hello":
                 self._hello(message, source)
             case "known":
-                host = self._hosts.get(message.get("host", 0))
+                host = self._host_of(message)
                 if host and host.peer.port(False) == source and isinstance(message.get("version"), int):
                     host.known = max(host.known, message["version"])
                     self._changed.set()
             case "bye":
                 self._bye(message, source)
+
+    def _host_of(self, message: dict[str, Any]) -> _Host | None:
+        number = message.get("host")
+        return self._hosts.get(number) if isinstance(number, int) else None
 
     def _send(self, target: Address, operation: str, **fields: Any) -> None:
         if self._transport:
@@ -250,8 +256,8 @@ class Service(asyncio.DatagramProtocol):
     async def _join_one(self, one: _Join) -> str:
         """Take a host in. Why not, if it is not."""
         ports, wanted, name = one.message.get("ports"), one.message.get("host"), one.message.get("id")
-        if not (isinstance(ports, list) and len(ports) == 2 and all(isinstance(port, int) for port in ports)
-                and isinstance(name, str)):
+        if not (isinstance(ports, list) and len(ports) == 2 and isinstance(name, str)
+                and all(isinstance(port, int) and 0 < port < 1 << 16 for port in ports)):
             return "its message makes no sense"
         reserved = {SERVER_HOST} if self.protocol.has_server else set()
         free = [number for number in range(1, self.most_hosts + 1) if number not in self._hosts]
@@ -312,9 +318,9 @@ class Service(asyncio.DatagramProtocol):
                 pass
 
     def _bye(self, message: dict[str, Any], source: Address) -> None:
-        number, name = message.get("host", 0), message.get("id")
-        host = self._hosts.get(number)
-        if host is not None and host.id == name:
+        number, name = message.get("host"), message.get("id")
+        host = self._host_of(message)
+        if host is not None and isinstance(number, int) and host.id == name:
             del self._hosts[number]
             del self._by_address[host.peer.port(False)]
             self._version += 1

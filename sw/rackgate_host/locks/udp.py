@@ -3,6 +3,7 @@
 
 import asyncio
 import secrets
+import socket
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -129,17 +130,25 @@ class UdpLink:
             # Grants that came at the same time go first: a host that learns that its agentship is over before it learns
             # that it is the next agent sends the requests that it keeps round once more, behind newer ones.
             asyncio.get_running_loop().call_soon(self._receive, content, False)
+        elif source != self.service:
+            return
         elif message["op"] == "hosts":
-            if message.get("version", -1) > self._version and self.host:
-                self._know(message)
+            version = message.get("version")
+            if self.host and isinstance(version, int) and version > self._version and not self._know(message):
+                return
             self._sockets[0].sendto(encode("known", host=self.host, version=self._version), self.service)
         elif message.get("id") == self._id and self._answer is not None and not self._answer.done():
             self._answer.set_result(message)
 
-    def _know(self, message: dict[str, Any]) -> None:
-        self.peers = peers_of(message["hosts"])
-        self._version = int(message["version"])
+    def _know(self, message: dict[str, Any]) -> bool:
+        """Take the hosts that a message lists for those that there are. Whether it lists hosts."""
+        try:
+            self.peers = peers_of(message.get("hosts"))
+        except ValueError:
+            return False
+        self._version = message["version"]
         self.changed(frozenset(self.peers))
+        return True
 
 
 async def join(address: str, *, host: int | None = None, timeout: float = 5.0) -> Joined:
@@ -154,7 +163,8 @@ async def join(address: str, *, host: int | None = None, timeout: float = 5.0) -
         raise UsageError(f"timeout must be positive, not {timeout}")
     link = UdpLink(service)
     try:
-        await link.open(await _local_address(service))
+        local, link.service = await _ends(service)
+        await link.open(local)
         welcome = await link.hello(host, timeout)
         protocol = PROTOCOLS[welcome["protocol"]]
         participant = protocol.participant(link.host, link.peers, welcome["lives"])
@@ -169,11 +179,12 @@ async def join(address: str, *, host: int | None = None, timeout: float = 5.0) -
         raise
 
 
-async def _local_address(service: Address) -> str:
-    """The address of this machine that reaches the service."""
+async def _ends(service: Address) -> tuple[str, Address]:
+    """The address of this machine that reaches the service, and the service's as a number."""
     transport, _ = await asyncio.get_running_loop().create_datagram_endpoint(
-        asyncio.DatagramProtocol, remote_addr=service)
+        asyncio.DatagramProtocol, remote_addr=service, family=socket.AF_INET)
     try:
-        return transport.get_extra_info("sockname")[0]
+        name, peer = transport.get_extra_info("sockname"), transport.get_extra_info("peername")
+        return name[0], (peer[0], peer[1])
     finally:
         transport.close()
