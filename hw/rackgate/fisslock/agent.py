@@ -4,8 +4,9 @@
 from collections.abc import Iterable
 
 from .abi import Entry, Flag, Listed, Message, Mode, Type
+from .core import Core
 from .effects import Granted, Refused, Why
-from .record import WITH_AGENT, Core, Held, Record, Role, Timer, is_newer
+from .record import WITH_AGENT, Held, Record, Role, Timer, is_newer
 
 __all__ = ["Agent"]
 
@@ -28,7 +29,7 @@ class Agent(Core):
         self._leave(record)
         record.role, record.epoch, record.mode, record.early = Role.OPEN, epoch, mode, []
         record.queue = list(queue)
-        self._take_in_held(record)
+        record.take_in_held()
         self._work_off(record, held_over, now)
 
     def assume(self, record: Record, epoch: int, now: float) -> None:
@@ -91,17 +92,17 @@ class Agent(Core):
 
     def count(self, record: Record, message: Message, now: float) -> None:
         """Take note of a holder that the switch has let in."""
-        if self._count(record, message):
+        if record.count(message):
             self.settle(record, now)
 
     def take_in(self, record: Record, now: float) -> None:
         """A task of this host was let in by the switch."""
-        self._take_in_held(record)
+        record.take_in_held()
         self.settle(record, now)
 
     def released(self, record: Record, message: Message, now: float) -> None:
         """A task holds no more and waits no more, whatever is known of it here."""
-        self._released(record, message)
+        record.drop(message)
         self.settle(record, now)
 
     def reported(self, record: Record, message: Message, now: float) -> None:
@@ -110,8 +111,8 @@ class Agent(Core):
         for item in message.entries:
             listed[item.task] = item.attempt
             if item.kind == Listed.HELD:
-                self._see(record, item.host)
-                self._hold(record, message.agent, item.task, item.attempt)
+                record.see(item.host)
+                record.hold(message.agent, item.task, item.attempt)
         for (host, task), attempt in list(record.holders.items()):
             if host == message.agent and listed.get(task) != attempt and is_newer(message.attempt, attempt):
                 del record.holders[host, task]
@@ -197,7 +198,7 @@ class Agent(Core):
         record.closes = 0
         record.known = max(record.known, message.count)
         early, record.early = record.early, []
-        self._take_in_held(record)
+        record.take_in_held()
         self._work_off(record, early, now)
 
     def hand_back(self, record: Record, message: Message, now: float) -> None:
@@ -252,34 +253,17 @@ class Agent(Core):
         early = list(early)
         for item in early:  # grants first: a request that the switch has granted must not be queued
             if item.type == Type.ACQUIRE and item.flags & Flag.GRANTED:
-                self._count(record, item)
+                record.count(item)
         for item in early:
             if self._asks(item):
                 self._decide(record, item)
             elif item.type == Type.RELEASE:
-                self._released(record, item)
+                record.drop(item)
         if record.is_void(record.epoch, WITH_AGENT):  # one of these was granted the lock in vain
             for task, request in record.pending.items():
                 if request.wait:
-                    self._enqueue(record, Entry(request.mode, self.host, task, request.attempt))
+                    record.enqueue(Entry(request.mode, self.host, task, request.attempt))
         self.settle(record, now)
-
-    def _take_in_held(self, record: Record) -> None:
-        for task, item in record.held.items():
-            if item.epoch == record.epoch:
-                self._hold(record, self.host, task, item.attempt)
-                self._see(record, item.count)
-
-    def _enqueue(self, record: Record, entry: Entry) -> bool:
-        """Put a request into the queue, in the place of an older one of the same task. False: it is there already."""
-        for place, item in enumerate(record.queue):
-            if (item.host, item.task) == (entry.host, entry.task):
-                if is_newer(entry.attempt, item.attempt):
-                    record.queue[place] = entry
-                    return True
-                return False
-        record.queue.append(entry)
-        return True
 
     def _drop_own(self, record: Record) -> None:
         """This host's own requests: whether they still stand is known here."""
@@ -293,37 +277,6 @@ class Agent(Core):
                 self.accept(record, task, record.epoch, 0)
             elif held is None or held.attempt != attempt:
                 del record.holders[key]
-
-    def _see(self, record: Record, number: int) -> bool:
-        """Account for a grant by the switch. False: it was accounted for already, or it is none."""
-        if not number or record.seen >> number - 1 & 1:
-            return False
-        record.seen |= 1 << number - 1
-        record.known = max(record.known, number)
-        return True
-
-    def _hold(self, record: Record, host: int, task: int, attempt: int) -> None:
-        known = record.holders.get((host, task))
-        if known is None or is_newer(attempt, known):
-            record.holders[host, task] = attempt
-        record.queue = [item for item in record.queue if (item.host, item.task) != (host, task)
-                        or is_newer(item.attempt, attempt)]
-
-    def _count(self, record: Record, message: Message) -> bool:
-        if message.epoch != record.epoch or not self._see(record, message.count):
-            return False
-        self._hold(record, message.machine_id, message.task_id, message.attempt)
-        return True
-
-    def _released(self, record: Record, message: Message) -> None:
-        if message.epoch == record.epoch:
-            self._see(record, message.count)
-        key = message.machine_id, message.task_id
-        held = record.holders.get(key)
-        if held is not None and not is_newer(held, message.attempt):
-            del record.holders[key]
-        record.queue = [item for item in record.queue
-                        if (item.host, item.task) != key or is_newer(item.attempt, message.attempt)]
 
     def _decide(self, record: Record, message: Message) -> bool:
         """Whether anything changed."""
@@ -347,14 +300,14 @@ class Agent(Core):
             if message.flags & Flag.TRY or len(record.queue) >= self.most_waiters:
                 self._refuse(record, message)
                 return True
-        if self._enqueue(record, entry) or known == entry.attempt:
+        if record.enqueue(entry) or known == entry.attempt:
             if message.flags & Flag.RETRY and entry.host != self.host:
                 self.send(Message(Type.WAITING, 0, 0, record.lock, record.epoch, entry.host, self.host, entry.task,
                                   entry.attempt))
         return True
 
     def _admit(self, record: Record, entry: Entry) -> None:
-        self._hold(record, entry.host, entry.task, entry.attempt)
+        record.hold(entry.host, entry.task, entry.attempt)
         self._grant(record, entry)
 
     def _grant(self, record: Record, entry: Entry) -> None:

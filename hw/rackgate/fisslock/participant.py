@@ -14,7 +14,7 @@ __all__ = ["HardenedParticipant"]
 
 
 class HardenedParticipant(Agent):
-    """A host of the hardened protocol. Its parameters are :class:`~rackgate.fisslock.record.Core`'s."""
+    """A host of the hardened protocol. Its parameters are :class:`~rackgate.fisslock.core.Core`'s."""
 
     # What tasks want
 

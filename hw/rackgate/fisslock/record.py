@@ -1,18 +1,14 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What a host knows of a lock in the hardened protocol, and the plumbing that its two roles share."""
+"""What a host knows of a lock in the hardened protocol."""
 
 import enum
-import heapq
-import math
-from collections import OrderedDict
-from collections.abc import Hashable, Iterable
+from collections.abc import Hashable
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
-from .abi import LARGEST_HOST, LARGEST_NUMBER, Entry, Message, Mode
-from .effects import Effect, Send
+from .abi import LARGEST_NUMBER, Entry, Message, Mode
 
-__all__ = ["Core", "Held", "Record", "Request", "Role", "Timer", "WITH_AGENT", "is_newer"]
+__all__ = ["WITH_AGENT", "Held", "Record", "Request", "Role", "Timer", "is_newer"]
 
 
 #: Number of the grant that makes its receiver the agent, in :attr:`Record.voided`: larger than all others.
@@ -139,6 +135,58 @@ class Record:
         """Whether a grant by the switch is not accepted any more."""
         return 0 < count <= self.voided.get(epoch, (0, 0))[0]
 
+    def enqueue(self, entry: Entry) -> bool:
+        """Put a request into the queue, in the place of an older one of the same task. False: it is there already."""
+        for place, item in enumerate(self.queue):
+            if (item.host, item.task) == (entry.host, entry.task):
+                if is_newer(entry.attempt, item.attempt):
+                    self.queue[place] = entry
+                    return True
+                return False
+        self.queue.append(entry)
+        return True
+
+    def see(self, number: int) -> bool:
+        """Account for a grant by the switch. False: it was accounted for already, or it is none."""
+        if not number or self.seen >> number - 1 & 1:
+            return False
+        self.seen |= 1 << number - 1
+        self.known = max(self.known, number)
+        return True
+
+    def hold(self, host: int, task: int, attempt: int) -> None:
+        """Take note of a holder, who then waits no more."""
+        known = self.holders.get((host, task))
+        if known is None or is_newer(attempt, known):
+            self.holders[host, task] = attempt
+        self.queue = [item for item in self.queue if (item.host, item.task) != (host, task)
+                      or is_newer(item.attempt, attempt)]
+
+    def count(self, message: Message) -> bool:
+        """Take note of a holder that the switch has let in. False: it is known, or of another epoch."""
+        if message.epoch != self.epoch or not self.see(message.count):
+            return False
+        self.hold(message.machine_id, message.task_id, message.attempt)
+        return True
+
+    def drop(self, message: Message) -> None:
+        """A RELEASE: the task neither holds nor waits, unless it has asked anew."""
+        if message.epoch == self.epoch:
+            self.see(message.count)
+        key = message.machine_id, message.task_id
+        held = self.holders.get(key)
+        if held is not None and not is_newer(held, message.attempt):
+            del self.holders[key]
+        self.queue = [item for item in self.queue
+                      if (item.host, item.task) != key or is_newer(item.attempt, message.attempt)]
+
+    def take_in_held(self) -> None:
+        """This host's own holders of this epoch are known here."""
+        for task, item in self.held.items():
+            if item.epoch == self.epoch:
+                self.hold(self.host, task, item.attempt)
+                self.see(item.count)
+
     def freeze(self) -> Hashable:
         """The record as a value. Order of tasks does not matter, so it is left out."""
         return (self.lock, self.host, tuple(sorted(self.pending.items())), tuple(sorted(self.held.items())),
@@ -153,151 +201,3 @@ class Record:
          early, polls, closes) = value
         return cls(lock, host, dict(pending), dict(held), dict(voided), role, epoch, mode, dict(holders), list(queue),
                    seen, known, asked, answered, closing, list(early), polls, closes)
-
-
-class Core:
-    """Records, effects, timers and attempts of one host. The roles are built upon it.
-
-    Parameters
-    ----------
-    host:
-        Number of this host.
-    hosts:
-        Numbers of all hosts that use the locks. Those that are missing may hold a lock that another one is given.
-    timeout, longest:
-        Seconds until what was not answered is sent again, doubled each time up to ``longest``.
-    retries:
-        Transmissions without an answer after which a request is refused as unreachable; None: never.
-    most_waiters:
-        Tasks that a host queues for one lock as its agent; others are refused.
-    first_attempt:
-        Where this host's attempts begin. After a restart they must go on where they ended, or far from there.
-    memory:
-        Locks of which the last epoch is remembered though nobody here wants them. It saves messages, nothing depends
-        on it.
-
-    Raises
-    ------
-    ValueError
-        A parameter is out of its range.
-    """
-
-    def __init__(self, host: int, hosts: Iterable[int], *, timeout: float = 0.002, longest: float = 0.25,
-                 retries: int | None = 12, most_waiters: int = 4096, first_attempt: int = 1, memory: int = 4096):
-        self._host = host
-        self.hosts = frozenset(hosts) | {host}
-        for number in self.hosts:
-            if not 1 <= number <= LARGEST_HOST:
-                raise ValueError(f"hosts must be 1 to {LARGEST_HOST}, not {number}")
-        if not 0 < timeout <= longest:
-            raise ValueError(f"timeout must be positive and at most longest, not {timeout} and {longest}")
-        if retries is not None and retries < 1:
-            raise ValueError(f"retries must be at least 1, not {retries}")
-        if most_waiters < 1 or memory < 0:
-            raise ValueError(f"most_waiters must be at least 1 and memory at least 0, not {most_waiters} and {memory}")
-        if not 1 <= first_attempt <= LARGEST_NUMBER:
-            raise ValueError(f"first_attempt must be 1 to 2**32 - 1, not {first_attempt}")
-        self.timeout, self.longest, self.retries, self.most_waiters = timeout, longest, retries, most_waiters
-        self.memory = memory
-        #: Doublings after which waits are as long as they get.
-        self.most_doublings = math.ceil(math.log2(longest / timeout))
-        self.next_attempt = first_attempt
-        #: Messages that were malformed, or that made no sense here.
-        self.malformed = self.ignored = 0
-        self.records: dict[int, Record] = {}
-        self._past: OrderedDict[int, int] = OrderedDict()
-        self._effects: list[Effect] = []
-        self._due: dict[tuple[int, int, int], float] = {}
-        self._heap: list[tuple[float, tuple[int, int, int]]] = []
-
-    @property
-    def host(self) -> int:
-        """Number of this host."""
-        return self._host
-
-    @property
-    def idle(self) -> bool:
-        """Whether it owes nothing to anybody."""
-        return not self.records
-
-    def take(self) -> list[Effect]:
-        """Effects since the last call, in their order."""
-        effects, self._effects = self._effects, []
-        return effects
-
-    # Records
-
-    def record(self, lock: int) -> Record:
-        """The record of a lock, a new one if nothing is known of it."""
-        found = self.records.get(lock)
-        if found is None:
-            found = self.records[lock] = Record(lock, self.host, epoch=self._past.pop(lock, -1))
-        return found
-
-    def tidy(self, record: Record) -> None:
-        """Forget a record that says nothing but the last epoch."""
-        if record.idle and self.records.get(record.lock) is record:
-            del self.records[record.lock]
-            if self.memory and record.epoch >= 0:
-                self._past[record.lock] = record.epoch
-                self._past.move_to_end(record.lock)
-                if len(self._past) > self.memory:
-                    self._past.popitem(last=False)
-
-    def freeze(self) -> Hashable:
-        """The whole state, times left out."""
-        return (self.next_attempt, tuple(self.records[lock].freeze() for lock in sorted(self.records)),
-                tuple(sorted(self._past.items())), tuple(sorted(self._due)))
-
-    def thaw(self, value: Any) -> None:
-        """Become what was frozen. What is to be done at some time is due now."""
-        self.next_attempt, records, past, due = value
-        self.records = {item[0]: Record.thaw(item) for item in records}
-        self._past = OrderedDict(past)
-        self._due, self._heap = dict.fromkeys(due, 0.0), [(0.0, key) for key in due]
-        self._effects = []
-
-    # Sending
-
-    def new_attempt(self) -> int:
-        """A number that tells this host's requests apart, never 0."""
-        attempt = self.next_attempt
-        self.next_attempt = attempt + 1 & LARGEST_NUMBER or 1
-        return attempt
-
-    def send(self, message: Message) -> None:
-        """To the switch."""
-        self._effects.append(Send(message.to_bytes()))
-
-    def effect(self, effect: Effect) -> None:
-        """Have something done by whoever drives this."""
-        self._effects.append(effect)
-
-    # Timers
-
-    def arm(self, record: Record, timer: Timer, now: float, tries: int, task: int = 0) -> None:
-        """Have a timer go off, the later the more ``tries`` there were; in place of what it was set to."""
-        key = (record.lock, int(timer), task)
-        due = now + min(self.timeout * 2.0 ** min(tries, 40), self.longest)
-        self._due[key] = due
-        heapq.heappush(self._heap, (due, key))
-
-    def is_armed(self, record: Record, timer: Timer) -> bool:
-        """Whether a timer is set."""
-        return (record.lock, int(timer), 0) in self._due
-
-    def disarm(self, record: Record, timer: Timer, task: int = 0) -> None:
-        """Have it not go off."""
-        self._due.pop((record.lock, int(timer), task), None)
-
-    @property
-    def deadline(self) -> float | None:
-        """When a timer goes off next."""
-        while self._heap and self._due.get(self._heap[0][1]) != self._heap[0][0]:
-            heapq.heappop(self._heap)
-        return self._heap[0][0] if self._heap else None
-
-    @property
-    def armed(self) -> list[tuple[int, int, int]]:
-        """Timers that are set, as (lock, timer, task)."""
-        return sorted(self._due)
