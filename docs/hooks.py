@@ -9,6 +9,7 @@ from rackgate.iaa import abi as iaa
 from rackgate.inflate import abi
 from rackgate.pisa import abi as pisa
 from rackgate_host.sabre import format as sabre
+from rackgate_sim.locks import check as hardened
 from rackgate_sim.locks import traces
 
 __all__ = ["on_page_markdown"]
@@ -87,6 +88,8 @@ _TABLES: dict[str, Callable[[], str]] = {
     "inflate-status": lambda: _codes(abi.Status),
     "inflate-errors": lambda: _codes(abi.ErrorCode),
     "inflate-flags": lambda: _codes(abi.Flag),
+    "locks-hardened": lambda: _table(("system", "states"), (
+        (case.name, f"{case.states:,}" if case.states else "not counted") for case in hardened.CASES)),
     "locks-published-faults": _faults,
     "locks-published-safe": lambda: _table(("configuration", "states", "transitions"), (
         (safe.name, f"{safe.states:,}", f"{safe.transitions:,}") for safe in traces.SAFE)),
