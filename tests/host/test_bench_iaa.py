@@ -1,10 +1,23 @@
 # SPDX-License-Identifier: Apache-2.0
 """The bench ``iaa`` on the model: the points that have a name, and what they are measured with."""
 
+import random
+
 import pytest
 
+from rackgate_host.bench import iaa
 from rackgate_host.bench.command import run_bench
 from rackgate_host.errors import UsageError
+
+
+@pytest.fixture(autouse=True)
+def samples(monkeypatch):
+    """Pages that take no time to make."""
+    def pages(kind, count):
+        rng = random.Random(kind)
+        return [bytes(rng.choices(b"page of memory", k=4096)) for _ in range(count)]
+
+    monkeypatch.setattr(iaa, "page_samples", pages)
 
 
 def test_points():
