@@ -126,6 +126,15 @@ class _AsksOnce(HardenedParticipant):
         pass
 
 
+class _DeafToVoid(HardenedParticipant):
+    """Answers that it does not hold, and takes the grant all the same when it comes."""
+
+    def _asked_who_holds(self, record, message, now):
+        self._report(record, message)
+
+    _HANDLERS = {**HardenedParticipant._HANDLERS, Type.QUERY: _asked_who_holds}
+
+
 HOSTS = {
     "takes grants for any attempt": _AnyAttempt,
     "takes grants of an epoch given up": _NeverVoid,
@@ -133,4 +142,5 @@ HOSTS = {
     "never adopts": _NeverAdopts,
     "never polls": _NeverPolls,
     "asks once": _AsksOnce,
+    "takes a grant that it has declared void": _DeafToVoid,
 }

@@ -36,10 +36,12 @@ TWICE = Configuration("a writer comes twice", (Task(1, X, rounds=2), Task(2, X))
 MANY = Configuration("three readers and a writer", (Task(1, S), Task(2, S), Task(2, S), Task(2, X)),
                      word=WordFormat(2, 2, 1, 5))
 POLLED = Configuration("a reader's release is lost", (Task(1, S), Task(2, S)), losses=1, timers=True)
+LATE = Configuration("a reader's grant is late", (Task(1, S), Task(2, S)), UNORDERED, losses=1, hasty=1, timers=True)
 WHERE = {
     "lets its count wrap": MANY,
     "takes grants for any attempt": TWICE,
     "never adopts": LOST, "frees once": LOST, "asks once": LOST, "never polls": POLLED,
+    "takes a grant that it has declared void": LATE,
 }
 
 
