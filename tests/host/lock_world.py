@@ -9,7 +9,7 @@ from collections import Counter
 from dataclasses import dataclass
 
 from rackgate.fisslock import hardened
-from rackgate.fisslock.abi import AGENT_PORT, CLIENT_PORT, Message, Mode, State, Type
+from rackgate.fisslock.abi import AGENT_PORT, CLIENT_PORT, WORD_FORMATS, Message, Mode, State, Type
 from rackgate.fisslock.participant import HardenedParticipant
 from rackgate.net.frames import Endpoint, split_udp_frame, udp_frame
 from rackgate.net.hosts import TO_HOST
@@ -87,9 +87,11 @@ class ModelSwitch:
 
     def __init__(self, protocol, hosts, locks, rng):
         self.protocol = protocol
+        self.token_bits = 0
         if protocol == "fisslock":
             word = rng.choice([18, 36])
             self.switch = MessageSwitch(hardened.pipeline(locks=locks, word=word), hardened.lock, hosts)
+            self.token_bits = WORD_FORMATS[word].epoch
         else:
             slots = rng.choice([1, 2, 8])
             self.switch = MessageSwitch(netlock.pipeline(locks=locks, slots=slots), netlock.lock, hosts)
@@ -121,6 +123,7 @@ class DeviceSwitch:
     def __init__(self, device):
         self.switch = Switch(device)
         self.locks = device.parameters["locks"]
+        self.token_bits = WORD_FORMATS[device.parameters["word"]].epoch
 
     def __call__(self, protocol, hosts, locks, rng):
         assert protocol == "fisslock" and locks <= self.locks
@@ -342,7 +345,7 @@ async def _simulate(seed, protocol, network, hosts, clients, locks, rounds, pati
     left = await asyncio.gather(*(end.close(timeout=60) for end in ends))
     wrong += [f"host {number} does not come to rest" for number, done in zip(numbers, left, strict=True) if not done]
     wrong += made.leftovers()
-    wrong += check(history, has_tokens=protocol == "fisslock", most_bypasses=most_bypasses)
+    wrong += check(history, token_bits=made.token_bits, most_bypasses=most_bypasses)
     counts = sum((worker.counts for worker in workers), Counter(world.counts))
     return Result(wrong, history, counts, began)
 

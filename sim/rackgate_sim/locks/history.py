@@ -73,13 +73,13 @@ class History:
             self.requests[request].token = token
 
 
-def check(history: History, *, most_bypasses: int | None = None, has_tokens: bool = False) -> list[str]:
+def check(history: History, *, most_bypasses: int | None = None, token_bits: int = 0) -> list[str]:
     """Everything that is wrong with a history that is over, in words; nothing is wrong with an empty list.
 
     Looks for: tasks that hold a lock together though one holds it exclusively; requests that never ended and locks that
-    were never given back; with ``has_tokens`` fencing tokens that do not grow where one of two holders is exclusive, or
-    that shrink; and with ``most_bypasses`` exclusive requests that more than so many shared ones overtook.
-    Of those count what was requested after the exclusive request was SEEN (or, if that is not known, made).
+    were never given back; with ``token_bits`` (fencing tokens have so many, and wrap) tokens that do not grow where one
+    of two holders is exclusive, or that shrink; and with ``most_bypasses`` exclusive requests that more than so many
+    shared ones overtook: of those that were made after the exclusive one was SEEN (or, if that is not known, made).
     """
     wrong: list[str] = []
     by_lock: dict[int, list[int]] = defaultdict(list)
@@ -89,17 +89,18 @@ def check(history: History, *, most_bypasses: int | None = None, has_tokens: boo
             what = "was never given back" if Kind.GRANT in request.events else "waits for ever"
             wrong.append(f"request {number} of lock {request.lock} {what}")
     for lock, numbers in sorted(by_lock.items()):
-        wrong += _exclusion(history, lock, numbers, has_tokens)
+        wrong += _exclusion(history, lock, numbers, token_bits)
         if most_bypasses is not None:
             wrong += _bypasses(history, numbers, most_bypasses)
     return wrong
 
 
-def _exclusion(history: History, lock: int, numbers: Iterable[int], has_tokens: bool) -> list[str]:
+def _exclusion(history: History, lock: int, numbers: Iterable[int], token_bits: int) -> list[str]:
     wrong: list[str] = []
     mine = set(numbers)
     holders: set[int] = set()
-    last, last_mode = -1, Mode.SHARED
+    last: int | None = None
+    last_mode = Mode.SHARED
     for event in history.events:
         if event.request not in mine:
             continue
@@ -111,10 +112,11 @@ def _exclusion(history: History, lock: int, numbers: Iterable[int], has_tokens: 
                                  f"{event.time:g} while request {other} held it "
                                  f"({history.requests[other].mode.name.lower()})")
             # Readers of one epoch have one token, though they may come after each other.
-            if has_tokens and (event.token < last or event.token == last
-                               and Mode.EXCLUSIVE in (request.mode, last_mode)):
+            ahead = 1 if last is None else event.token - last & (1 << token_bits) - 1
+            is_newer = 0 < ahead <= 1 << token_bits >> 1
+            if token_bits and not is_newer and (ahead or Mode.EXCLUSIVE in (request.mode, last_mode)):
                 wrong.append(f"lock {lock}: request {event.request} got fencing token {event.token} after {last}")
-            if event.token >= last:
+            if is_newer:
                 last, last_mode = event.token, request.mode
             holders.add(event.request)
         elif event.kind == Kind.RELEASE:
