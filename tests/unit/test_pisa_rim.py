@@ -77,8 +77,8 @@ def random_frames(count, rng, most=120):
     return frames
 
 
-@pytest.mark.parametrize("width", [1, 2, 8, 32, 64])
-@pytest.mark.parametrize("idle,stall", [(0, 0), (0.3, 0.1), (0.1, 0.5)])
+@pytest.mark.parametrize("width", [2, 8, 32])
+@pytest.mark.parametrize("idle,stall", [(0, 0), (0.3, 0.4)])
 def test_random_frames(width, idle, stall, seed):
     rng = random.Random(f"{seed} {width} {idle}")
-    run(BALANCER, width, random_frames(12 if width == 1 else 40, rng), seed=seed, idle=idle, stall=stall)
+    run(BALANCER, width, random_frames(20, rng), seed=seed, idle=idle, stall=stall)

@@ -13,10 +13,10 @@ from amaranth.utils import exact_log2
 
 from rackgate.stream.packet import WIDTHS
 
-__all__ = ["MOST_SLOTS", "FrameStore", "SlotPool", "about_layout", "check_slots"]
+__all__ = ["LEAST_SIZE", "MOST_SLOTS", "FrameStore", "SlotPool", "about_layout", "check_slots"]
 
-#: Slots that a pool has at most.
-MOST_SLOTS = 64
+#: Slots that a pool has at most, and bytes that a slot has at least.
+MOST_SLOTS, LEAST_SIZE = 64, 64
 
 
 def check_slots(slots: int) -> int:
@@ -125,8 +125,8 @@ class FrameStore(wiring.Component):
         self.width, self.slots, self.slot_size = operator.index(width), check_slots(slots), operator.index(slot_size)
         if self.width not in WIDTHS:
             raise ValueError(f"width must be one of {WIDTHS} bytes, not {width}")
-        if self.slot_size < 64 or self.slot_size & self.slot_size - 1:
-            raise ValueError(f"slot_size must be a power of two of at least 64, not {slot_size}")
+        if self.slot_size < LEAST_SIZE or self.slot_size & self.slot_size - 1:
+            raise ValueError(f"slot_size must be a power of two of at least {LEAST_SIZE}, not {slot_size}")
         self.words = self.slot_size // self.width
         number, about = range(self.slots), about_layout(self.slot_size)
         super().__init__({
