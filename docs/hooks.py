@@ -11,6 +11,7 @@ from rackgate.pisa import abi as pisa
 from rackgate_host.sabre import format as sabre
 from rackgate_sim.locks import check as hardened
 from rackgate_sim.locks import traces
+from rackgate_sim.locks.parameters import Parameters
 
 __all__ = ["on_page_markdown"]
 
@@ -88,6 +89,8 @@ _TABLES: dict[str, Callable[[], str]] = {
     "inflate-status": lambda: _codes(abi.Status),
     "inflate-errors": lambda: _codes(abi.ErrorCode),
     "inflate-flags": lambda: _codes(abi.Flag),
+    "locks-constants": lambda: _table(("name", "value", "meaning", "source"), (
+        (f"`{one['name']}`", f"{one['default']:,g}", one["meaning"], one["source"]) for one in Parameters.describe())),
     "locks-hardened": lambda: _table(("system", "states"), (
         (case.name, f"{case.states:,}" if case.states else "not counted") for case in hardened.CASES)),
     "locks-published-faults": _faults,
