@@ -67,6 +67,7 @@ def copies(fault=None, *, order=True):
     m.d.comb += [
         Assert(slots == owed + (dut.o.valid & out.owns_slot) + (dut.again.valid & again.owns_slot),
                "a slot is lost or given back twice"),
+        Assert(dut._has_more == ((left & (left - 1)) != 0)),
         Assert((left & ~Mux(held.is_control, 8, Mux(held.h__wants == 0, 8, held.h__wants))) == 0),
         Assert(~left.any() | (dut._recirculates == (~held.is_control & held.h__wants[1]))),
         Assert(~(dut._recirculates & left.any() & ~left[1]) | (left[2] & ~left[0])),
@@ -145,6 +146,7 @@ def core(fault=None):
         Assert(inside == dut._inside + dut.o.valid, "a packet is lost or doubled"),
         Assert(~is_copied | ((copying._left & (copying._left - 1)) == 0)),
         Assert(~is_copied | (copying._recirculates == copying._left[1])),
+        Assert(~copying._has_more),
         Assert(~copying._left[0] | (copying._held.t__rounds == 1)),
     ]
     # No deadlock: if nothing stalls behind the core, something in it goes on, and no packet goes round for ever.

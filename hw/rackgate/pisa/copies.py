@@ -12,7 +12,7 @@ from amaranth.lib.wiring import In, Out
 
 from .declare import Copy
 from .layout import name_of, value_in
-from .lower import lower
+from .lower import first_of, lower
 
 __all__ = ["Copies"]
 
@@ -57,6 +57,7 @@ class Copies(wiring.Component):
         self._held = Signal(i_layout)
         #: What is still to come of the packet held: each copy, and in the highest bit the packet itself.
         self._left = Signal(len(self.copies) + 1)
+        self._has_more = Signal()  # ... of which there is more than one
         self._recirculates = Signal()
 
     def elaborate(self, platform):
@@ -66,20 +67,22 @@ class Copies(wiring.Component):
         at = value_in(packet)
         m.d.comb += wanted.eq(Mux(packet.is_control, 0, Cat(lower(copy.when, at, known) for copy in self.copies)))
         goes_round = self._any(wanted)
-        is_last, is_again = self._left == now, self._any(now)
+        is_last, is_again, rest = ~self._has_more, self._any(now), Signal(count + 1)
         m.d.comb += [
-            now.eq(self._left & -self._left),
+            now.eq(Cat(first_of(list(self._left)))),
+            rest.eq(self._left & ~now),
             free.eq(~self.o.valid | self.o.ready),
             moves.eq(free & self._left.any()),
             self.i.ready.eq(free & is_last),
             self.ends.eq(moves & is_last & ~self._recirculates),
         ]
         with m.If(moves):
-            m.d.sync += self._left.eq(self._left & ~now)
+            m.d.sync += [self._left.eq(rest), self._has_more.eq(_has_two(rest))]
         with m.If(self.i.valid & self.i.ready):
             m.d.sync += [
                 self._held.eq(packet),
                 self._left.eq(Mux(wanted.any(), wanted, 1 << count)),
+                self._has_more.eq(_has_two(wanted)),
                 self._recirculates.eq(goes_round),
             ]
         leaving = [k for k in range(count) if not self.copies[k].recirculate]
@@ -93,7 +96,10 @@ class Copies(wiring.Component):
             ]
         m.d.sync += self.again.valid.eq(moves & is_again)
         self._make(m, self.again.payload, now, again)
-        m.d.sync += Assert(~self._recirculates | ~self._held.is_control, "an access of the control plane recirculates")
+        m.d.sync += [
+            Assert(~self._recirculates | ~self._held.is_control, "an access of the control plane recirculates"),
+            Assert(self._has_more == _has_two(self._left), "the last copy is not known as such"),
+        ]
         return m
 
     def _any(self, bits):
@@ -112,3 +118,8 @@ class Copies(wiring.Component):
             if not self.copies[k].payload:
                 values["has_payload"] = values["has_payload"] & ~now[k]
         m.d.sync += [out[name].eq(value) for name, value in values.items()]
+
+
+def _has_two(bits):
+    """Whether more than one bit is 1."""
+    return reduce(or_, (bits[k] & bits[:k].any() for k in range(1, len(bits))), Constant(0, 1))
