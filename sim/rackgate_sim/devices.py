@@ -55,12 +55,12 @@ def _split(device: PipelineDevice, given: dict[str, int]) -> tuple[dict[str, int
 
 
 def _switch_component(device: PipelineDevice, **parameters: int) -> "Component":
-    from rackgate.pisa.switch import Switch
+    from rackgate.pisa.switch import named_switch
 
     own, switch = _split(device, parameters)
     declared = build_hash(device.module, own)
-    return Switch(device.pipeline(**own), registers=device.map, parameters=own, **switch,
-                  build=build_hash(Switch.__module__, {**switch, "pipeline": declared}))
+    return named_switch(device.name, **parameters,
+                        build=build_hash(named_switch.__module__, {**switch, "pipeline": declared}))
 
 
 def _switch_model(device: PipelineDevice, memory: None, **parameters: int) -> Any:

@@ -13,6 +13,7 @@ from rackgate.axi.bus import AXI4LiteSignature
 from rackgate.csr.bank import Bank
 from rackgate.csr.map import RegisterMap
 from rackgate.pisa.abi import COUNTERS, MAX_WORD, Rejection, data_words, fingerprint, switch_registers
+from rackgate.pisa.catalogue import PIPELINES, SWITCH_PARAMETERS
 from rackgate.pisa.control import Control
 from rackgate.pisa.declare import Pipeline
 from rackgate.pisa.deparser import Deparser
@@ -24,7 +25,7 @@ from rackgate.pisa.tables import runtime_table
 from rackgate.stream.arbiter import Arbiter
 from rackgate.stream.packet import PacketSignature
 
-__all__ = ["Switch"]
+__all__ = ["Switch", "named_switch"]
 
 
 class Switch(wiring.Component):
@@ -183,3 +184,19 @@ class Switch(wiring.Component):
                 with m.If(exit_.quiet):
                     m.d.comb += restart.eq(1)
                     m.next = "RUN"
+
+
+def named_switch(name: str, *, build: int = 0, **parameters: int) -> Switch:
+    """The switch with the pipeline of that name in the catalogue; parameters of both, by default the catalogue's.
+
+    Raises
+    ------
+    ValueError
+        There is no such pipeline, or a parameter is wrong.
+    """
+    if name not in PIPELINES:
+        raise ValueError(f"name must be one of {', '.join(PIPELINES)}, not {name!r}")
+    known = PIPELINES[name]
+    own = {**known.parameters, **{key: value for key, value in parameters.items() if key not in SWITCH_PARAMETERS}}
+    around = {key: parameters.get(key, value) for key, value in SWITCH_PARAMETERS.items()}
+    return Switch(known.pipeline(**own), registers=known.map, parameters=own, build=build, **around)
