@@ -145,6 +145,7 @@ class _World:
         m.d.comb += [
             front.window.eq(buffer.window), front.level.eq(buffer.level), front.exhausted.eq(buffer.exhausted),
             front.read_error.eq(buffer.error), front.position.eq(buffer.position),
+            buffer.take.eq(front.take | self.body_consume.any()),
             buffer.consume.eq(front.consume | self.body_consume), buffer.end.eq(front.end),
             buffer.restart.eq(front.restart), buffer.restart_position.eq(front.restart_position),
             buffer.flush.eq(front.flush),

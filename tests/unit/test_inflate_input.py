@@ -66,9 +66,10 @@ class Bench:
         return level, exhausted
 
     async def take(self, ctx, count):
-        ctx.set(self.dut.consume, count)
+        ctx.set(self.dut.take, count != 0)
+        ctx.set(self.dut.consume, count or self.random.randrange(64))
         await ctx.tick()
-        ctx.set(self.dut.consume, 0)
+        ctx.set(self.dut.take, 0)
         self.position += count
 
     async def wait_level(self, ctx, level, limit=200):
@@ -144,7 +145,7 @@ def test_restart_latency():
         await bench.wait_level(ctx, 32)
         for position in (0, 64, 256, 8, 31):
             await bench.restart(ctx, position)
-            for _ in range(4):
+            for _ in range(5):
                 assert ctx.get(bench.dut.level) == 0
                 await ctx.tick()
             assert bench.check(ctx)[0] == 32 - position % 32

@@ -36,7 +36,7 @@ class Isolator(wiring.Component):
     i: the initiator. o: the bus. stop, quiet: as said.
     """
 
-    def __init__(self, bus: AXI4Signature, *, limit: int = 255):
+    def __init__(self, bus: AXI4Signature, *, limit: int = 64):
         self.limit = operator.index(limit)
         if self.limit < 1:
             raise ValueError(f"limit must be at least 1, not {limit}")

@@ -44,6 +44,11 @@ def _state_columns(polynomial: int, count: int) -> list[int]:
     return [_advance(polynomial, 1 << k, 8 * count) for k in range(32)]
 
 
+def _is_step(count):
+    """Whether ``count`` (0 to 8) is done in one cycle."""
+    return count.matches(*(0, *(1 << bit for bit in range(4))))
+
+
 class CRC32(wiring.Component):
     """Keep a running CRC-32 (IEEE 802.3, RFC 1952; ``zlib.crc32``) of the bytes of a stream.
 
@@ -85,12 +90,14 @@ class CRC32(wiring.Component):
         moved, has_moved = Signal(CheckWord), Signal()
         ready, has_ready = Signal(CheckWord), Signal()
         part = Signal(32)  # of the word in ``ready``
-        step, is_last = Signal(4), Signal()
+        step, left = Signal(4), Signal(4)  # of the count: what is done in this cycle, and what remains
+        is_last = Signal()  # nothing remains: found out a cycle before
         m.d.comb += [
             self.value.eq(~register),
             self.busy.eq(has_moved | has_ready),
             # All stages move together when the last one is through with its word.
             self.i.ready.eq(~has_ready | is_last),
+            left.eq(Mux(ready.restart, ready.count, ready.count & ~step)),
         ]
 
         # Advance by the highest power of two in what is left of the count; the part comes in with the last.
@@ -102,20 +109,18 @@ class CRC32(wiring.Component):
                     step.eq(1 << bit),
                     advanced.eq(_linear(_state_columns(self.polynomial, 1 << bit), register)),
                 ]
-        m.d.comb += is_last.eq(Mux(ready.restart, ready.count == 0, ready.count == step))
         with m.If(has_ready & ready.restart):
             m.d.sync += [register.eq(~ready.value), ready.restart.eq(0)]
         with m.Elif(has_ready):
-            m.d.sync += [
-                register.eq(advanced ^ Mux(is_last, part, 0)),
-                ready.count.eq(ready.count & ~step),
-            ]
+            m.d.sync += register.eq(advanced ^ Mux(is_last, part, 0))
+        m.d.sync += [ready.count.eq(left), is_last.eq(_is_step(left))]
         with m.If(self.i.ready):  # overrides the above: the next word replaces the one that is through
             m.d.sync += [
                 moved.eq(self.i.payload),
                 has_moved.eq(self.i.valid),
                 ready.eq(moved),
                 has_ready.eq(has_moved),
+                is_last.eq(Mux(moved.restart, moved.count == 0, _is_step(moved.count))),
                 part.eq(_linear(_word_columns(self.polynomial), moved.data)),
             ]
             move_to_top(m, moved.data, self.i.payload.data, self.i.payload.count)

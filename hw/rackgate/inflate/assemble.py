@@ -5,6 +5,7 @@ from amaranth.hdl import Assert, Const, Module, Mux, Signal
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
 
+from rackgate.inflate.abi import ErrorCode
 from rackgate.inflate.chain import PICKS
 from rackgate.inflate.entry import Entry, Kind, Mark, Stop
 from rackgate.inflate.symbols import Symbol, SymbolKind
@@ -55,7 +56,8 @@ class EntryAssembler(wiring.Component):
                 self.running.eq(0),
                 self.stopped.eq(1),
                 mark.bits.eq(end_bits),
-                mark.error.eq(Mux(last.kind == SymbolKind.ERROR, last.value[:8], 0)),
+                mark.error.eq(Mux(last.kind == SymbolKind.BAD_LITERAL, ErrorCode.BAD_LITERAL_CODE, Mux(
+                    last.kind == SymbolKind.BAD_DISTANCE, ErrorCode.BAD_DISTANCE_CODE, ErrorCode.NONE))),
                 mark.mark.eq(Mux(self.abort, Mark.ABORT, Mux(end_of_block, Mark.END_OF_BLOCK, Mux(
                     last.kind == SymbolKind.DRY, Mark.DRY, Mark.ERROR)))),
             ]
@@ -70,7 +72,7 @@ class EntryAssembler(wiring.Component):
         m.d.comb += [self.stop.mark.eq(mark.mark), token.kind.eq(Kind.TOKEN), token.context.eq(mark.context)]
 
         m.d.sync += [
-            self.o.valid.eq(token.has_match | (token.literals != 0) | self.stopped),
+            self.o.valid.eq((self.running & ~self.abort & (token.has_match | (token.literals != 0))) | self.stopped),
             self.o.payload.eq(Mux(self.stopped, mark, token)),
             Assert(~self.o.valid | self.o.ready, "an entry met a full queue"),
         ]
@@ -79,10 +81,10 @@ class EntryAssembler(wiring.Component):
     def _tokens(self, m, token):
         """Drive ``token`` from this cycle's symbols up to the first that ends the block.
 
-        Returns whether one does, and that symbol.
+        Returns whether one does, and that symbol. Whether symbols are taken is up to the caller: it is known late.
         """
         length, length_bits = Signal(9), Signal(5)
-        active, held, held_bits = self.running & ~self.abort, length, length_bits
+        active, held, held_bits = Const(1, 1), length, length_bits
         bits, lengths, literals, ending = Const(0, 1), Const(0, 1), Const(0, 1), Const(0, 1)
         last = Signal(Symbol)
         m.d.comb += last.eq(self.symbols[PICKS - 1])

@@ -32,14 +32,14 @@ class BlockHeader(wiring.Component):
     and ``is_stored`` stand from then on, and the source is where the block's content begins: with ``is_stored`` that
     is ``length`` bytes (valid in the cycle of ``done``), else ``tables`` and the symbol RAM hold the codes.
 
-    While a dynamic block's codes are read, ``consume`` depends combinationally on ``window`` and ``level``. Reset
-    forgets a header under way and leaves the symbol RAM, which is not here, as it is.
+    While a dynamic block's codes are read, ``take`` depends combinationally on ``level``; ``consume`` is a register.
+    Reset forgets a header under way and leaves the symbol RAM, which is not here, as it is.
 
     Members
     -------
     strict : In(1)
         Code lengths must not run across the literal/distance border.
-    window, level, exhausted, consume
+    window, level, exhausted, take, consume
         The input buffer: next 32 bits, how many of them there are, whether these are the last.
     offset : In(3)
         Bit position within the byte.
@@ -51,6 +51,7 @@ class BlockHeader(wiring.Component):
     level: In(6)
     exhausted: In(1)
     offset: In(3)
+    take: Out(1)
     consume: Out(6)
     done: Out(1)
     dry: Out(1)
@@ -66,6 +67,8 @@ class BlockHeader(wiring.Component):
         m.submodules.tables = tables = BlockTables()
         m.submodules.steady = steady = Steady()
         done = Signal()
+        padding = Signal(3)  # up to the byte boundary, when ``steady`` is settled
+        m.d.sync += padding.eq(-self.offset)
         m.d.sync += [self.done.eq(done), self.dry.eq(0), self.error.eq(0)]
         kind = self.window[1:3]
         is_fixed = Signal()
@@ -74,7 +77,7 @@ class BlockHeader(wiring.Component):
             tables.fixed.eq(is_fixed), tables.strict.eq(self.strict),
             tables.window.eq(self.window), tables.level.eq(self.level), tables.exhausted.eq(self.exhausted),
             steady.i_level.eq(self.level), steady.i_exhausted.eq(self.exhausted),
-            self.consume.eq(tables.consume | steady.consume),
+            self.take.eq(tables.take | steady.o_take), self.consume.eq(tables.consume | steady.consume),
             self.tables.eq(tables.tables), self.o_symbol.eq(tables.o_symbol),
             self.length.eq(self.window[:16]),
         ]
@@ -110,8 +113,6 @@ class BlockHeader(wiring.Component):
                     with m.Default():
                         m.next = "BEGIN"
             with m.State("ALIGN"), m.If(steady.settled):
-                padding = Signal(3)
-                m.d.comb += padding.eq(-self.offset)
                 with when(padding):
                     m.d.comb += steady.take.eq(padding)
                     m.next = "LENGTH"

@@ -111,6 +111,8 @@ class BodyDecoder(wiring.Component):
             self.o_stop.payload.eq(assemble.stop),
         ]
 
+        abort = Signal()
+        m.d.sync += abort.eq(self.fault.bit_select(run.context, 1) & assemble.running)
         put = Signal(LANE_STAGES)  # a block's results are that many stages away
         m.d.sync += put.eq(Mux(start, 0, Cat(blocks.shown, put)))
         m.d.comb += [
@@ -143,7 +145,7 @@ class BodyDecoder(wiring.Component):
             assemble.context.eq(run.context),
             assemble.final.eq(run.final),
             assemble.symbols.eq(symbols.symbols),
-            assemble.abort.eq(self.fault.bit_select(run.context, 1)),
+            assemble.abort.eq(abort),
         ]
         wiring.connect(m, wiring.flipped(self.o), assemble.o)
         with m.If(start):

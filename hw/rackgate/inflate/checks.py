@@ -81,6 +81,7 @@ class OutputChecks(wiring.Component):
         m.submodules.store = store = ContextStore(_State.as_shape(), contexts=self.contexts)
         word = Signal(OutputWord)
         has_word = Signal()
+        is_other, is_high = Signal(), Signal()  # it is of another context; it has bytes, but not from byte 0 on
         done = Signal()
         context = Signal(3)
         total = Signal(64)
@@ -107,13 +108,17 @@ class OutputChecks(wiring.Component):
                 m.d.comb += store.i.summary.crc32.eq(crc32c.value)
         self._feed(m, crc32, adler32, word, feed, can_feed, restart, base, is_final)
         with m.If(self.i.ready):
-            m.d.sync += [has_word.eq(self.i.valid), word.eq(self.i.payload)]
+            m.d.sync += [
+                has_word.eq(self.i.valid), word.eq(self.i.payload),
+                is_other.eq(self.i.payload.context != context),
+                is_high.eq((self.i.payload.count != 0) & (self.i.payload.first != 0)),
+            ]
         with m.If(self.o.ready):
             m.d.sync += self.o.valid.eq(0)
 
         with m.FSM():
             with m.State("FLOW"):
-                with m.If(has_word & (word.context != context)):
+                with m.If(has_word & is_other):
                     m.next = "SWITCH"
                 with m.Elif(has_word & word.start):
                     m.d.comb += [
@@ -128,8 +133,9 @@ class OutputChecks(wiring.Component):
                     with m.If(Start(word.data[:9]).new_job):
                         m.d.sync += [halves.xor_checksum.eq(self.options[word.context].xor_checksum),
                                      halves.is_odd.eq(0)]
-                with m.Elif(has_word & (word.count != 0) & (word.first != 0)):
-                    m.d.sync += [word.data.eq(word.data >> 8), word.first.eq(word.first - 1)]
+                with m.Elif(has_word & is_high):
+                    m.d.sync += [word.data.eq(word.data >> 8), word.first.eq(word.first - 1),
+                                 is_high.eq(word.first != 1)]
                 with m.Elif(has_word):
                     m.d.comb += [feed.eq(word.count != 0), done.eq(can_feed & ~word.end)]
                     with m.If(can_feed):
@@ -150,7 +156,7 @@ class OutputChecks(wiring.Component):
             with m.State("SWITCH"):
                 with m.If(is_final):
                     m.d.comb += [base.eq(store.o.summary), restart.eq(1), feed.eq(1), store.swap.eq(1)]
-                    m.d.sync += [context.eq(word.context), total.eq(store.o.summary.total),
+                    m.d.sync += [context.eq(word.context), is_other.eq(0), total.eq(store.o.summary.total),
                                  halves.xor_checksum.eq(store.o.summary.xor_checksum),
                                  halves.is_odd.eq(store.o.is_odd)]
                     m.next = "FLOW"

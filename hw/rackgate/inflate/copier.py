@@ -10,7 +10,8 @@ from rackgate.inflate.chunker import Chunker
 from rackgate.inflate.entry import Entry, OutputWord
 from rackgate.inflate.history import History
 from rackgate.inflate.rows import RowAssembler
-from rackgate.inflate.steps import ContextResult, check_contexts, check_window
+from rackgate.inflate.steps import ContextResult, check_contexts, check_window, step_layout
+from rackgate.stream.queue import Queue
 
 __all__ = ["Copier"]
 
@@ -19,7 +20,7 @@ class Copier(wiring.Component):
     """Carry out a stream of entries; put out the bytes in words, and a result for each run.
 
     Eight bytes a cycle of any match, at any alignment and any distance; one TOKEN a cycle if its bytes are
-    at most 8; 4 bytes of RAW a cycle. A word comes out about seven cycles after the entry that completes it
+    at most 8; 4 bytes of RAW a cycle. A word comes out about eight cycles after the entry that completes it
     went in. See ``Admission`` for bounds, errors and resuming, ``History`` for the window.
 
     Parameters
@@ -65,7 +66,10 @@ class Copier(wiring.Component):
         m.submodules.history = history = History(contexts=self.contexts, window=self.window)
         m.submodules.rows = rows = RowAssembler(contexts=self.contexts)
         connect(m, flipped(self.i), admission.i)
-        connect(m, admission.o, chunker.i)
+        # Cuts the path from the chunker's ready to the queue of entries.
+        m.submodules.steps = steps = Queue(step_layout(self.window), depth=2)
+        connect(m, admission.o, steps.i)
+        connect(m, steps.o, chunker.i)
         connect(m, history.o, rows.i)
         connect(m, rows.o, flipped(self.o))
         connect(m, admission.o_result, flipped(self.o_result))

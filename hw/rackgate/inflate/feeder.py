@@ -3,7 +3,7 @@
 
 import operator
 
-from amaranth.hdl import Module, Mux
+from amaranth.hdl import Assert, Module, Mux, Signal
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
@@ -15,9 +15,10 @@ class Feeder(wiring.Component):
 
     Whether a block is there is found out here, so that the path from ``level`` to ``consume`` does not leave the
     slot; what was taken is handed over a cycle later, and cannot be refused. After the end of the source
-    come blocks with zeros in place of what is missing, without end. A block a cycle.
+    come blocks with zeros in place of what is missing, without end. A block a cycle, but a cycle is lost before the
+    last one that is not whole: how many bits it has is found out there.
 
-    ``consume`` depends combinationally on ``want``, ``level`` and ``exhausted``. Reset takes nothing.
+    ``take`` depends combinationally on ``want`` and ``level``. Reset takes nothing.
 
     Parameters
     ----------
@@ -26,8 +27,9 @@ class Feeder(wiring.Component):
 
     Members
     -------
-    want: take a block in this cycle, if there is one.
-    window, level, exhausted, consume: the input buffer.
+    active: a run is under way, so nobody else takes bits; ``consume`` is zero without. It comes from a register.
+    want: take a block in this cycle, if there is one; only when ``active``.
+    window, level, exhausted, take, consume: the input buffer.
     valid, bits, count: a block, taken in the cycle before; so many of its bits are the source's.
     """
 
@@ -36,10 +38,12 @@ class Feeder(wiring.Component):
         if self.lanes not in (8, 16):
             raise ValueError(f"lanes must be 8 or 16, not {lanes}")
         super().__init__({
+            "active": In(1),
             "want": In(1),
             "window": In(32),
             "level": In(6),
             "exhausted": In(1),
+            "take": Out(1),
             "consume": Out(6),
             "valid": Out(1),
             "bits": Out(self.lanes),
@@ -49,11 +53,16 @@ class Feeder(wiring.Component):
     def elaborate(self, platform):
         m = Module()
         low = (self.lanes - 1).bit_length()
-        full = self.level[low:].any()
-        there = Mux(full, self.lanes, self.level[:low])
-        m.d.comb += self.consume.eq(Mux(self.want & (full | self.exhausted), there, 0))
+        is_full, is_rest = self.level[low:].any(), self.exhausted & self.level[:low].any()
+        rest, has_rest = Signal(low), Signal()  # the bits after the last whole block, if they may be taken now
+        m.d.comb += [
+            self.consume.eq(Mux(self.active, Mux(has_rest, rest, self.lanes), 0)),
+            self.take.eq(self.want & (is_full | has_rest)),
+        ]
         m.d.sync += [
-            self.valid.eq(self.want & (full | self.exhausted)), self.bits.eq(self.window[:self.lanes]),
-            self.count.eq(there),
+            Assert(self.active | ~self.want, "a block is wanted without a run"),
+            rest.eq(self.level), has_rest.eq(self.want & is_rest & ~is_full & ~has_rest),
+            self.valid.eq(self.want & (is_full | has_rest | (self.exhausted & ~is_rest))),
+            self.bits.eq(self.window), self.count.eq(Mux(has_rest, rest, Mux(is_full, self.lanes, 0))),
         ]
         return m

@@ -40,7 +40,7 @@ class Frame(wiring.Component):
     -------
     start, task, format : In
         The task, and an :class:`~rackgate.inflate.abi.Format`; both stable until ``done``. No raw HEADER.
-    window, level, exhausted, consume
+    window, level, exhausted, take, consume
         The input buffer: next 32 bits, how many of them there are, whether these are the last.
     offset : In(3)
         Bit position within the byte.
@@ -58,6 +58,7 @@ class Frame(wiring.Component):
     crc32: In(32)
     adler32: In(32)
     length: In(32)
+    take: Out(1)
     consume: Out(6)
     done: Out(1)
     dry: Out(1)
@@ -72,9 +73,12 @@ class Frame(wiring.Component):
         m.submodules.gzip = gzip = GzipHeader()
         m.submodules.steady = steady = Steady()
         done = Signal()
+        padding = Signal(3)  # up to the byte boundary, when ``steady`` is settled
+        m.d.sync += padding.eq(-self.offset)
         m.d.sync += [self.done.eq(done), self.dry.eq(0), self.error.eq(0), self.preset.eq(0), self.absent.eq(0)]
         m.d.comb += [
-            steady.i_level.eq(self.level), steady.i_exhausted.eq(self.exhausted), self.consume.eq(steady.consume),
+            steady.i_level.eq(self.level), steady.i_exhausted.eq(self.exhausted),
+            self.take.eq(steady.o_take), self.consume.eq(steady.consume),
             gzip.window.eq(self.window), gzip.level.eq(steady.level), gzip.exhausted.eq(steady.exhausted),
             steady.take.eq(gzip.consume),
         ]
@@ -98,9 +102,7 @@ class Frame(wiring.Component):
                     m.next = "ALIGN"
                     with m.If(self.task == FrameTask.NEXT):
                         m.next = "PADDING"
-            with m.State("ALIGN"):
-                padding = Signal(3)
-                m.d.comb += padding.eq(-self.offset)
+            with m.State("ALIGN"), m.If(steady.settled):
                 with m.If(padding == 0):
                     with m.If(self.task == FrameTask.TRAILER):
                         m.d.comb += self.at_trailer.eq(1)

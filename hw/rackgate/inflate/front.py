@@ -33,9 +33,9 @@ class Front(wiring.Component):
     there. So it gives a raw stream a dictionary, and a zlib stream that has ended with NEED_DICTIONARY. With
     ``multi`` a gzip job that is not ``last`` ends with NEED_INPUT when the source ends between members.
 
-    ``i_job.ready`` and the readiness of the other inputs do not depend on ``valid``; ``consume`` depends
-    combinationally on ``window``, ``level`` and ``o_entry.ready``. Reset forgets the job and what could be resumed;
-    there is no memory.
+    ``i_job.ready`` and the readiness of the other inputs do not depend on ``valid``; ``take`` depends combinationally
+    on ``level``, and ``consume`` is zero while the body decoder is at work. Reset forgets the job and what could be
+    resumed; there is no memory.
 
     Parameters
     ----------
@@ -51,7 +51,7 @@ class Front(wiring.Component):
     flush : Out(1)
         No job is under way: words that arrive are of no use. Falls in the cycle after a job is taken, so the
         job's words may come from then on.
-    window, level, exhausted, read_error, position, end, consume, restart, restart_position
+    window, level, exhausted, read_error, position, end, take, consume, restart, restart_position
         The context's input buffer.
     want, grant, fault, o_entry, o_run, i_stop, i_outcome, i_summary
         The shared pipe. The inputs carry only what is for this context.
@@ -71,7 +71,8 @@ class Front(wiring.Component):
         super().__init__({
             "i_job": In(stream.Signature(Job)), "o_result": Out(stream.Signature(JobResult)), "forget": In(1),
             "window": In(32), "level": In(6), "exhausted": In(1), "read_error": In(1), "position": In(32),
-            "end": Out(32), "consume": Out(6), "restart": Out(1), "restart_position": Out(32), "flush": Out(1),
+            "end": Out(32), "take": Out(1), "consume": Out(6),
+            "restart": Out(1), "restart_position": Out(32), "flush": Out(1),
             "want": Out(1), "grant": In(1), "fault": In(1),
             "o_entry": Out(stream.Signature(Entry)),
             "o_run": Out(stream.Signature(Run)),
@@ -201,7 +202,9 @@ class Front(wiring.Component):
                 part.window.eq(self.window), part.level.eq(self.level), part.exhausted.eq(self.exhausted),
             ]
         m.d.comb += [
-            self.consume.eq(frame.consume | block.consume | runner.consume),  # only one of them is at work
+            # Only one of them is at work.
+            self.take.eq(frame.take | block.take | runner.take),
+            self.consume.eq(frame.consume | block.consume | runner.consume),
             self.end.eq(job.source_end),
             self.restart.eq(runner.restart), self.restart_position.eq(runner.restart_position),
             frame.offset.eq(self.position[:3]), frame.format.eq(job.framing),

@@ -3,7 +3,7 @@
 
 import operator
 
-from amaranth.hdl import Assert, Cat, Module, Mux, Signal
+from amaranth.hdl import Assert, Cat, Module, Mux, Signal, signed
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.memory import Memory
 from amaranth.lib.wiring import In, Out
@@ -30,12 +30,13 @@ class SourceWord(data.Struct):
 class InputBuffer(wiring.Component):
     """Shows the next 32 bits of the source and moves on by any number of them in every cycle.
 
-    Words go into a ring (LUT RAM), from there in halves through two registers that hold them as they are
-    into the window, which is always full: ``level`` says how much of it may be taken without emptying those
-    registers. So the loop from ``window`` through the user to ``consume`` and back has one shifter in it.
+    Words go into a ring (LUT RAM), from there in halves through three registers that hold them as they are, out of
+    which the window is cut; it is always full, and ``level`` says how much of it may be taken without emptying those
+    registers. So the loop from ``window`` through the user to ``consume`` and back has one shifter in it; and
+    whether bits are taken, which depends on ``level``, is not in it, but comes in at the registers' enables.
 
     Throughput: 16 bits a cycle for ever, or 32 in every other cycle. In the last 96 bits ``level`` may be zero for a
-    cycle now and then. Latency from a restart, with the words there: 5 cycles. ``i.ready`` does not depend on
+    cycle now and then. Latency from a restart, with the words there: 6 cycles. ``i.ready`` does not depend on
     ``i.valid``.
 
     ``end`` must be stable from the cycle of a restart to the next restart or flush. While ``flush`` is high,
@@ -69,8 +70,8 @@ class InputBuffer(wiring.Component):
         more than ``level`` bits: the failed word may not be wanted by anyone.
     position:
         Position of bit 0 of the window.
-    consume:
-        Bits taken in this cycle, not more than ``level``.
+    take, consume:
+        Bits are taken in this cycle; how many, not more than ``level``. ``consume`` may be anything without ``take``.
 
     Raises
     ------
@@ -96,45 +97,47 @@ class InputBuffer(wiring.Component):
             "exhausted": Out(1),
             "error": Out(1),
             "position": Out(32),
+            "take": In(1),
             "consume": In(6),
         })
 
     def elaborate(self, platform):
         m = Module()
         staged = Signal(_Half)  # the half word after those in use
-        first, second = Signal(32), Signal(32)
+        base, first, second = Signal(32), Signal(32), Signal(32)  # the half word where the window begins; the next two
         has_first, has_second = Signal(), Signal()
         place, move = Signal(), Signal()
         window = Signal(WINDOW)
         primed = Signal()  # the window is filled
-        offset = Signal(5)  # in ``first``: the bit that follows the window
-        spent, crossed = Signal(), Signal()  # that bit is in ``second``; ``high`` lacks one
+        offset = Signal(5)  # of the window in ``base``
+        cross, crossed = Signal(), Signal()  # it will begin in ``first``; ``high`` lacks one
         high = Signal(27)  # of the position; its low bits are those of ``offset``
         count = Signal(7)  # valid bits in the window, ``first`` and ``second``
-        step, following = Signal(6), Signal(6)
+        prime, following = Signal(), Signal(6)
+        filled = Signal(7)  # ``count`` before bits are taken
 
-        after = Signal(WINDOW)  # the bits that follow the window
         m.d.comb += [
             move.eq(~has_first & has_second),
-            place.eq(staged.valid & (~has_second | move | spent)),
-            # Users consume nothing before the window is full, so OR is enough.
-            step.eq(self.consume | Mux(~primed & has_first & has_second, WINDOW, 0)),
-            following.eq(offset + step),
-            after.eq(_shift(Cat(Mux(spent, second, first), second), offset)),
+            place.eq(staged.valid & (~has_second | move)),
+            prime.eq(~primed & has_first & has_second),
+            following.eq(offset + Mux(primed, self.consume, WINDOW)),
+            filled.eq(count + Mux(place, staged.count, 0)),
+            cross.eq((self.take | prime) & following[5]),
             self.window.eq(window),
             self.position.eq(Cat(offset, high + crossed)),
         ]
         m.d.sync += [
-            window.eq(Mux(step[5], after, _shift(Cat(window, after), step))),
-            primed.eq(primed | (has_first & has_second)),
-            offset.eq(following),
-            # What follows from the carry waits a cycle: ``consume`` comes late.
-            spent.eq(following[5]),
-            crossed.eq(following[5] & primed),
+            primed.eq(primed | prime),
+            # What follows from the carry waits a cycle where it can: ``consume`` comes late.
+            crossed.eq(self.take & following[5]),
             high.eq(self.position[5:]),
-            count.eq(count + Mux(place, staged.count, 0) - self.consume),
+            count.eq(Mux(self.take, filled - self.consume, filled)),
         ]
-        with m.If(spent | move):
+        with m.If(self.take | prime):
+            m.d.sync += [window.eq(_shift(Cat(base, first, second), following)), offset.eq(following)]
+        with m.If(cross):
+            m.d.sync += base.eq(first)
+        with m.If(cross | move):
             m.d.sync += [first.eq(second), has_first.eq(has_second), has_second.eq(0)]
         with m.If(place):
             m.d.sync += [second.eq(staged.bits), has_second.eq(1)]
@@ -142,8 +145,7 @@ class InputBuffer(wiring.Component):
         # Up to the end, ``count`` less what the window holds. After it, zeros keep coming and do not count.
         full, shown = Signal(), Signal()
         m.d.comb += [
-            shown.eq(primed & Mux(spent, has_second & ~staged.is_padding,
-                                  has_first & (~staged.is_padding | has_second))),
+            shown.eq(primed & has_first & (~staged.is_padding | has_second)),
             full.eq(count[6] | (staged.is_padding & count[5])),
             self.level.eq(Mux(shown, Mux(full, WINDOW, count[:5]), 0)),
             self.exhausted.eq(shown & staged.is_padding & ~at_least(count, WINDOW + 1)),
@@ -153,7 +155,7 @@ class InputBuffer(wiring.Component):
         with m.If(self.restart | self.flush):
             target = Signal(32)
             m.d.comb += target.eq(Mux(self.restart, self.restart_position, 0))
-            m.d.sync += [has_first.eq(0), has_second.eq(0), primed.eq(0), spent.eq(0), crossed.eq(0),
+            m.d.sync += [has_first.eq(0), has_second.eq(0), primed.eq(0), crossed.eq(0),
                          Cat(offset, high).eq(target), count.eq(-target[:5])]
         self._check(m, count)
         return m
@@ -166,7 +168,10 @@ class InputBuffer(wiring.Component):
         jump = self.restart | self.flush
         half = Signal(27)  # index of the next half word to load
         room = Signal()  # registered; a word may arrive in the cycle it is worked out, hence 6 rather than 7
-        ahead = Signal(28)
+        ahead = Signal(signed(28))
+        settled, has_word = Signal(), Signal()  # the two below are up to date; the word of ``half`` is in the ring
+        ended, is_last = Signal(), Signal()  # the last half word has been loaded; it is the next one
+        load, space = Signal(), Signal()
         m.d.comb += [
             ahead.eq(self._written - half[1:]),
             self.i.ready.eq(room | self.flush),
@@ -175,41 +180,40 @@ class InputBuffer(wiring.Component):
             write.data.error.eq(self.i.payload.error),
             write.en.eq(self.i.valid & room),
         ]
-        m.d.sync += room.eq(~jump & (ahead.as_signed() < 6))
+        # Compared here, for the half word after this one too, as the comparisons take long.
+        m.d.sync += [
+            room.eq(~jump & (ahead < 6)), settled.eq(~jump),
+            has_word.eq(Mux(load & half[0], ahead > 1, ahead > 0)),
+            is_last.eq(Mux(load, half + 1 == self.end[5:], half == self.end[5:])),
+        ]
         with m.If(self.flush):
             m.d.sync += self._written.eq(0)
         with m.Elif(write.en):
             m.d.sync += self._written.eq(self._written + 1)
 
-        failed, error = Signal(), Signal()
-        ended, at_end, is_last, load = Signal(), Signal(), Signal(), Signal()
+        failed, error, at_end = Signal(), Signal(), Signal()
         last = self.end[:5]
         m.d.comb += [
             read.addr.eq(half[1:]),
-            is_last.eq(half == self.end[5:]),
-            at_end.eq(failed | ended | (is_last & (last == 0))),
-            load.eq((half[1:] < self._written) & ~at_end & (~staged.valid | place)),
+            at_end.eq(failed | ended | (settled & is_last & (last == 0))),
+            space.eq(~staged.valid | place),
+            load.eq(settled & has_word & ~at_end & space),
             self.error.eq(error | (failed & self.exhausted)),
         ]
         m.d.sync += error.eq(self.error & ~self.flush)
         owed = Signal(5)  # bits before the start in the half word that holds it, until that is loaded
-        with m.If(load & ~read.data.error):
-            m.d.sync += owed.eq(0)
         with m.If(load):
+            m.d.sync += [failed.eq(read.data.error), ended.eq(is_last), half.eq(half + 1)]
+        with m.If(space):
             m.d.sync += [
-                failed.eq(read.data.error),
-                ended.eq(is_last),
-                staged.valid.eq(~read.data.error),
-                half.eq(half + 1),
-                staged.bits.eq(read.data.halves[half[0]] & Mux(is_last, _ones(last), ~0)),
-                staged.count.eq(Mux(is_last, last, 32)),
+                staged.bits.eq(read.data.halves[half[0]] & Mux(at_end, 0, Mux(is_last, _ones(last), ~0))),
+                # Without a half word before it, padding settles what ``count`` began below zero by.
+                staged.count.eq(Mux(at_end, owed, Mux(is_last, last, 32))),
+                staged.valid.eq(at_end | (load & ~read.data.error)),
+                staged.is_padding.eq(at_end),
             ]
-        with m.Elif(at_end & (~staged.valid | place)):
-            # Without a half word before it, this one settles what ``count`` began below zero by.
-            m.d.sync += [staged.bits.eq(0), staged.count.eq(owed), staged.valid.eq(1), staged.is_padding.eq(1),
-                         owed.eq(0)]
-        with m.Elif(place):
-            m.d.sync += staged.valid.eq(0)
+            with m.If(at_end | (load & ~read.data.error)):
+                m.d.sync += owed.eq(0)
         with m.If(jump):
             # At the end nothing is loaded: no word may ever come, as with an empty source.
             m.d.sync += [failed.eq(0), ended.eq(self.restart & (self.restart_position == self.end)),
@@ -218,7 +222,7 @@ class InputBuffer(wiring.Component):
                          owed.eq(Mux(self.restart, self.restart_position[:5], 0))]
 
     def _check(self, m, count):
-        m.d.sync += Assert((self.consume <= self.level) | (self.consume + WINDOW <= count),
+        m.d.sync += Assert(~self.take | (self.consume <= self.level) | (self.consume + WINDOW <= count),
                            "more bits consumed than there are")
         with m.If(self.restart):
             m.d.sync += [
@@ -238,8 +242,8 @@ class _Half(data.Struct):
 
 
 def _shift(bits, amount):
-    """The 32 bits of ``bits`` from ``amount`` (0 to 31) on; the high bits of ``amount`` apply first."""
-    for place in reversed(range(5)):
+    """The 32 bits of ``bits`` from ``amount`` (0 to 63) on; the high bits of ``amount`` apply first."""
+    for place in reversed(range(6)):
         bits = Mux(amount[place], bits[1 << place:], bits)[:WINDOW + (1 << place) - 1]
     return bits
 

@@ -35,9 +35,11 @@ class LengthCode(wiring.Component):
 
     A code's length is the smallest L whose limit the first L bits are below (see :mod:`rackgate.inflate.code`).
     The limits are sums of powers of two, so they are added up while one pass goes over the lengths. Run symbols
-    are matched as patterns of their own; a cycle later, when the match is known, their extra bits are taken, so that
-    only the code's length is in the loop over the window. The values of the others come, a cycle later too, from a LUT
-    RAM that is addressed by length and rank.
+    are matched as patterns of their own; a cycle later, when the match is known, their extra bits are taken. The values
+    of the others come, a cycle later too, from a LUT RAM that is addressed by length and rank.
+
+    How many bits come next is found out while the ones before are taken: the length of the code at each place where
+    it could begin, so that only a choice among them is in the loop over the window.
 
     ``build`` may come with the last ``load``; ``built`` comes 21 cycles later. Reset makes the code useless
     until it is built again.
@@ -47,25 +49,30 @@ class LengthCode(wiring.Component):
     load, lengths:
         Takes five lengths in the order of the source, the first in the low bits. Four loads make up the code,
         with zeros after the last length (20 in all).
-    build, built, error:
-        Makes the code; with ``built``, ``error`` is an ``abi.ErrorCode``, zero if the code is complete.
-    window, bits:
-        Source, first bit in bit 0; bits of the code there, or if ``more``, of extra bits. Combinational.
-    take, symbol, more:
-        Takes these bits. In the next cycle ``more`` says that extra bits of the symbol follow, which are to be taken
-        next, or else ``symbol`` is the symbol. Both stand until the next ``take``.
+    clear, build, built, error:
+        Forgets the code, before ``build`` makes a new one; with ``built``, ``error`` is an ``abi.ErrorCode``, zero if
+        the code is complete.
+    window, first:
+        Source, first bit in bit 0; length of the code there. Combinational.
+    take, consume, following, symbol, more:
+        Takes ``consume`` bits: as many as ``first`` or ``following`` said, which says how many are to be taken next
+        (combinational). In the next cycle ``more`` says that they are extra bits of the symbol, or else ``symbol`` is
+        the symbol. Both stand until the next ``take``.
     run:
         With ``more``, the run that ``symbol`` will have. Combinational.
     """
 
     load: In(1)
     lengths: In(15)
+    clear: In(1)
     build: In(1)
     built: Out(1)
     error: Out(8)
-    window: In(_BITS)
-    bits: Out(4)
+    window: In(2 * _BITS)
+    first: Out(3)
     take: In(1)
+    consume: In(3)
+    following: Out(3)
     symbol: Out(LengthSymbol)
     more: Out(1)
     run: Out(8)
@@ -119,7 +126,7 @@ class LengthCode(wiring.Component):
             # Codes stand in the order of length, then of symbol.
             with m.If((length < in_order[symbol]) | ((length == in_order[symbol]) & ~at_least(number, symbol))):
                 m.d.sync += code.eq(code + share)
-        with m.If(self.build):
+        with m.If(self.clear):
             m.d.sync += [signal.eq(0) for signal in (*limits.values(), *codes.values(), *counts.values(), over)]
 
         with m.If(over):  # first, as the sums may then have wrapped to anything
@@ -130,21 +137,13 @@ class LengthCode(wiring.Component):
             m.d.comb += self.error.eq(ErrorCode.CODE_LENGTHS_INCOMPLETE)
 
     def _decode(self, m, in_order, limits, codes, read):
-        code = Cat(reversed(self.window[:_LONGEST]))  # first bit highest
-        leading = {own: code[_LONGEST - own:] for own in _LENGTHS}
-        above = [Signal(name=f"above_{own}") for own in _LENGTHS]  # the code is longer than that
-        ranks, length, extra_bits = {}, Signal(3), Signal(3)
+        code = _first_bit_highest(self.window)
+        ranks = {}
         for own in _LENGTHS:
             first = Cat(Const(0, 1), limits[own - 1]) if own > 1 else Const(0, 1)
             ranks[own] = Signal(min(own, 4), name=f"rank_{own}")
-            m.d.comb += [above[own - 1].eq(leading[own] >= limits[own]), ranks[own].eq(leading[own] - first)]
-        # Limits never fall, so ``above`` is a row of ones and then zeros.
-        m.d.comb += [
-            length[2].eq(above[2]),
-            length[1].eq((above[0] & ~above[2]) | above[4]),
-            length[0].eq(~above[0] | (above[1] & ~above[2]) | (above[3] & ~above[4]) | above[5]),
-            self.bits.eq(Mux(self.more, extra_bits, length)),
-        ]
+            m.d.comb += ranks[own].eq(code[_LONGEST - own:] - first)
+        lengths = [_length(_first_bit_highest(self.window[place:]), limits) for place in range(_LONGEST + 1)]
         matches = {}
         for symbol in _REPEATS:
             own = in_order[symbol]
@@ -155,23 +154,27 @@ class LengthCode(wiring.Component):
             m.d.comb += matches[symbol].eq((code >= codes[symbol]) & (code < above_all))
 
         taken = Signal(data.StructLayout({"address": 7, "run": 8, "previous": 1, "zero": 1, "long": 1}))
-        m.d.comb += extra_bits.eq(Mux(taken.previous, _REPEATS[16], Mux(taken.long, _REPEATS[18], _REPEATS[17])))
+        has_extra = ~self.more & Cat(matches.values()).any()
+        extra_bits = Mux(matches[16], _REPEATS[16], Mux(matches[17], _REPEATS[17], _REPEATS[18]))
+        m.d.comb += [
+            self.first.eq(lengths[0]),
+            self.following.eq(Mux(has_extra, extra_bits, select(lengths, self.consume))),
+        ]
         extra = Cat(self.window[:2], self.window[2] & taken.zero, self.window[3:_BITS] & taken.long.replicate(4))
         m.d.comb += self.run.eq(extra + Mux(taken.long, 11, 3))
         with m.If(self.take):
-            m.d.sync += self.more.eq(0)
+            m.d.sync += self.more.eq(has_extra)
             with m.If(self.more):
                 m.d.sync += taken.run.eq(self.run)
             with m.Else():
                 m.d.sync += [
-                    self.more.eq(Cat(matches.values()).any()),
-                    taken.address.eq(_address(length, ranks)),
+                    taken.address.eq(_address(self.consume, ranks)),
                     taken.run.eq(1),
                     taken.previous.eq(matches[16]),
                     taken.zero.eq(matches[17] | matches[18]),
                     taken.long.eq(matches[18]),
                 ]
-        with m.If(self.build):
+        with m.If(self.clear):
             m.d.sync += self.more.eq(0)
         m.d.comb += [
             read.addr.eq(taken.address),
@@ -180,6 +183,19 @@ class LengthCode(wiring.Component):
             self.symbol.previous.eq(taken.previous),
             self.symbol.zero.eq(taken.zero),
         ]
+
+
+def _first_bit_highest(window):
+    return Cat(reversed(window[:_LONGEST]))
+
+
+def _length(code, limits):
+    """Length of the code that ``code`` begins with, first bit highest."""
+    # Limits never fall, so this is a row of ones and then zeros: the code is longer than 1, 2, ...
+    above = [code[_LONGEST - own:] >= limits[own] for own in _LENGTHS]
+    return Cat(~above[0] | (above[1] & ~above[2]) | (above[3] & ~above[4]) | above[5],
+               (above[0] & ~above[2]) | above[4],
+               above[2])
 
 
 def _address(length, ranks):

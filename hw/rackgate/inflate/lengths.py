@@ -17,17 +17,18 @@ class CodeLengthReader(wiring.Component):
     """Reads HLIT, HDIST and HCLEN, the code-length code, and the code lengths written in it.
 
     The lengths come in symbol order, literals first, those that are zero not at all; nothing can hold
-    them up. The first comes at least 27 cycles after ``start``. A symbol of the code-length code takes a cycle,
+    them up. The first comes at least 28 cycles after ``start``. A symbol of the code-length code takes a cycle,
     one that stands for a run two, a repeated length other than zero a cycle for each repetition and one more, and what
-    comes before them 27 cycles. Within the last 15 bits of the source all that is taken takes two cycles. ``consume``
-    depends combinationally on ``window``, ``level`` and ``exhausted``. Reset ends what is under way.
+    comes before them 28 cycles. Within the last 15 bits of the source all that is taken takes two cycles. ``take``
+    depends combinationally on ``level``; ``consume`` is a register, and zero but between ``start`` and ``done``. Reset
+    ends what is under way.
 
     Members
     -------
     start, strict:
         Begins, with ``window`` at the first bit of HLIT from the next cycle on. ``strict`` (stable until
         ``done``): a run must not begin with the first distance length, nor lead from literals to distances.
-    window, level, exhausted, consume:
+    window, level, exhausted, take, consume:
         As of :class:`~rackgate.inflate.input.InputBuffer`. On success exactly the code lengths are consumed.
     o:
         The lengths; ``o.valid`` for one cycle each.
@@ -41,6 +42,7 @@ class CodeLengthReader(wiring.Component):
     window: In(32)
     level: In(6)
     exhausted: In(1)
+    take: Out(1)
     consume: Out(6)
     o: Out(CodeLength)
     done: Out(1)
@@ -53,10 +55,13 @@ class CodeLengthReader(wiring.Component):
         m.submodules.runs = runs = RunExpander()
         hlit, hdist, hclen = self.window[:5], self.window[5:10], self.window[10:14]
         left, group = Signal(6), Signal(range(4))  # bits of the code-length code's lengths; fives of them read
+        rest = Signal.like(left)  # of them when the next ones have been taken
         taken, pending = Signal(), Signal()  # bits of a symbol have been; a symbol is in ``code.symbol``
-        wanted, may = Signal(4), Signal()
+        wanted, may = Signal(4), Signal()  # how many bits are to be taken next, a register; whether now
         take, short = self._take(m, wanted, may)
         m.d.comb += [
+            rest.eq(left - wanted),
+            code.consume.eq(wanted),
             pending.eq(taken & ~code.more),
             code.window.eq(self.window), runs.symbol.eq(code.symbol), runs.valid.eq(pending),
             runs.strict.eq(self.strict), runs.take.eq(take), runs.is_run.eq(code.more), runs.run.eq(code.run),
@@ -73,11 +78,13 @@ class CodeLengthReader(wiring.Component):
             with m.State("IDLE"):
                 m.d.sync += [self.error.eq(ErrorCode.NONE), self.dry.eq(0), taken.eq(0), group.eq(0)]
                 with m.If(self.start):
+                    m.d.sync += wanted.eq(14)
                     m.next = "COUNTS"
             with m.State("COUNTS"):
-                m.d.comb += [may.eq(1), wanted.eq(14), runs.start.eq(1)]
+                m.d.comb += [may.eq(1), runs.start.eq(1), code.clear.eq(1)]
                 m.d.sync += left.eq(12 + (hclen << 1) + hclen)
                 with m.If(take):
+                    m.d.sync += wanted.eq(Mux(hclen.any(), 15, 12))
                     m.next = "CODE"
                     with m.If(at_least(hlit, 287 - 257)):
                         end(error=ErrorCode.TOO_MANY_LITERAL_CODES)
@@ -86,9 +93,9 @@ class CodeLengthReader(wiring.Component):
                 with m.Elif(short):
                     end(dry=1)
             with m.State("CODE"):
-                m.d.comb += [may.eq(1), wanted.eq(Mux(at_least(left, 15), 15, left)), code.load.eq(take)]
+                m.d.comb += [may.eq(1), code.load.eq(take)]
                 with m.If(take):
-                    m.d.sync += [left.eq(left - wanted), group.eq(group + 1)]
+                    m.d.sync += [left.eq(rest), wanted.eq(Mux(at_least(rest, 15), 15, rest)), group.eq(group + 1)]
                     with m.If(group == 3):
                         m.d.comb += code.build.eq(1)
                         m.next = "BUILD"
@@ -96,13 +103,19 @@ class CodeLengthReader(wiring.Component):
                     end(dry=1)
             with m.State("BUILD"):
                 with m.If(code.built):
-                    m.next = "SYMBOLS"
+                    m.next = "FIRST"
                     with m.If(code.error.any()):
                         end(error=code.error)
+            with m.State("FIRST"):
+                m.d.sync += wanted.eq(code.first)
+                with m.If(self.level[4:].any() | self.exhausted):
+                    m.next = "SYMBOLS"
             with m.State("SYMBOLS"):
-                m.d.comb += [may.eq(~pending | (runs.over & runs.more)), wanted.eq(code.bits), code.take.eq(take)]
+                m.d.comb += [may.eq(~pending | (runs.over & runs.more)), code.take.eq(take)]
                 with m.If(may):
                     m.d.sync += taken.eq(take)
+                with m.If(take):
+                    m.d.sync += wanted.eq(code.following)
                 with m.If(short):
                     end(dry=1)
                 with m.Elif(pending & runs.fault.any()):
@@ -113,6 +126,7 @@ class CodeLengthReader(wiring.Component):
                     m.next = "DONE"
             with m.State("DONE"):
                 m.d.comb += self.done.eq(1)
+                m.d.sync += wanted.eq(0)
                 m.next = "IDLE"
         return m
 
@@ -122,10 +136,10 @@ class CodeLengthReader(wiring.Component):
         A comparison with ``level`` is too slow for the loop over the window. So it is done only when the
         source may end within those bits, in a cycle of its own.
         """
-        take, compared, fits = Signal(), Signal(), Signal()
+        compared, fits = Signal(), Signal()
         m.d.comb += [
-            take.eq(may & (self.level[4:].any() | (compared & fits))),
-            self.consume.eq(Mux(take, wanted, 0)),
+            self.take.eq(may & (self.level[4:].any() | (compared & fits))),
+            self.consume.eq(wanted),
         ]
-        m.d.sync += [compared.eq(may & self.exhausted & ~take), fits.eq(wanted <= self.level)]
-        return take, may & compared & ~fits
+        m.d.sync += [compared.eq(may & self.exhausted & ~self.take), fits.eq(wanted <= self.level)]
+        return self.take, may & compared & ~fits

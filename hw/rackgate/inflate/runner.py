@@ -39,8 +39,8 @@ class Runner(wiring.Component):
     The lock is asked for with ``want`` when the first task of a job begins, and is given back as soon as no
     further entry of the job can follow: after a run that fell short, or the final block if not ``keep``.
 
-    Streams keep their rules; ``consume`` depends combinationally on ``o_entry.ready``. Reset forgets the task;
-    there is no memory.
+    Streams keep their rules; ``take`` depends combinationally on ``level``. Reset forgets the task; there is no
+    memory.
 
     Parameters
     ----------
@@ -59,7 +59,7 @@ class Runner(wiring.Component):
         The shared pipe.
     set_length, length, retire, left
         See :class:`~rackgate.inflate.stored.Stored`.
-    window, level, exhausted, position, end, consume, restart, restart_position
+    window, level, exhausted, position, end, take, consume, restart, restart_position
         The input buffer.
 
     Raises
@@ -81,7 +81,7 @@ class Runner(wiring.Component):
             "i_outcome": In(stream.Signature(Result)),
             "i_summary": In(stream.Signature(Summary)),
             "window": In(32), "level": In(6), "exhausted": In(1), "position": In(32), "end": In(32),
-            "consume": Out(6), "restart": Out(1), "restart_position": Out(32),
+            "take": Out(1), "consume": Out(6), "restart": Out(1), "restart_position": Out(32),
             "result": Out(Result), "has_result": Out(1), "has_summary": Out(1), "done": Out(1),
         })
 
@@ -95,7 +95,7 @@ class Runner(wiring.Component):
             stored.set_length.eq(self.set_length), stored.length.eq(self.length),
             stored.retire.eq(self.retire), stored.bits.eq(outcome.p.bits), self.left.eq(stored.left),
             stored.window.eq(self.window), stored.level.eq(self.level), stored.exhausted.eq(self.exhausted),
-            self.consume.eq(stored.consume),
+            self.take.eq(stored.take), self.consume.eq(stored.consume),
             self.o_run.p.context.eq(self.context), self.o_run.p.position.eq(self.position),
             self.o_run.p.end.eq(self.end), self.o_run.p.final.eq(self.final),
             self.restart_position.eq(self.i_stop.p.position),

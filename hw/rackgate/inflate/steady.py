@@ -16,26 +16,33 @@ class Steady(wiring.Component):
 
     Members
     -------
-    i_level, i_exhausted, consume: of the :class:`~rackgate.inflate.input.InputBuffer`.
+    i_level, i_exhausted, o_take, consume: of the :class:`~rackgate.inflate.input.InputBuffer`. ``consume`` is zero
+    when no bits are being taken.
     level, exhausted: so many bits there are at least, and these are the last.
     take: bits to take, at most ``level``; in the next cycle they are still in the window, then they are gone.
-    settled: no bits are being taken.
+    settled: no bits are being taken, and none were in the cycle before.
     """
 
     i_level: In(6)
     i_exhausted: In(1)
+    o_take: Out(1)
     consume: Out(6)
     level: Out(6)
     exhausted: Out(1)
     take: In(6)
-    settled: Out(1, init=1)
+    settled: Out(1)
 
     def elaborate(self, platform):
         m = Module()
-        quiet = Signal()
-        m.d.comb += quiet.eq(self.settled & ~self.take.any())
+        level, exhausted = Signal(6), Signal()
+        is_old = Signal()  # these two are from before the bits were taken
+        m.d.comb += [
+            self.settled.eq(~self.o_take & ~is_old),
+            self.level.eq(Mux(self.settled, level, 0)),
+            self.exhausted.eq(self.settled & exhausted),
+        ]
         m.d.sync += [
-            self.consume.eq(self.take), self.settled.eq(~self.take.any()),
-            self.level.eq(Mux(quiet, self.i_level, 0)), self.exhausted.eq(self.i_exhausted & quiet),
+            self.consume.eq(self.take), self.o_take.eq(self.take.any()), is_old.eq(self.o_take),
+            level.eq(self.i_level), exhausted.eq(self.i_exhausted),
         ]
         return m

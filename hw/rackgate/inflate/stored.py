@@ -22,7 +22,7 @@ class Stored(wiring.Component):
     out off the length, so that a later run goes on from there.
 
     With ``whole`` all of the source is the block, and is final. ``o`` keeps the stream rules, and comes from a queue;
-    ``consume`` depends combinationally on ``level``. Reset forgets the run; the queue's LUT RAM keeps what it holds.
+    ``take`` depends combinationally on ``level``. Reset forgets the run; the queue's LUT RAM keeps what it holds.
 
     Members
     -------
@@ -36,8 +36,8 @@ class Stored(wiring.Component):
         The length, while no run is under way.
     fault : In(1)
         What is sent now is thrown away.
-    window, level, exhausted, consume
-        The input buffer; the source stands at a byte boundary.
+    window, level, exhausted, take, consume
+        The input buffer; the source stands at a byte boundary. ``consume`` is zero outside a run.
     """
 
     start: In(1)
@@ -52,6 +52,7 @@ class Stored(wiring.Component):
     window: In(32)
     level: In(6)
     exhausted: In(1)
+    take: Out(1)
     consume: Out(6)
     o: Out(stream.Signature(Entry))
     done: Out(1)
@@ -79,8 +80,8 @@ class Stored(wiring.Component):
         m.d.comb += [
             wanted.eq(Mux(self.whole | left[2:].any(), _BYTES, left[:2])),
             present.eq(self.level[3:]),
-            full.eq(self.level[5] & wanted[2]),
-            count.eq(Mux(full, _BYTES, few)),
+            full.eq(self.level[5] & wanted[2] & ~some),
+            count.eq(Mux(some, few, _BYTES)),
             entry.p.literals.eq(count),
             entry.p.mark.eq(self.mark),
             entry.p.final.eq(self.final | self.whole),
@@ -98,7 +99,7 @@ class Stored(wiring.Component):
                 with m.If(self.start):
                     m.next = "SEND"
             with m.State("SEND"):
-                m.d.comb += [entry.p.kind.eq(Kind.RAW), entry.p.bits.eq(count << 3)]
+                m.d.comb += [entry.p.kind.eq(Kind.RAW), entry.p.bits.eq(count << 3), self.consume.eq(count << 3)]
                 m.d.sync += [some.eq(~full & ~(some & entry.ready) & (enough | (self.exhausted & (present != 0)))),
                              few.eq(Mux(enough, wanted, present))]
                 with m.If((wanted == 0) | (self.whole & self.exhausted & (present == 0))):
@@ -106,7 +107,7 @@ class Stored(wiring.Component):
                 with m.Elif(full | some):
                     m.d.comb += entry.valid.eq(1)
                     with m.If(entry.ready):
-                        m.d.comb += self.consume.eq(count << 3)
+                        m.d.comb += self.take.eq(1)
                         m.d.sync += left.eq(left - count)
                         with m.If(self.fault):
                             end(Mark.ABORT)

@@ -3,12 +3,11 @@
 
 import operator
 
-from amaranth.hdl import Array, Cat, Const, Module, Mux, Signal
+from amaranth.hdl import Cat, Const, Module, Mux, Signal
 from amaranth.lib import data, enum, wiring
 from amaranth.lib.memory import Memory
 from amaranth.lib.wiring import In, Out
 
-from rackgate.inflate.abi import ErrorCode
 from rackgate.inflate.chain import PICKS, Pick
 from rackgate.inflate.code import (
     LENGTHS,
@@ -20,6 +19,7 @@ from rackgate.inflate.code import (
     length_extra_bits,
 )
 from rackgate.inflate.lanes import lookahead_blocks
+from rackgate.inflate.logic import at_least, select
 
 __all__ = ["MAX_SYMBOL_BITS", "SYMBOL_STAGES", "Symbol", "SymbolKind", "SymbolReader"]
 
@@ -27,6 +27,9 @@ __all__ = ["MAX_SYMBOL_BITS", "SYMBOL_STAGES", "Symbol", "SymbolKind", "SymbolRe
 MAX_SYMBOL_BITS = 28
 #: Registers between a pick and its symbol.
 SYMBOL_STAGES = 6
+
+# The smallest match length and distance.
+_FIRST_LENGTH, _FIRST_DISTANCE = 3, 1
 
 
 class SymbolKind(enum.Enum, shape=3):
@@ -37,11 +40,12 @@ class SymbolKind(enum.Enum, shape=3):
     DISTANCE = 2
     END_OF_BLOCK = 3
     DRY = 4
-    ERROR = 5
+    BAD_LITERAL = 5
+    BAD_DISTANCE = 6
 
 
 class Symbol(data.Struct):
-    """A decoded symbol: ``value`` is a byte, a match length, a distance or an ``abi.ErrorCode``."""
+    """A decoded symbol: ``value`` is a byte, a match length or a distance; of the other kinds, anything."""
 
     valid: 1
     kind: SymbolKind
@@ -116,7 +120,7 @@ class SymbolReader(wiring.Component):
         bits_1 = stage("bits_1", self.bits)
         left_1 = stage("left_1", self.left)
         pick_2 = stage("pick_2", pick_1)
-        ahead_2 = stage("ahead_2", Array(bits_1[k:k + MAX_SYMBOL_BITS] for k in range(self.lanes))[pick_1.offset])
+        ahead_2 = stage("ahead_2", select([bits_1[k:k + MAX_SYMBOL_BITS] for k in range(self.lanes)], pick_1.offset))
         left_2, stop_2 = stage("left_2", left_1), stage("stop_2", pick_1.offset + pick_1.bits)
 
         # 3: the code as a number, what its length adds to it, and the extra bits after it.
@@ -124,20 +128,20 @@ class SymbolReader(wiring.Component):
         by_code = {length: Cat(_extend(reverse[MAX_LENGTH - length:], 12), self.tables.literal_base[str(length)],
                                self.tables.distance_index[str(length)], ahead_2[length:length + 13])
                    for length in LENGTHS}
-        chosen = Array([by_code[max(length, 1)] for length in range(MAX_LENGTH + 1)])[pick_2.code]
-        chosen_3 = stage("chosen_3", chosen)
+        chosen_3 = stage("chosen_3", select([by_code[max(length, 1)] for length in range(MAX_LENGTH + 1)], pick_2.code))
         pick_3, dry_3 = stage("pick_3", pick_2), stage("dry_3", stop_2 > left_2)
         code, base, index, extra = chosen_3[:12], chosen_3[12:24], chosen_3[24:29], chosen_3[29:42]
 
         # 4: the symbol RAM's address goes out; distance symbols come from registers.
         for read in reads:
             m.d.comb += read.addr.eq((code + base)[:12])
-        distance_4 = stage("distance_4", self.tables.distance_symbol[(code[:5] + index)[:5]])
+        index_4 = stage("index_4", (code[:5] + index)[:5])
         pick_4, dry_4, extra_4 = stage("pick_4", pick_3), stage("dry_4", dry_3), stage("extra_4", extra)
 
         # 5: what the RAM gave, registered, as block RAM is slow.
-        ram = Array(read.data for read in reads)[self.context[:max(1, (self.contexts - 1).bit_length())]]
-        symbol_5 = stage("symbol_5", Mux(pick_4.is_distance, distance_4, ram))
+        ram = select([read.data for read in reads], self.context)
+        distance = select(self.tables.distance_symbol, index_4)
+        symbol_5 = stage("symbol_5", Mux(pick_4.is_distance, distance, ram))
         pick_5, dry_5, extra_5 = stage("pick_5", pick_4), stage("dry_5", dry_4), stage("extra_5", extra_4)
 
         # 6: base plus extra bits.
@@ -150,19 +154,22 @@ class SymbolReader(wiring.Component):
 
     def _meaning(self, symbol, pick, number, extra, dry):
         """Assignments of stage 6 for symbol ``number`` of the pick's alphabet."""
-        length = Array(_length_value(index, extra) for index in range(32))[(number - 1)[:5]]
-        distance = Array(_distance_value(index, extra) for index in range(32))[number[:5]]
+        is_literal = ~pick.is_distance & ~number[8]
+        # Without their offsets, values are the symbol's bits and extra bits in a row: no adder for each symbol.
+        length = select([_length_value(low, extra) for low in range(32)], number[:5])
+        distance = select([_distance_value(low, extra) for low in range(32)], number[:5])
+        value = Mux(is_literal, number[:8], Mux(pick.is_distance, distance, length))
+        offset = Mux(is_literal, 0, Mux(pick.is_distance, _FIRST_DISTANCE, _FIRST_LENGTH))
         kind = Mux(pick.is_distance, SymbolKind.DISTANCE,
-                   Mux(number < 256, SymbolKind.LITERAL,
+                   Mux(is_literal, SymbolKind.LITERAL,
                        Mux(number == 256, SymbolKind.END_OF_BLOCK, SymbolKind.LENGTH)))
-        wrong = pick.bad | Mux(pick.is_distance, number >= 30, number >= 286)
-        error = Mux(pick.is_distance, ErrorCode.BAD_DISTANCE_CODE, ErrorCode.BAD_LITERAL_CODE)
-        value = Mux(pick.is_distance, distance, Mux(number < 256, number, length))
+        wrong = pick.bad | Mux(pick.is_distance, at_least(number[:5], 30), at_least(number, 286))
+        bad = Mux(pick.is_distance, SymbolKind.BAD_DISTANCE, SymbolKind.BAD_LITERAL)
         return [
             symbol.valid.eq(pick.valid),
             symbol.bits.eq(pick.bits),
-            symbol.kind.eq(Mux(dry, SymbolKind.DRY, Mux(wrong, SymbolKind.ERROR, kind))),
-            symbol.value.eq(Mux(wrong, error, value)),
+            symbol.kind.eq(Mux(dry, SymbolKind.DRY, Mux(wrong, bad, kind))),
+            symbol.value.eq(value + offset),
         ]
 
 
@@ -170,17 +177,16 @@ def _extend(value, width):
     return Cat(value, Const(0, width))[:width]
 
 
-def _length_value(index, extra):
-    """Match length of symbol ``257 + index`` (RFC 1951 3.2.5)."""
-    if index == 28:
-        return Const(258, 9)
+def _length_value(low, extra):
+    """Match length less :data:`_FIRST_LENGTH` of the symbol with those ``low`` five bits (RFC 1951 3.2.5)."""
+    index = (low - 257) % 32
+    if index >= 28:
+        return Const(258 - _FIRST_LENGTH, 8)
     bits = length_extra_bits(index)
-    base = 3 + index if bits == 0 else 3 + ((4 + index % 4) << bits)
-    return Const(base, 9) + extra[:bits]
+    return Cat(extra[:bits], Const(index if index < 4 else 4 + index % 4, 8))[:8]
 
 
-def _distance_value(index, extra):
-    """Distance of distance symbol ``index`` (RFC 1951 3.2.5)."""
-    bits = distance_extra_bits(index)
-    base = 1 + index if bits == 0 else 1 + ((2 + index % 2) << bits)
-    return Const(base, 16) + extra[:bits]
+def _distance_value(symbol, extra):
+    """Distance less :data:`_FIRST_DISTANCE` of distance symbol ``symbol`` (RFC 1951 3.2.5)."""
+    bits = distance_extra_bits(symbol)
+    return Cat(extra[:bits], Const(symbol if symbol < 2 else 2 + symbol % 2, 15))[:15]

@@ -15,12 +15,12 @@ __all__ = ["BlockTables"]
 class BlockTables(wiring.Component):
     """Reads the codes of a dynamic block (RFC 1951 3.2.7), or sets up the fixed ones (3.2.6).
 
-    Cycles from ``start`` to ``done``: 47 and one for each symbol of the code-length code (but a repeated
+    Cycles from ``start`` to ``done``: 48 and one for each symbol of the code-length code (but a repeated
     length other than zero: one for each repetition), if the source comes fast enough; fixed codes: 2, and 290
     the first time after reset, as their symbols must be written to the symbol RAM once.
 
-    ``consume`` depends combinationally on ``window``, ``level`` and ``exhausted``. Reset ends what is under way and
-    leaves the tables as they are.
+    ``take`` depends combinationally on ``level``; ``consume`` is a register, and zero when codes are not being read.
+    Reset ends what is under way and leaves the tables as they are.
 
     Members
     -------
@@ -28,7 +28,7 @@ class BlockTables(wiring.Component):
         Begins; ``window`` is at the first bit after the block type from the next cycle on. Not before ``done``.
     strict:
         Code lengths must not run across the literal/distance border. Stable until ``done``.
-    window, level, exhausted, consume:
+    window, level, exhausted, take, consume:
         As of :class:`~rackgate.inflate.input.InputBuffer`. On success exactly the codes are consumed, of fixed ones
         nothing.
     done, error, dry:
@@ -44,6 +44,7 @@ class BlockTables(wiring.Component):
     window: In(32)
     level: In(6)
     exhausted: In(1)
+    take: Out(1)
     consume: Out(6)
     done: Out(1)
     error: Out(8)
@@ -59,7 +60,7 @@ class BlockTables(wiring.Component):
         m.d.comb += [
             reader.start.eq(self.start & ~self.fixed), reader.strict.eq(self.strict),
             reader.window.eq(self.window), reader.level.eq(self.level), reader.exhausted.eq(self.exhausted),
-            self.consume.eq(reader.consume),
+            self.take.eq(reader.take), self.consume.eq(reader.consume),
             builder.start.eq(self.start), builder.fixed.eq(self.fixed),
             builder.i.eq(reader.o), builder.finish.eq(reader.done & ~is_short),
             self.done.eq((reader.done & is_short) | builder.done),

@@ -121,6 +121,10 @@ class Inflate(wiring.Component):
         with m.Elif(ring.fault):
             m.d.sync += fault_address.eq(ring.fault_address)
 
+        # A register, as it goes everywhere.
+        m.d.sync += restart.eq(0)
+        with m.If(restart):
+            m.d.sync += fault_address.eq(0)
         with m.FSM():
             with m.State("RUN"):
                 with m.If(bank.control_written & bank.control[1]):
@@ -128,9 +132,11 @@ class Inflate(wiring.Component):
             with m.State("STOP"):
                 m.d.comb += isolator.stop.eq(1)
                 with m.If(isolator.quiet):
-                    m.d.comb += restart.eq(1)
-                    m.d.sync += fault_address.eq(0)
-                    m.next = "RUN"
+                    m.d.sync += restart.eq(1)
+                    m.next = "RESTART"
+            with m.State("RESTART"):
+                m.d.comb += isolator.stop.eq(1)
+                m.next = "RUN"
 
     def _count(self, m, bank, engine, ring, record, restart):
         """The counters. CYCLES_HI is latched by a read of CYCLES_LO, so the pair is consistent."""
