@@ -29,5 +29,5 @@ def test_speed(seed):
 
 
 def test_pins_are_for_axi_only():
-    with pytest.raises(TypeError, match="members must be AXI or plain signals, not i"):
+    with pytest.raises(TypeError, match="members must be AXI, packets or plain signals, not i"):
         AxiPins(Queue(8, depth=4))
