@@ -24,7 +24,7 @@ def _file(module: str) -> Path | None:
 
 @dataclass(frozen=True)
 class Source:
-    """What one file says: the hash of its code, and the names that it may import."""
+    """What one file says: the hash of its code, and the names that it may import (relative ones begin with dots)."""
 
     digest: str
     imports: tuple[str, ...]
@@ -46,15 +46,25 @@ def _imports(tree: ast.Module) -> Iterator[str]:
     for node in ast.walk(tree):
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)
-        elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
-            yield node.module
-            yield from (f"{node.module}.{alias.name}" for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            base, dots = node.module or "", "." * node.level
+            yield dots + base
+            yield from (f"{dots}{base}{'.' if base else ''}{alias.name}" for alias in node.names)
+
+
+def _absolute(name: str, path: Path) -> str:
+    """A name that the file at ``path`` imports, without its dots."""
+    rest = name.lstrip(".")
+    if not (dots := len(name) - len(rest)):
+        return name
+    folder = path.relative_to(_PACKAGE).parents[dots - 1]
+    return ".".join([_PACKAGE.name, *folder.parts, *([rest] if rest else [])])
 
 
 def sources(module: str) -> dict[str, Source]:
     """Sources of ``module`` and of everything of this package that it imports, by file name within the package.
 
-    Raises ``ValueError`` when there is no such module. Imports are absolute, as everywhere in this package.
+    Raises ``ValueError`` when there is no such module.
     """
     if _file(module) is None:
         raise ValueError(f"module must be one of package {_PACKAGE.name}, not {module!r}")
@@ -64,7 +74,7 @@ def sources(module: str) -> dict[str, Source]:
         path = _file(waiting.pop())
         if path is not None and (name := path.relative_to(_PACKAGE).as_posix()) not in found:
             found[name] = _read(path.read_bytes())
-            waiting += found[name].imports
+            waiting += [_absolute(item, path) for item in found[name].imports]
     return found
 
 

@@ -24,6 +24,15 @@ def test_sources_are_what_is_imported():
     assert set(sources("rackgate.csr.map")) == {"csr/map.py"}
 
 
+def test_relative_imports_count(package):
+    (package / "inner").mkdir()
+    (package / "inner" / "__init__.py").write_text("from . import a\n")
+    (package / "inner" / "a.py").write_text("from .b import x\nfrom ..csr import map\n")
+    (package / "inner" / "b.py").write_text("from .. import paths\n")
+    assert {"inner/a.py", "inner/b.py", "csr/map.py", "paths.py"} <= set(sources("rackgate.inner"))
+    assert {"pisa/matchaction.py", "pisa/lower.py", "pisa/declare.py"} <= set(sources("rackgate.pisa.switch"))
+
+
 @pytest.mark.parametrize("module", ["os.path", "rackgate.nothing", "rackgate.inflate.abi.Status"])
 def test_no_module(module):
     with pytest.raises(ValueError, match="module must be one of package rackgate, not"):
