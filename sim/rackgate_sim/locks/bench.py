@@ -30,6 +30,8 @@ __all__ = ["LOCKS", "clock", "run"]
 LOCKS = 3 << 19
 
 _MBIT = 1 << 20
+#: Of its 1,200 clients most have done a transaction or two by then.
+_FEWEST_TPCC = 20_000
 _SAMPLE = ("micro-rm-zipf", "tatp", "tpcc")
 
 
@@ -79,7 +81,7 @@ def run(*, seed: int = 1, report: Callable[[str], None] = lambda line: None, qui
     Raises
     ------
     ValueError
-        There is no such workload.
+        There is no such workload, or ``operations`` are so few that no transaction was done.
     """
     chosen = [name for name in str(cases).split(",") if name] if cases else list(WORKLOADS)
     for name in chosen:
@@ -106,7 +108,7 @@ def run(*, seed: int = 1, report: Callable[[str], None] = lambda line: None, qui
     yield from _range(medians)
     if not quick if sensitivity is None else sensitivity:
         yield from _sensitivity([name for name in _SAMPLE if name in chosen], parameters, cycles,
-                                max(500, count // 5), seed, report)
+                                max(min(count, 2000), count // 5), seed, report)
 
 
 def _size(name: str, count: int, quick: bool, parameters: Parameters) -> Size:
@@ -114,8 +116,10 @@ def _size(name: str, count: int, quick: bool, parameters: Parameters) -> Size:
     balance only after time-outs have passed. A quick run ends before the first."""
     if name == "tpcc" and not quick:
         return Size(5 * count, 1.2 * parameters.timeout_ns, 0.5 * parameters.timeout_ns, 2_000_000)
-    profile = min(100 * count, 400_000) if quick else 2_000_000
-    return Size(5 * count if name == "tpcc" else count, 100e3 if quick else 1e6, 0.0, profile)
+    if not quick:
+        return Size(count, 1e6, 0.0, 2_000_000)
+    many = max(5 * count, _FEWEST_TPCC) if name == "tpcc" else count
+    return Size(many, min(25.0 * count, 100e3), 0.0, min(100 * count, 400_000))
 
 
 def _range(medians: Sequence[Mapping[str, Any]]) -> Iterator[dict[str, Any]]:

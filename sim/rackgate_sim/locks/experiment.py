@@ -150,8 +150,11 @@ class Experiment:
         return 100 * (1 - self.outcomes["fisslock"].percentile(share) / self.outcomes["netlock"].percentile(share))
 
     def ratio(self, other: str) -> float:
-        """FissLock's transactions a second over another's."""
-        return self.outcomes["fisslock"].transactions_per_second / self.outcomes[other].transactions_per_second
+        """FissLock's transactions a second over another's. Raises ValueError if one has done none."""
+        mine, its = (self.outcomes[name].transactions_per_second for name in ("fisslock", other))
+        if not mine or not its:
+            raise ValueError(f"{self.name}: {self.size.operations} operations are too few to see a transaction done")
+        return mine / its
 
     def headline(self, case: str) -> Iterator[dict[str, Any]]:
         """What is compared with the paper."""
