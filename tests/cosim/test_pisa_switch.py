@@ -2,10 +2,12 @@
 """Switches as devices, verilated: frames against the model, and against Scapy."""
 
 import random
+from itertools import pairwise
 
 import pytest
 from pisa_example import BALANCER
 from pisa_tags import fill_tables, packet, tags
+from test_pisa_model import datagram
 from test_pisa_rim import mutated, random_frames
 
 from rackgate.pisa.abi import COUNTERS, switch_registers
@@ -91,8 +93,6 @@ def test_random_and_mutated_datagrams(width, stall, seed):
 @pytest.mark.parametrize("width", [1, 8, 64])
 def test_every_length(width, seed):
     """Payloads of every length around the widths of words, and up to the largest frame."""
-    from test_pisa_model import datagram
-
     rng = random.Random(seed)
     lengths = [*range(200), *range(1400, 1480, 7), *range(2048 - 42 - 66, 2048 - 42 + 4), 5000, 66_000]
     frames = [(datagram(rng.getrandbits(32), rng.getrandbits(16), rng.randbytes(length)), False)
@@ -113,3 +113,18 @@ def test_odd_headers_that_come_and_go(width, length, zero_is_none, seed):
         frame = packet(model, rng)
         frames.append((mutated(frame, rng) if rng.random() < 0.2 else frame, rng.random() < 0.02))
     compare(pipeline, width, frames, seed=seed, stall=rng.choice((0, 0.3)), fill=fill_tables)
+
+
+@pytest.mark.parametrize("width,cycles", [(8, 9), (64, 2)])
+def test_a_cycle_a_word_and_one_between_frames(width, cycles, seed):
+    """Frames of 64 bytes, back to back: the last words of two that follow each other are so far apart."""
+    _, simulation = opened(BALANCER, width, seed=seed, slots=32)
+    for number in range(200):
+        simulation.stream("net_rx").push(datagram(number, number, bytes(22)))
+    simulation.run(200 * cycles + 500)
+    ends = [item.cycle for item in simulation.stream("net_tx").pop_all()]
+    assert len(ends) == 200
+    apart = [after - before for before, after in pairwise(ends)]
+    print(apart)
+    assert apart[40:] == [cycles] * 159
+    simulation.close()
