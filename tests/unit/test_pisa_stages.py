@@ -279,6 +279,7 @@ def test_tables_of_the_control_plane_come_out_of_the_core():
         await ctx.tick()
         assert not ctx.get(core.i.ready), "a packet enters while an entry is written"
         ctx.set(core.entries_many.request, 0)
+        await ctx.tick()
         assert ctx.get(core.i.ready)
         await ctx.tick()
         ctx.set(core.i.valid, 0)

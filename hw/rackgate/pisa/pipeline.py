@@ -56,7 +56,7 @@ class PipelineCore(wiring.Component):
         Makes the component of a table that is filled at run time: called with the table and the layouts of what of a
         packet comes in and goes out, it returns a component with ``i`` and ``o``, streams of these that are never
         stalled, the attribute ``latency``, and a member ``entries``, an interface through which entries are put in. Of
-        that the core reads two signals: no packet enters while ``ready`` is low, or ``request`` is high.
+        that the core reads two signals: no packet enters from the cycle after ``ready`` is low or ``request`` high.
     depth:
         Packets that fit between ``i`` and the copies. By default enough for one a cycle.
 
@@ -181,7 +181,10 @@ class PipelineCore(wiring.Component):
                 access.data.eq(control.data),
             ]
         tables = [table.entries for table in self._tables.values()]
-        return Cat(one.ready for one in [*arrays, *tables]).all() & ~Cat(one.request for one in tables).any()
+        ready = Signal()  # a register, for those it is made of are far apart
+        m.d.sync += ready.eq(Cat(one.ready for one in [*arrays, *tables]).all()
+                             & ~Cat(one.request for one in tables).any())
+        return ready
 
     def _arrays(self):
         return [component for component in self.ingress.components if isinstance(component, RegisterArray)]
