@@ -48,7 +48,7 @@ BENCHES: Mapping[str, Bench] = {
     "inflate": Bench("rackgate_host.bench.inflate:run", "output bytes a cycle of the inflate engine on real data"),
     "iaa": Bench("rackgate_host.bench.iaa:run", "output bytes a cycle, latency and scaling of the accelerator"),
     "sabre": Bench("rackgate_host.bench.sabre:run", "ratios of functions' memory, and how long restoring it takes"),
-    "locks": Bench("rackgate_sim.locks.bench:run", "FissLock beside NetLock and one server: grants, throughput, cycles"),
+    "locks": Bench("rackgate_sim.locks.bench:run", "FissLock, NetLock and one server: grants, throughput, cycles"),
     "cosim": Bench("rackgate_tb.speed:run", "simulated cycles a second of the inflate engine on four simulators"),
     "area": Bench("rackgate_boards.bench:run", "routed ECP5 clock and area of the engines"),
 }
