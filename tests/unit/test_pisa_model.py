@@ -10,7 +10,7 @@ from rackgate_sim.pisa.wire import ones_complement_sum
 
 
 def datagram(source, port, payload, ttl=64):
-    """A frame with good checksums, made without the library under test."""
+    """A frame with good checksums. Those of frames that Scapy made are compared in tests/cosim/test_pisa_scapy.py."""
     udp = b"".join(n.to_bytes(2, "big") for n in (port, 53, 8 + len(payload), 0))
     pseudo = source.to_bytes(4, "big") + bytes([10, 0, 0, 1, 0, 17]) + (8 + len(payload)).to_bytes(2, "big")
     check = ones_complement_sum(pseudo + udp + payload) ^ 0xFFFF or 0xFFFF

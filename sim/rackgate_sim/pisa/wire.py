@@ -3,6 +3,7 @@
 
 from collections.abc import Mapping, Sequence
 
+from rackgate.net.frames import internet_checksum
 from rackgate.pisa.declare import Checksum, Header, Pipeline
 from rackgate.pisa.expr import Field
 
@@ -11,10 +12,7 @@ __all__ = ["Codec", "checksum_of", "ones_complement_sum"]
 
 def ones_complement_sum(content: bytes) -> int:
     """RFC 1071's sum of 16-bit words, folded to 16 bits; an odd last byte counts as the upper half of a word."""
-    total = sum(int.from_bytes(content[place:place + 2].ljust(2, b"\0"), "big") for place in range(0, len(content), 2))
-    while total >> 16:
-        total = (total & 0xFFFF) + (total >> 16)
-    return total
+    return internet_checksum(content) ^ 0xFFFF
 
 
 class Codec:
