@@ -170,11 +170,12 @@ class OutputChecks(wiring.Component):
             can_feed.eq(~has_fed | crc32.i.ready),
             crc32.i.valid.eq(has_fed),
             adler32.i.valid.eq(has_fed & crc32.i.ready),
-            is_final.eq(~has_fed & ~crc32.busy & ~adler32.busy),
             adler.data.eq(crc.data),
             adler.count.eq(crc.count),
             adler.restart.eq(crc.restart),
         ]
+        # A register, as `is_final` decides who takes the next word: without it a whole checksum stands before that.
+        m.d.sync += is_final.eq(~feed & ~has_fed & ~crc32.busy & ~adler32.busy)
         with m.If(can_feed):
             m.d.sync += [
                 has_fed.eq(feed),
