@@ -1,0 +1,156 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What the blocks of the collective engine hand to each other."""
+
+from amaranth.lib import data
+
+__all__ = ["ADDRESS_BITS", "Credit", "CreditPacket", "Failure", "HeaderFields", "Key", "Move", "Packet",
+           "ReceiveSegment", "Retired", "SendSegment"]
+
+ADDRESS_BITS = 40
+_NODE = 4
+_MOVE = 4
+_SLOT = 8
+#: Bytes of one segment in memory: up to 8192, as 4096 on the wire may be twice that.
+_SIZE = 14
+
+
+class HeaderFields(data.Struct):
+    """A packet's header (:class:`rackgate.collective.abi.Header`), as far as it is not the same in every packet.
+
+    ``size``: payload bytes of this packet, 0 to 4096. On its way out the packetizer adds source, sequence and CRC; on
+    its way in they have been checked and ``node`` is the source; out, ``node`` is the destination.
+    """
+
+    type: 4
+    flags: 8
+    communicator: 3
+    credit: 8
+    node: _NODE
+    operation: 16
+    tag: 32
+    length: 32
+    offset: 32
+    element: 4
+    size: _SIZE
+
+
+class Key(data.Struct):
+    """What a receive waits for."""
+
+    communicator: 3
+    operation: 16
+    tag: 32
+    any_tag: 1
+    node: _NODE
+    any_node: 1
+
+
+class Packet(data.Struct):
+    """A packet in a receive buffer."""
+
+    slot: _SLOT
+    size: _SIZE
+    flags: 8
+    node: _NODE
+    tag: 32
+    length: 32
+    element: 4
+
+
+class Credit(data.Struct):
+    """``count`` more packets may be sent to ``node`` on ``communicator``."""
+
+    communicator: 3
+    node: _NODE
+    count: 8
+
+
+class CreditPacket(data.Struct):
+    """A packet to be sent that has nothing but credit."""
+
+    communicator: 3
+    node: _NODE
+    count: 8
+
+
+class Move(data.Struct):
+    """A move, as the sequencer gives it out at GO. ``control`` as isa.MoveControl; nodes, not ranks."""
+
+    context: 2
+    communicator: 3
+    operation: 16
+    control: 9
+    function: 4
+    element: 4
+    compressed: 1
+    count: 32
+    local: ADDRESS_BITS
+    other: ADDRESS_BITS
+    result: ADDRESS_BITS
+    source: _NODE
+    any_source: 1
+    destination: _NODE
+    tag: 32
+    any_tag: 1
+
+
+class SendSegment(data.Struct):
+    """A packet's worth of memory (or of a kernel's stream) for the link: a command of the send lane.
+
+    ``size``: bytes in memory; ``header.size`` is that, or half of it if ``compress``. ``last``: of its move.
+    """
+
+    move: _MOVE
+    last: 1
+    address: ADDRESS_BITS
+    from_stream: 1
+    size: _SIZE
+    compress: 1
+    header: HeaderFields
+
+
+class ReceiveSegment(data.Struct):
+    """A packet's worth of a move that receives, reduces or copies: a command of the receive lane.
+
+    The second operand is a packet (``has_packet``: buffer ``slot`` with ``packet_size`` bytes, ``expand``: of 16-bit
+    floats) or memory (``has_other``); the first is memory or a kernel's stream. ``size``: bytes of the result in
+    memory. It goes to memory (``to_memory``), a kernel's stream, and the link (``send``), any of them at a time.
+    """
+
+    move: _MOVE
+    last: 1
+    has_packet: 1
+    slot: _SLOT
+    packet_size: _SIZE
+    expand: 1
+    has_other: 1
+    other: ADDRESS_BITS
+    has_local: 1
+    from_stream: 1
+    local: ADDRESS_BITS
+    reduce: 1
+    function: 4
+    element: 4
+    size: _SIZE
+    to_memory: 1
+    to_stream: 1
+    result: ADDRESS_BITS
+    send: 1
+    compress: 1
+    header: HeaderFields
+
+
+class Retired(data.Struct):
+    """A segment is done: its bytes are in memory, or handed to the link."""
+
+    move: _MOVE
+    read_error: 1
+    write_error: 1
+
+
+class Failure(data.Struct):
+    """Why a context's call has failed: abi.Status, abi.Cause and the node that the cause is about."""
+
+    status: 8
+    cause: 4
+    node: _NODE
