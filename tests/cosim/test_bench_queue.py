@@ -81,3 +81,10 @@ def test_no_clock_is_said():
 
     with pytest.raises(BenchError, match="wire has no port clk"):
         run(Wire, name="wire", module="rackgate_tb.bench_queue")
+
+
+def test_verilator_is_found_without_an_activated_environment(monkeypatch, seed):
+    monkeypatch.setenv("PATH", "/usr/bin:/bin")
+    outcome = run(queue, name="queue", module="rackgate_tb.bench_queue", parameters={"width": 3, "depth": 7},
+                  tests=["latency"], seed=seed)
+    assert outcome.tests == 1
