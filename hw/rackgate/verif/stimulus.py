@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Drivers for streams and AXI4 targets under Amaranth's simulator."""
 
+import itertools
 import random
 from collections import deque
 from collections.abc import Callable, Coroutine, Iterable
@@ -68,7 +69,7 @@ async def receive(ctx, source: stream.Interface, count: int, *, rng: random.Rand
 
 
 class AXI4Memory:
-    """An AXI4 target with 64-bit data for simulation: checks what it is asked, answers late and out of order.
+    """An AXI4 target for simulation: checks what it is asked, answers late and out of order.
 
     Reads with different ids overtake and interleave each other, reads with one id never do. All channels
     stall at random. Every burst must be INCR, of full beats, within 4 KiB.
@@ -83,11 +84,16 @@ class AXI4Memory:
         Probability per cycle that a channel pauses.
     bad:
         Byte addresses: a beat that touches one is answered with SLVERR, and not written.
+    width:
+        Bytes of a word.
+    latency:
+        Cycles that an answer comes later than it could.
     """
 
     def __init__(self, memory: bytearray, *, base: int = 0, rng: random.Random | None = None, stall: float = 0,
-                 bad: Iterable[int] = ()):
+                 bad: Iterable[int] = (), width: int = 8, latency: int = 0):
         self.memory, self.base, self.rng, self.stall, self.bad = memory, base, rng, stall, frozenset(bad)
+        self.width, self.latency = width, latency
         #: (id, address, beats) of every burst accepted.
         self.reads: list[tuple[int, int, int]] = []
         self.writes: list[tuple[int, int, int]] = []
@@ -97,17 +103,18 @@ class AXI4Memory:
     def _pauses(self) -> bool:
         return self.rng is not None and self.rng.random() < self.stall
 
-    def _pick(self, queues: dict[int, deque]) -> deque | None:
-        waiting = [queue for queue in queues.values() if queue]
+    def _pick(self, queues: dict[int, deque], cycle: int) -> deque | None:
+        """A queue whose first answer may come; answers lie there with the cycle from which on they may."""
+        waiting = [queue for queue in queues.values() if queue and queue[0][0] <= cycle]
         if not waiting or self._pauses():
             return None
         return self.rng.choice(waiting) if self.rng else waiting[0]
 
     def _accept(self, log: list, request) -> None:
         beats = request.len + 1
-        if request.burst != Burst.INCR or request.size != 3 or request.addr % 8:
+        if request.burst != Burst.INCR or 1 << request.size != self.width or request.addr % self.width:
             raise AssertionError(f"not a burst of whole beats: {request!r}")
-        if request.addr // 4096 != (request.addr + 8 * beats - 1) // 4096:
+        if request.addr // 4096 != (request.addr + self.width * beats - 1) // 4096:
             raise AssertionError(f"a burst crosses 4 KiB: {request.addr:#x}, {beats} beats")
         log.append((request.id, request.addr, beats))
 
@@ -116,11 +123,11 @@ class AXI4Memory:
         async def run(ctx):
             queues: dict[int, deque] = {}
             offered = False
-            while True:
+            for cycle in itertools.count():
                 ar_ready = not self._pauses()
                 ctx.set(ar.ready, ar_ready)
-                if not offered and (queue := self._pick(queues)) is not None:
-                    ctx.set(r.payload, queue.popleft())
+                if not offered and (queue := self._pick(queues, cycle)) is not None:
+                    ctx.set(r.payload, queue.popleft()[1])
                     ctx.set(r.valid, 1)
                     offered = True
                 _, _, ar_valid, request, r_ready = await ctx.tick().sample(ar.valid, ar.payload, r.ready)
@@ -129,15 +136,18 @@ class AXI4Memory:
                     offered = False
                 if ar_valid and ar_ready:
                     self._accept(self.reads, request)
-                    queues.setdefault(request.id, deque()).extend(self._beats(request))
+                    queues.setdefault(request.id, deque()).extend(
+                        (cycle + self.latency, beat) for beat in self._beats(request))
         return run
 
     def _beats(self, request):
         for beat in range(request.len + 1):
-            address = request.addr + 8 * beat
+            address = request.addr + self.width * beat
             start = address - self.base
-            is_bad = not (0 <= start <= len(self.memory) - 8 and self.bad.isdisjoint(range(address, address + 8)))
-            word = 0xBAD0BAD0BAD0BAD0 if is_bad else int.from_bytes(self.memory[start:start + 8], "little")
+            is_bad = not (0 <= start <= len(self.memory) - self.width
+                          and self.bad.isdisjoint(range(address, address + self.width)))
+            raw = b"\xD0\xBA" * (self.width // 2) if is_bad else self.memory[start:start + self.width]
+            word = int.from_bytes(raw, "little")
             yield {"data": word, "id": request.id, "last": beat == request.len,
                    "resp": Response.SLVERR if is_bad else Response.OKAY}
 
@@ -148,12 +158,12 @@ class AXI4Memory:
             beats: deque = deque()
             done: dict[int, deque] = {}
             offered = False
-            while True:
+            for cycle in itertools.count():
                 aw_ready, w_ready = not self._pauses(), not self._pauses()
                 ctx.set(aw.ready, aw_ready)
                 ctx.set(w.ready, w_ready)
-                if not offered and (queue := self._pick(done)) is not None:
-                    ctx.set(b.payload, queue.popleft())
+                if not offered and (queue := self._pick(done, cycle)) is not None:
+                    ctx.set(b.payload, queue.popleft()[1])
                     ctx.set(b.valid, 1)
                     offered = True
                 _, _, aw_valid, request, w_valid, beat, b_ready = await ctx.tick().sample(
@@ -169,7 +179,8 @@ class AXI4Memory:
                 if requests and len(beats) > requests[0].len:
                     request = requests.popleft()
                     response = self._write(request, [beats.popleft() for _ in range(request.len + 1)])
-                    done.setdefault(request.id, deque()).append({"id": request.id, "resp": response})
+                    done.setdefault(request.id, deque()).append(
+                        (cycle + self.latency, {"id": request.id, "resp": response}))
         return run
 
     def _write(self, request, beats):
@@ -177,8 +188,8 @@ class AXI4Memory:
         for index, beat in enumerate(beats):
             if beat.last != (index == request.len):
                 raise AssertionError(f"LAST on beat {index} of {request.len + 1}")
-            for lane in range(8):
-                address = request.addr + 8 * index + lane
+            for lane in range(self.width):
+                address = request.addr + self.width * index + lane
                 if not beat.strb >> lane & 1:
                     continue
                 if address in self.bad or not 0 <= address - self.base < len(self.memory):
