@@ -4,14 +4,14 @@
 from amaranth.lib import data
 
 __all__ = ["ADDRESS_BITS", "Credit", "CreditPacket", "Failure", "HeaderFields", "Key", "Move", "Packet",
-           "ReceiveSegment", "Retired", "SendSegment"]
+           "ReceiveSegment", "Retired", "SIZE_BITS", "SLOT_BITS", "SendSegment"]
 
 ADDRESS_BITS = 40
 _NODE = 4
 _MOVE = 4
-_SLOT = 8
+SLOT_BITS = 8
 #: Bytes of one segment in memory: up to 8192, as 4096 on the wire may be twice that.
-_SIZE = 14
+SIZE_BITS = 14
 
 
 class HeaderFields(data.Struct):
@@ -31,7 +31,7 @@ class HeaderFields(data.Struct):
     length: 32
     offset: 32
     element: 4
-    size: _SIZE
+    size: SIZE_BITS
 
 
 class Key(data.Struct):
@@ -48,8 +48,8 @@ class Key(data.Struct):
 class Packet(data.Struct):
     """A packet in a receive buffer."""
 
-    slot: _SLOT
-    size: _SIZE
+    slot: SLOT_BITS
+    size: SIZE_BITS
     flags: 8
     node: _NODE
     tag: 32
@@ -104,7 +104,7 @@ class SendSegment(data.Struct):
     last: 1
     address: ADDRESS_BITS
     from_stream: 1
-    size: _SIZE
+    size: SIZE_BITS
     compress: 1
     header: HeaderFields
 
@@ -120,8 +120,8 @@ class ReceiveSegment(data.Struct):
     move: _MOVE
     last: 1
     has_packet: 1
-    slot: _SLOT
-    packet_size: _SIZE
+    slot: SLOT_BITS
+    packet_size: SIZE_BITS
     expand: 1
     has_other: 1
     other: ADDRESS_BITS
@@ -131,7 +131,7 @@ class ReceiveSegment(data.Struct):
     reduce: 1
     function: 4
     element: 4
-    size: _SIZE
+    size: SIZE_BITS
     to_memory: 1
     to_stream: 1
     result: ADDRESS_BITS
