@@ -1,8 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """Instructions of the collective engine's sequencer, and of its moves. Plain Python.
 
-Each of the four contexts has 16 registers of 40 bits (register 0 reads as zero), a program counter, and a latch that
-holds the fields of its next move. Arithmetic is unsigned modulo 2**40.
+Each of the four contexts has 16 registers of 40 bits (register 0 reads as zero; the others hold anything when a call
+begins), a program counter, and a latch that holds the fields of its next move. Arithmetic is unsigned modulo 2**40.
+An operand that an instruction does not have (field 8, word 16 of the call, ...), an operand or target of CONTROL that
+does not exist, and an instruction outside the program memory end the call with PROGRAM_ERROR.
 """
 
 import enum
@@ -29,15 +31,15 @@ class Opcode(enum.IntEnum):
     AND = 3
     OR = 4
     XOR = 5
-    SHL = 6  # by the low 6 bits of the second operand
+    SHL = 6  # by the low 6 bits of the second operand; by 40 and more: 0
     SHR = 7
     MIN = 8
     MAX = 9
     MUL = 10  # low 40 bits
     DIV = 11  # quotient; by zero: PROGRAM_ERROR
     MOD = 12  # remainder; by zero: PROGRAM_ERROR
-    ADDM = 13  # ra + second, less the communicator's size if that is not smaller; both must be smaller than it
-    SUBM = 14  # ra - second, plus the communicator's size if ra is smaller
+    ADDM = 13  # low 5 bits of ra and second: their sum, less the communicator's size if that is not smaller
+    SUBM = 14  # low 5 bits of ra and second: their difference, plus the communicator's size if ra is smaller; 6 bits
     BEQ = 16  # to instruction `immediate` if ra == rb
     BNE = 17
     BLT = 18
@@ -64,16 +66,20 @@ class Special(enum.IntEnum):
 
 
 class Field(enum.IntEnum):
-    """Fields of the latch. They keep their values from move to move; when a call begins CONTROL and TAG are 0."""
+    """Fields of the latch. They keep their values from move to move; when a call begins they are 0.
+
+    At GO, ranks of a source or destination that the move has must be in the communicator, else the call ends with
+    BAD_PEER; and the element type of a reduction must be one that the engine reduces, else with BAD_TYPE.
+    """
 
     CONTROL = 0  # MoveControl
     COUNT = 1  # elements
     LOCAL = 2  # address of the first operand
     OTHER = 3  # address of the second one, if it is in memory
     RESULT = 4  # address of the result
-    SOURCE = 5  # rank that the second operand comes from; all ones in the low 32 bits: any
+    SOURCE = 5  # rank that the second operand comes from; all ones in the low 32 bits: any, but in a collective
     DESTINATION = 6  # rank that the result goes to
-    TAG = 7  # of what is received and sent. RECV of a call with ANY_TAG in a send-and-receive scenario: any
+    TAG = 7  # of what is received and sent, 32 bits; all ones: any to a receive, but in a collective
 
 
 class Local(enum.IntEnum):
