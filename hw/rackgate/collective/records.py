@@ -3,12 +3,15 @@
 
 from amaranth.lib import data
 
-__all__ = ["ADDRESS_BITS", "Credit", "CreditPacket", "Failure", "HeaderFields", "Key", "Move", "Packet",
+__all__ = ["ADDRESS_BITS", "STREAM_MOVE", "Credit", "CreditPacket", "Failure", "HeaderFields", "Key", "Move", "Packet",
            "ReceiveSegment", "Retired", "SIZE_BITS", "SLOT_BITS", "SendSegment"]
 
 ADDRESS_BITS = 40
+#: In the place of a move: a packet for the kernel's stream, for which there is none.
+STREAM_MOVE = 16
 _NODE = 4
-_MOVE = 4
+#: Number of a move, or STREAM_MOVE.
+_MOVE = 5
 SLOT_BITS = 8
 #: Bytes of one segment in memory: up to 8192, as 4096 on the wire may be twice that.
 SIZE_BITS = 14
