@@ -1,14 +1,14 @@
 # SPDX-License-Identifier: Apache-2.0
 """Small devices that the native simulation is tested on."""
 
-from amaranth.hdl import Assert, Format, Module, Mux, Print, Signal, Value
-from amaranth.lib import stream, wiring
+from amaranth.hdl import Assert, Cat, Format, Module, Mux, Print, Signal, Value
+from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
 
 from rackgate.axi.bus import AXI4LiteSignature, AXI4Signature, Burst, Response
-from rackgate.stream.packet import PacketSignature
+from rackgate.stream.packet import PacketSignature, packet_layout
 
-__all__ = ["Asserting", "Bridge", "Copier", "CopierRegister", "Forwarder"]
+__all__ = ["Asserting", "Bridge", "Copier", "CopierRegister", "Forwarder", "Station"]
 
 
 class CopierRegister:
@@ -182,6 +182,43 @@ class Forwarder(wiring.Component):
         ]
         with m.If(self.counting):
             m.d.sync += self.cycles.eq(self.cycles + 1)
+        return m
+
+
+class Station(wiring.Component):
+    """Sends what it is to say in the same cycle, and tells of every word that passes, and when it did.
+
+    With ``slow`` it hears in a quarter of all cycles only, irregularly. The interrupt is the last bit of the first byte
+    of the last packet that was heard.
+    """
+
+    def __init__(self, width):
+        told = data.StructLayout({"word": packet_layout(width), "cycle": 32})
+        super().__init__({
+            "say": In(PacketSignature(width)), "net_tx": Out(PacketSignature(width)),
+            "net_rx": In(PacketSignature(width)),
+            "said": Out(stream.Signature(told)), "heard": Out(stream.Signature(told)),
+            "irq": Out(1), "slow": In(1),
+        })
+
+    def elaborate(self, platform):
+        m = Module()
+        cycle, noise, first = Signal(32), Signal(16, init=1), Signal(init=1)
+        m.d.sync += [cycle.eq(cycle + 1), noise.eq(Cat(noise[15] ^ noise[13] ^ noise[12] ^ noise[10], noise))]
+        m.d.comb += [
+            self.net_tx.valid.eq(self.say.valid), self.say.ready.eq(self.net_tx.ready),
+            self.net_tx.payload.eq(self.say.payload),
+            self.said.valid.eq(self.net_tx.valid & self.net_tx.ready), self.said.payload.word.eq(self.net_tx.payload),
+            self.net_rx.ready.eq(~self.slow | noise[:2].all()),
+            self.heard.valid.eq(self.net_rx.valid & self.net_rx.ready),
+            self.heard.payload.word.eq(self.net_rx.payload),
+        ]
+        for told in (self.said, self.heard):
+            m.d.comb += told.payload.cycle.eq(cycle)
+        with m.If(self.net_rx.valid & self.net_rx.ready):
+            m.d.sync += first.eq(self.net_rx.payload.last)
+            with m.If(first):
+                m.d.sync += self.irq.eq(self.net_rx.payload.data[0])
         return m
 
 

@@ -8,6 +8,7 @@ drives one device.
 from .build import Library, build
 from .cluster import Cluster, LinkInfo, LinkStatistics
 from .coverage import Coverage, Tally
+from .crossbar import Crossbar, PortStatistics, Route, Traffic
 from .errors import (
     AssertionFailure,
     ProtocolError,
@@ -25,6 +26,7 @@ __all__ = [
     "AssertionFailure",
     "Cluster",
     "Coverage",
+    "Crossbar",
     "Event",
     "InputStream",
     "Library",
@@ -34,13 +36,16 @@ __all__ = [
     "MemoryStatistics",
     "OutputStream",
     "Packet",
+    "PortStatistics",
     "ProtocolError",
     "RegisterError",
+    "Route",
     "Simulation",
     "SimulationError",
     "SimulationTimeout",
     "Tally",
     "TimeTravel",
     "ToolError",
+    "Traffic",
     "build",
 ]

@@ -55,10 +55,8 @@ _FUNCTIONS = {
     "cluster_add": (None, _H, _H),
     "cluster_threads": (None, _H, c_uint32),
     "cluster_connect": (
-        None,
-        _H,
-        _H,
         c_uint32,
+        _H,
         _H,
         c_uint32,
         c_uint64,
@@ -68,12 +66,19 @@ _FUNCTIONS = {
         c_double,
         c_double,
         c_double,
+        c_int,
     ),
+    "cluster_receiver": (None, _H, c_uint32, _H, c_uint32),
+    "cluster_route": (None, _H, c_uint32, c_uint32, c_uint32, c_uint32, c_uint64, c_int, c_uint64),
+    "cluster_map": (None, _H, c_uint32, c_uint64, c_uint32),
     "cluster_advance": (c_uint32, _H, _H, c_uint64, c_uint32),
     "cluster_run": (c_uint32, _H, c_uint64, c_uint32),
     "cluster_cycle": (c_uint64, _H),
     "cluster_log": (c_uint64, _H),
+    "cluster_race": (None, _H, POINTER(c_uint64), POINTER(c_uint32), POINTER(c_uint32), c_uint64),
     "cluster_link": (None, _H, c_uint32, POINTER(c_uint64)),
+    "cluster_port": (None, _H, c_uint32, POINTER(c_uint64)),
+    "cluster_traffic": (None, _H, c_uint32, POINTER(c_uint64)),
 }
 
 

@@ -51,23 +51,26 @@ class Cluster {
 public:
     ~Cluster();
     void add(Device* device) { devices_.push_back(device); }
-    void connect(std::unique_ptr<Link> link, OutputQueue* from, InputQueue* to);
+    /// Let a link take away what an output delivers; returns the link's number.
+    uint32_t connect(std::unique_ptr<Link> link, OutputQueue* from);
     void threads(unsigned count);
 
     /// Let one device run until an event or for so many cycles; the others keep within a window of it.
     uint32_t advance(Device* target, uint64_t cycles, uint32_t mask);
     /// Let all devices run to the same cycle; ends early, with a window, when a device has an event of the mask.
     uint32_t run(uint64_t cycles, uint32_t mask);
+    /// Let each device run until an event of its own mask or to its own end, and stop there exactly. Returns when one
+    /// has stopped or all have reached the cycle `pause`; found[k] is what stopped device k, LIMIT if nothing did.
+    void race(const uint64_t* ends, const uint32_t* masks, uint32_t* found, uint64_t pause);
 
     uint64_t cycle() const;
     uint64_t log() const;
-    const Link& link(size_t k) const { return *wires_[k].link; }
+    Link& link(size_t k) { return *wires_[k].link; }
 
 private:
     struct Wire {
         std::unique_ptr<Link> link;
         OutputQueue* from;
-        InputQueue* to;
     };
     std::vector<Device*> devices_;
     std::vector<Wire> wires_;
@@ -77,6 +80,7 @@ private:
 
     /// Bring every device to the window's end and carry over what was sent; false if a device failed.
     bool finish();
+    void carry();
     template <class Work>
     void each(Work work);
 };

@@ -11,10 +11,11 @@ class PacketInput final : public InputQueue {
     static constexpr unsigned BYTES = Stream::data_width / 8;
 
 public:
+    PacketInput() { width = BYTES; }
     template <class Model>
     RG_INLINE bool drive(Model& m, uint64_t now) {
         if (offered) return false;
-        if (queue.empty() || queue.front().cycle > now || stall.strikes()) {
+        if (queue.empty() || due() > now || stall.strikes()) {
             const bool changed = Stream::valid(m);
             Stream::valid(m) = 0;
             return changed;
@@ -24,30 +25,36 @@ public:
     }
     template <class Model>
     RG_INLINE uint32_t sample(Model& m, uint64_t now) {
-        if (!offered || !Stream::ready(m)) return 0;
+        if (!offered) return 0;
+        ++statistics.busy;
+        if (!Stream::ready(m)) return 0;
         offered = false;
-        offset_ += BYTES;
-        if (offset_ < queue.front().bytes.size()) return ACTIVE;
+        took(now, count_);
+        ++taken;
+        if (!last_) return ACTIVE;
+        ++statistics.packets;
         device->log.add(now, index, queue.front().bytes);
         queue.pop_front();
-        offset_ = 0;
+        taken = 0;
         return queue.empty() ? DRAIN | ACTIVE : ACTIVE;
     }
 
 private:
-    size_t offset_ = 0;
+    unsigned count_ = 0;  // of the word that is offered
+    bool last_ = false;
 
     template <class Model>
     void offer(Model& m) {
         const Packet& packet = queue.front();
-        const size_t left = packet.bytes.size() - offset_;
-        const unsigned count = left < BYTES ? unsigned(left) : BYTES;
+        const size_t offset = taken * BYTES, left = packet.bytes.size() - offset;
+        count_ = left < BYTES ? unsigned(left) : BYTES;
+        last_ = packet.whole && left <= BYTES;
         uint8_t word[BYTES + 8] = {};
-        memcpy(word, packet.bytes.data() + offset_, count);
+        memcpy(word, packet.bytes.data() + offset, count_);
         put_bytes(Stream::payload(m), Stream::data_lsb, Stream::data_width, word);
-        put(Stream::payload(m), Stream::count_lsb, Stream::count_width, count);
-        put(Stream::payload(m), Stream::last_lsb, 1, left <= BYTES);
-        put(Stream::payload(m), Stream::error_lsb, 1, left <= BYTES && packet.error);
+        put(Stream::payload(m), Stream::count_lsb, Stream::count_width, count_);
+        put(Stream::payload(m), Stream::last_lsb, 1, last_);
+        put(Stream::payload(m), Stream::error_lsb, 1, last_ && packet.error);
         Stream::valid(m) = 1;
         offered = true;
     }
@@ -88,11 +95,13 @@ private:
         const size_t size = bytes_.size();
         bytes_.resize(size + BYTES);
         get_bytes(payload, Stream::data_lsb, Stream::data_width, &bytes_[size]);
+        const bool error = get(payload, Stream::error_lsb, 1);
+        if (link && link->cut_through) link->word(now, bytes_, count, BYTES, last, error);
         if (!last) return ACTIVE;
         bytes_.resize(size + count);
-        Packet packet{now, std::move(bytes_), bool(get(payload, Stream::error_lsb, 1))};
+        Packet packet{now, std::move(bytes_), error};
         bytes_.clear();
-        return deliver(std::move(packet));
+        return deliver(std::move(packet), BYTES);
     }
 };
 
@@ -137,7 +146,8 @@ public:
         if (!(Stream::valid(m) && Stream::ready(m))) return 0;
         std::vector<uint8_t> bytes((Stream::width + 63) / 64 * 8);
         get_bytes(Stream::payload(m), 0, Stream::width, bytes.data());
-        return deliver({now, std::move(bytes), false});
+        const unsigned width = unsigned(bytes.size());
+        return deliver({now, std::move(bytes), false}, width);
     }
 
 private:
