@@ -12,10 +12,17 @@ from rackgate.collective.records import Failure, Retired
 from rackgate.collective.scheduler import Refused
 from rackgate.collective.scoreboard import MOVES_PER_CONTEXT
 
-__all__ = ["Lifecycle"]
+__all__ = ["Done", "Lifecycle"]
 
 #: Segments of one move in a lane at a time.
 _MOST = 7
+
+
+class Done(data.Struct):
+    """A move of ``context`` has ended."""
+
+    valid: 1
+    context: 2
 
 
 class Lifecycle(wiring.Component):
@@ -47,13 +54,13 @@ class Lifecycle(wiring.Component):
     timeout:
         Cycles without a segment handed out after which a move fails, or 0.
     done:
-        For each context: one of its moves has ended.
+        Moves that end, one a cycle.
     failed, failure:
         For each context: high for a cycle when its call has failed, and how. Once a call.
     kill:
-        For each context: high for a cycle, to end all of its moves.
+        For each context: end all of its moves; high until ``killed``, also after a failure.
     killed:
-        For each context: high for a cycle, when after a failure or ``kill`` nothing is left of it.
+        For each context: high for a cycle, when after ``kill`` nothing is left of it.
     arriving:
         For each context: a move of it is on its way into the table.
     cancel:
@@ -78,7 +85,7 @@ class Lifecycle(wiring.Component):
             "waits_credit": In(MOVES), "waits_packet": In(MOVES),
             "asked": Out(4), "told": In(Fixed),
             "timeout": In(32),
-            "done": Out(CONTEXTS),
+            "done": Out(Done),
             "failed": Out(CONTEXTS), "failure": Out(data.ArrayLayout(Failure, CONTEXTS)),
             "kill": In(CONTEXTS), "killed": Out(CONTEXTS), "arriving": In(CONTEXTS),
             "cancel": Out(stream.Signature(data.StructLayout({"move": 4}))), "cancelled": In(1),
@@ -94,19 +101,20 @@ class Lifecycle(wiring.Component):
     def elaborate(self, platform):
         m = Module()
         m.d.comb += [self.retired_send.ready.eq(1), self.retired_receive.ready.eq(1)]
-        ends = Signal(MOVES)
+        over, ends = Signal(MOVES), Signal(MOVES)
+        m.d.comb += ends.eq(over & -over)  # one a cycle
         for k in range(MOVES):
-            self._account(m, k, ends)
-        for context in range(CONTEXTS):
-            mine = slice(MOVES_PER_CONTEXT * context, MOVES_PER_CONTEXT * (context + 1))
-            m.d.sync += self.done[context].eq(ends[mine].any() & ~self._is_dying[context])
-        m.d.sync += self.failed.eq(0)
+            self._account(m, k, over, ends)
+        m.d.sync += [self.done.valid.eq(0), self.failed.eq(0)]
+        for k in range(MOVES):
+            with m.If(ends[k]):
+                m.d.sync += [self.done.valid.eq(1), self.done.context.eq(k // MOVES_PER_CONTEXT)]
         self._fail(m)
         self._watch(m)
         self._bury(m)
         return m
 
-    def _account(self, m, k, ends):
+    def _account(self, m, k, over, ends):
         """Move ``k``."""
         context, number = k // MOVES_PER_CONTEXT, k % MOVES_PER_CONTEXT
         in_lane, begins, issues, leaves = self._in_lane[k], Signal(), Signal(), Signal()
@@ -115,7 +123,7 @@ class Lifecycle(wiring.Component):
             issues.eq(self.issued & (self.issued_move == k)),
             leaves.eq(self.retired_send.valid & (self.retired_send.payload.move == k)
                       | self.retired_receive.valid & (self.retired_receive.payload.move == k)),
-            ends[k].eq(self.active[k] & self._is_finished[k] & (in_lane == 0)),
+            over[k].eq(self.active[k] & self._is_finished[k] & (in_lane == 0)),
             self.eligible[k].eq(self.active[k] & ~self._is_finished[k] & (self._waits_for[k] == 0)
                                 & (in_lane != _MOST) & ~self._is_dying[context]),
         ]
@@ -147,7 +155,7 @@ class Lifecycle(wiring.Component):
         with m.If(self.refused):
             self._end(m, self.refusal.move, self.refusal.status, Cause.PACKET, self.refusal.node)
         for context in range(CONTEXTS):
-            with m.If(self.kill[context]):
+            with m.If(self.kill[context] & ~self.killed[context]):
                 m.d.sync += self._is_dying[context].eq(1)
 
     def _end(self, m, move, status, cause=Cause.NONE, node=0):
@@ -202,7 +210,7 @@ class Lifecycle(wiring.Component):
         with m.FSM():
             with m.State("SEEK"):
                 m.d.sync += number.eq(0)
-                with m.If((self._is_dying & is_quiet).bit_select(context, 1)):
+                with m.If((self._is_dying & self.kill & is_quiet).bit_select(context, 1)):
                     m.next = "LOOK"
                 with m.Else():
                     m.d.sync += context.eq(context + 1)

@@ -9,7 +9,7 @@ from rackgate.collective.abi import CONTEXTS, MOVES
 from rackgate.collective.credits import Credits, Opening
 from rackgate.collective.installer import Installer, Post
 from rackgate.collective.isa import Other
-from rackgate.collective.lifecycle import Lifecycle
+from rackgate.collective.lifecycle import Done, Lifecycle
 from rackgate.collective.records import Credit, Failure, Move, Packet, ReceiveSegment, Retired, SendSegment
 from rackgate.collective.scheduler import Received, Scheduler
 
@@ -42,7 +42,7 @@ class MoveUnit(wiring.Component):
         The lanes.
     timeout, done, failed, failure, kill, killed:
         As in :class:`~rackgate.collective.lifecycle.Lifecycle`.
-    received, got:
+    received:
         A packet that a move has taken.
     stalled:
         A move waits for credit.
@@ -65,9 +65,9 @@ class MoveUnit(wiring.Component):
             "retired_send": In(stream.Signature(Retired)), "retired_receive": In(stream.Signature(Retired)),
             "stuck": Out(1),
             "timeout": In(32),
-            "done": Out(CONTEXTS), "failed": Out(CONTEXTS), "failure": Out(data.ArrayLayout(Failure, CONTEXTS)),
+            "done": Out(Done), "failed": Out(CONTEXTS), "failure": Out(data.ArrayLayout(Failure, CONTEXTS)),
             "kill": In(CONTEXTS), "killed": Out(CONTEXTS),
-            "received": Out(1), "got": Out(Received),
+            "received": Out(Received),
             "stalled": Out(1),
         })
 
@@ -89,7 +89,7 @@ class MoveUnit(wiring.Component):
               for name in ("stuck", "done", "failed", "failure", "killed")),
             *(getattr(scheduler, name).eq(getattr(self, name)) for name in ("has_packet", "taken", "owed")),
             *(getattr(self, name).eq(getattr(scheduler, name))
-              for name in ("front", "take", "communicator", "node", "take_credit", "received", "got")),
+              for name in ("front", "take", "communicator", "node", "take_credit", "received")),
             lifecycle.arriving.eq(Cat(
                 self.move.valid & (self.move.payload.context == k) | installer.busy & (installer.move[2:] == k)
                 for k in range(CONTEXTS))),

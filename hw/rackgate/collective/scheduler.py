@@ -19,6 +19,7 @@ __all__ = ["Received", "Refused", "Scheduler"]
 class Received(data.Struct):
     """A packet that a move has taken."""
 
+    valid: 1
     context: 2
     size: 14
     node: 4
@@ -86,7 +87,7 @@ class Scheduler(wiring.Component):
     issued:
         High for a cycle: move ``issued_move`` has handed out a segment; with ``issued_last`` it was the last.
     received:
-        Strobe: ``got`` has been taken.
+        A packet has been taken.
     refused:
         Strobe: ``refusal`` tells which move. Its packet is thrown away by the receive lane.
     waits_credit:
@@ -116,7 +117,7 @@ class Scheduler(wiring.Component):
             "send": Out(stream.Signature(SendSegment)),
             "receive": Out(stream.Signature(ReceiveSegment)),
             "issued": Out(1), "issued_move": Out(4), "issued_last": Out(1),
-            "received": Out(1), "got": Out(Received),
+            "received": Out(Received),
             "refused": Out(1), "refusal": Out(Refused),
             "waits_credit": Out(MOVES), "waits_packet": Out(MOVES),
             "asked": In(4), "told": Out(Fixed),
@@ -220,8 +221,8 @@ class Scheduler(wiring.Component):
                     cut.is_bad.eq((packet.length > fixed.length)
                                   | (is_compressed != fixed.compressed)),
                 ]
-            m.d.comb += [self.received.eq(~is_stream), self.got.context.eq(self.front[2:4]), self.got.size.eq(packet.size),
-                         self.got.node.eq(packet.node), self.got.tag.eq(packet.tag)]
+            m.d.comb += [self.received.valid.eq(~is_stream), self.received.context.eq(self.front[2:4]),
+                         *(self.received[name].eq(packet[name]) for name in ("size", "node", "tag"))]
         with m.Elif(progress.remaining <= most):
             m.d.sync += [cut.elements.eq(progress.remaining), cut.is_last.eq(1)]
         with m.Else():
