@@ -14,12 +14,12 @@ from rackgate.pisa.abi import switch_registers
 from rackgate.pisa.checksum import ChecksumUnit, WordSum
 from rackgate.pisa.declare import Checksum, Header
 from rackgate.pisa.deparser import Deparser
-from rackgate.pisa.edge import FrameEntry, FrameExit
 from rackgate.pisa.extract import extracted_layout
 from rackgate.pisa.graph import always_valid, emitted_sizes, nodes, payload_starts
 from rackgate.pisa.layout import name_of
 from rackgate.pisa.payload import FrameStore, SlotPool
 from rackgate.pisa.switch import Switch
+from rackgate.stream.edge import FrameEntry, FrameExit
 from rackgate.verif.stimulus import simulate
 from rackgate_sim.pisa.model import PipelineModel
 from rackgate_sim.pisa.wire import checksum_of, ones_complement_sum

@@ -17,12 +17,12 @@ from rackgate.pisa.catalogue import PIPELINES, SWITCH_PARAMETERS
 from rackgate.pisa.control import Control
 from rackgate.pisa.declare import Pipeline
 from rackgate.pisa.deparser import Deparser
-from rackgate.pisa.edge import FrameEntry, FrameExit
 from rackgate.pisa.parser import Parser
 from rackgate.pisa.payload import FrameStore, SlotPool
 from rackgate.pisa.pipeline import PipelineCore
 from rackgate.pisa.tables import runtime_table
 from rackgate.stream.arbiter import Arbiter
+from rackgate.stream.edge import FrameEntry, FrameExit
 from rackgate.stream.packet import PacketSignature
 
 __all__ = ["Switch", "named_switch"]
