@@ -7,7 +7,7 @@ import numpy as np
 
 from rackgate.arith.abi import Function
 
-__all__ = ["array", "encode", "exact", "pairs", "special_pairs", "specials", "words"]
+__all__ = ["array", "decode", "encode", "exact", "pairs", "special_pairs", "specials", "words"]
 
 
 def specials(element_type):
@@ -68,7 +68,7 @@ def words(values, width):
     return [int.from_bytes(raw[k:k + width], "little") for k in range(0, len(raw), width)]
 
 
-def _decode(value, fmt):
+def decode(value, fmt):
     """Sign and magnitude of a finite float."""
     exponent, mantissa = value >> fmt.mantissa & (1 << fmt.exponent) - 1, value & (1 << fmt.mantissa) - 1
     if exponent:
@@ -99,7 +99,7 @@ def exact(function, a, b, fmt):
         if infinity in magnitudes:
             infinite = {x for x in (a, b) if x & top - 1 == infinity}
             return infinite.pop() if len(infinite) == 1 else fmt.quiet_nan
-        total = sum((-1) ** sign * magnitude for sign, magnitude in (_decode(x, fmt) for x in (a, b)))
+        total = sum((-1) ** sign * magnitude for sign, magnitude in (decode(x, fmt) for x in (a, b)))
         if not total:
             return a & b & top
         return encode(abs(total), fmt) | (top if total < 0 else 0)

@@ -13,12 +13,15 @@ import enum
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-__all__ = ["ELEMENT_TYPE_BITS", "FUNCTION_BITS", "ElementType", "FloatFormat", "Function", "types_mask"]
+__all__ = ["ELEMENT_TYPE_BITS", "FUNCTION_BITS", "WIDTHS", "ElementType", "FloatFormat", "Function",
+           "types_mask"]
 
 #: Bits of a field that holds an :class:`ElementType`.
 ELEMENT_TYPE_BITS = 4
 #: Bits of a field that holds a :class:`Function`.
 FUNCTION_BITS = 4
+#: Legal widths of a word of elements, in bytes.
+WIDTHS = (4, 8, 16, 32, 64)
 
 
 @dataclass(frozen=True)

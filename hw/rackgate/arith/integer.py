@@ -67,11 +67,11 @@ class IntegerLanes(wiring.Component):
         else:
             m.d.comb += is_wide.eq(ElementType.INT64 in self.types)
         m.d.comb += [is_sum.eq(self.function == Function.SUM), is_max.eq(self.function == Function.MAX)]
-        was_sum, was_wide = Signal(reset_less=True), Signal(reset_less=True)
+        was_sum, was_max, was_wide = (Signal(name=name, reset_less=True) for name in ("was_sum", "was_max", "was_wide"))
         with m.If(self.en):
-            m.d.sync += [was_sum.eq(is_sum), was_wide.eq(is_wide)]
+            m.d.sync += [was_sum.eq(is_sum), was_max.eq(is_max), was_wide.eq(is_wide)]
 
-        carry, take_a = None, []
+        carry, parts = None, []
         for index in range(self.width // 4):
             place = slice(32 * index, 32 * index + 32)
             a, b = self.a[place], self.b[place]
@@ -84,18 +84,16 @@ class IntegerLanes(wiring.Component):
                 total.eq(Cat(C(1, 1), a) + Cat(carry_in, inverted)),
             ]
             carry = total[33]
-
             result, old_a, old_b = (Signal(32, name=f"{name}_{index}", reset_less=True)
                                     for name in ("result", "old_a", "old_b"))
-            take = Signal(name=f"take_a_{index}", reset_less=True)
-            is_below = Mux(a[31] == b[31], total[32], a[31])  # a < b
             with m.If(self.en):
-                m.d.sync += [result.eq(total[1:33]), old_a.eq(a), old_b.eq(b), take.eq(is_below ^ is_max)]
-            take_a.append((index, place, result, old_a, old_b, take))
+                m.d.sync += [result.eq(total[1:33]), old_a.eq(a), old_b.eq(b)]
+            take_a = Mux(old_a[31] == old_b[31], result[31], old_a[31]) ^ was_max  # a < b, or for MAX not
+            parts.append((place, result, old_a, old_b, take_a))
 
-        for index, place, result, old_a, old_b, take in take_a:
+        for index, (place, result, old_a, old_b, take_a) in enumerate(parts):
             if self._chain == 8 and index % 2 == 0:
-                take = Mux(was_wide, take_a[index + 1][-1], take)
+                take_a = Mux(was_wide, parts[index + 1][-1], take_a)
             with m.If(self.en):
-                m.d.sync += self.o[place].eq(Mux(was_sum, result, Mux(take, old_a, old_b)))
+                m.d.sync += self.o[place].eq(Mux(was_sum, result, Mux(take_a, old_a, old_b)))
         return m

@@ -8,13 +8,10 @@ from amaranth.hdl import Assert, Cat, Module, Mux, Signal
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
 
-from .abi import ELEMENT_TYPE_BITS, FUNCTION_BITS, ElementType, Function
+from .abi import ELEMENT_TYPE_BITS, FUNCTION_BITS, WIDTHS, ElementType, Function
 from .lanes import LANES
 
-__all__ = ["Reducer", "WIDTHS", "operands_layout", "reduced_layout"]
-
-#: Legal widths of a word, in bytes.
-WIDTHS = (4, 8, 16, 32, 64)
+__all__ = ["Reducer", "operands_layout", "reduced_layout"]
 
 
 def operands_layout(width: int, sideband=0) -> data.StructLayout:
