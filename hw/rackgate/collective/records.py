@@ -3,15 +3,15 @@
 
 from amaranth.lib import data
 
-__all__ = ["ADDRESS_BITS", "STREAM_MOVE", "Credit", "CreditPacket", "Failure", "HeaderFields", "Key", "Move", "Packet",
-           "ReceiveSegment", "Retired", "SIZE_BITS", "SLOT_BITS", "SendSegment"]
+__all__ = ["ADDRESS_BITS", "MOVE_BITS", "SIZE_BITS", "SLOT_BITS", "STREAM_MOVE", "Credit", "CreditPacket", "Failure",
+           "HeaderFields", "Key", "Move", "Packet", "ReceiveSegment", "Retired", "SendSegment"]
 
 ADDRESS_BITS = 40
 #: In the place of a move: a packet for the kernel's stream, for which there is none.
 STREAM_MOVE = 16
 _NODE = 4
 #: Number of a move, or STREAM_MOVE.
-_MOVE = 5
+MOVE_BITS = 5
 SLOT_BITS = 8
 #: Bytes of one segment in memory: up to 8192, as 4096 on the wire may be twice that.
 SIZE_BITS = 14
@@ -103,7 +103,7 @@ class SendSegment(data.Struct):
     ``size``: bytes in memory; ``header.size`` is that, or half of it if ``compress``. ``last``: of its move.
     """
 
-    move: _MOVE
+    move: MOVE_BITS
     last: 1
     address: ADDRESS_BITS
     from_stream: 1
@@ -120,7 +120,7 @@ class ReceiveSegment(data.Struct):
     memory. It goes to memory (``to_memory``), a kernel's stream, and the link (``send``), any of them at a time.
     """
 
-    move: _MOVE
+    move: MOVE_BITS
     last: 1
     has_packet: 1
     slot: SLOT_BITS
@@ -146,7 +146,7 @@ class ReceiveSegment(data.Struct):
 class Retired(data.Struct):
     """A segment is done: its bytes are in memory, or handed to the link."""
 
-    move: _MOVE
+    move: MOVE_BITS
     read_error: 1
     write_error: 1
 
