@@ -5,41 +5,14 @@
 import random
 
 import pytest
-from amaranth.hdl import Module
-from amaranth.lib import data
+from dma_bench import BASE, TAG, WIDTHS, commands_of, every_alignment, idle, tags_of, watched, words_of
 
 from rackgate.dma.cutter import Cutter
 from rackgate.dma.fetcher import Fetcher
 from rackgate.dma.planner import Planner
 from rackgate.verif.stimulus import AXI4Memory, receive, send, simulate
-from rackgate.verif.stream_rules import watch
 
-BASE = 0x1000
 SIZE = 0x5000
-WIDTHS = [4, 8, 16, 32, 64]
-TAG = data.StructLayout({"lane": 3, "call": 6})
-
-
-def watched(dut, *names):
-    """The block with the stream rules on its outputs."""
-    m = Module()
-    m.submodules.dut = dut
-    for name in names:
-        watch(m, getattr(dut, name), name=name)
-    return m
-
-
-def tag_of(number):
-    return {"lane": number % 8, "call": 5 * number % 64}
-
-
-def as_commands(ranges):
-    return [{"addr": addr, "size": size, "tag": tag_of(number)} for number, (addr, size) in enumerate(ranges)]
-
-
-def words_of(addr, size, width):
-    """Addresses of the words that hold a byte of the range."""
-    return list(range(addr // width * width, addr + size, width)) if size else []
 
 
 async def take_ranges(ctx, port, count, *, width, rng=None, stall=0.0):
@@ -67,7 +40,7 @@ def run(width, ranges, *, seed=1, stall=0.0, latency=0, bad=(), **parameters):
     results = []
 
     async def source(ctx):
-        await send(ctx, dut.i, as_commands(ranges), rng=random.Random(seed + 2), idle=stall)
+        await send(ctx, dut.i, commands_of(ranges), rng=random.Random(seed + 2), idle=stall)
 
     async def sink(ctx):
         results.extend(await take_ranges(ctx, dut.o, len(ranges), width=width, rng=random.Random(seed + 3),
@@ -84,7 +57,7 @@ def run(width, ranges, *, seed=1, stall=0.0, latency=0, bad=(), **parameters):
 def check(width, ranges, results, model):
     memory, base = model.memory, model.base
     assert [raw for raw, _, _ in results] == [memory[addr - base:addr - base + size] for addr, size in ranges]
-    assert [tag for _, _, tag in results] == [tuple(tag_of(number).values()) for number in range(len(ranges))]
+    assert [tag for _, _, tag in results] == tags_of(ranges)
     read = [addr + width * beat for _, addr, beats in model.reads for beat in range(beats)]
     assert read == [word for addr, size in ranges for word in words_of(addr, size, width)]
 
@@ -134,10 +107,7 @@ def test_random_long(width, variant, seed):
 @pytest.mark.parametrize("width", WIDTHS)
 def test_every_alignment(width):
     """Each first byte with each last one, up to three words of memory, one command close behind the other."""
-    rng = random.Random(width)
-    offsets = [(start, end) for start in range(width) for end in range(start, 3 * width)]
-    sample = offsets if width <= 8 else rng.sample(offsets, 150)
-    ranges = [(BASE + start, end - start + 1) for start, end in sample]
+    ranges = [(BASE + start, end - start + 1) for start, end in every_alignment(random.Random(width), width)]
     results, model = run(width, ranges, seed=width)
     check(width, ranges, results, model)
 
@@ -174,7 +144,7 @@ def cycles_of(width, ranges, *, latency, o_ready=lambda cycle: True, **parameter
     asked, given, ends = [], [], []
 
     async def source(ctx):
-        await send(ctx, dut.i, as_commands(ranges))
+        await send(ctx, dut.i, commands_of(ranges))
 
     async def watcher(ctx):
         cycle = 0
@@ -192,10 +162,6 @@ def cycles_of(width, ranges, *, latency, o_ready=lambda cycle: True, **parameter
 
     simulate(dut, source, watcher, models=[model.reader(dut.ar, dut.r)], limit=20_000)
     return asked, given, ends
-
-
-def idle(given):
-    return given[-1] - given[0] + 1 - len(given)
 
 
 @pytest.mark.parametrize("width", WIDTHS)

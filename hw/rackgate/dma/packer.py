@@ -26,8 +26,8 @@ class Packer(wiring.Component):
 
     A range of n packed words takes n cycles, or n + 1 when its first byte is not byte 0 of a word of memory.
     A packed word leaves 2 cycles after the last word of memory that it needs, except that one more cycle passes
-    before the last word if nothing of it is new in the last word of memory. ``plans.ready`` and ``i.ready`` depend
-    combinationally on ``o.ready``, on ``plans`` and on ``i``. Reset forgets everything.
+    before the last word if nothing of it is new in the last word of memory. ``i.ready`` depends
+    combinationally on ``o.ready`` and ``plans``, ``plans.ready`` on ``i`` too. Reset forgets everything.
 
     Parameters
     ----------
