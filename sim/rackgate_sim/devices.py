@@ -2,7 +2,7 @@
 """Devices by name: how to build the gateware of one, and its register-level model."""
 
 import inspect
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -12,7 +12,7 @@ from rackgate.provenance import build_hash
 if TYPE_CHECKING:
     from amaranth.lib.wiring import Component
 
-__all__ = ["NAMES", "component", "model"]
+__all__ = ["NAMES", "component", "joined_models", "model"]
 
 
 def _made(top: type, parameters: dict[str, int]) -> "Component":
@@ -47,6 +47,16 @@ def _iaa_model(memory: Any, **parameters: int) -> Any:
     return IaaModel(memory, **parameters)
 
 
+def _collective_models(memories: Sequence[Any], **parameters: int) -> Any:
+    from rackgate_sim.collective.fabric import Fabric
+
+    return Fabric(memories, **parameters)
+
+
+def _collective_model(memory: Any, **parameters: int) -> Any:
+    return _collective_models([memory], **parameters).nodes[0]
+
+
 def _split(device: PipelineDevice, given: dict[str, int]) -> tuple[dict[str, int], dict[str, int]]:
     """Parameters of the pipeline, and those of the switch around it."""
     every = {**device.all_parameters, **given}
@@ -75,9 +85,11 @@ _COMPONENTS: dict[str, Callable[..., "Component"]] = {
     **{name: partial(_switch_component, device) for name, device in PIPELINES.items()},
 }
 _MODELS: dict[str, Callable[..., Any]] = {
-    "iaa": _iaa_model, "inflate": _inflate_model,
+    "collective": _collective_model, "iaa": _iaa_model, "inflate": _inflate_model,
     **{name: partial(_switch_model, device) for name, device in PIPELINES.items()},
 }
+
+_JOINED: dict[str, Callable[..., Any]] = {"collective": _collective_models}
 
 #: Names of the devices that there is gateware of.
 NAMES = tuple(_COMPONENTS)
@@ -97,3 +109,8 @@ def component(name: str, **parameters: int) -> "Component":
 def model(name: str, memory: Any, **parameters: int) -> Any:
     """The register-level model of device ``name``, on ``memory`` (see :class:`rackgate_sim.inflate.model.Memory`)."""
     return _MODELS[_known(name, _MODELS)](memory, **parameters)
+
+
+def joined_models(name: str, memories: Sequence[Any], **parameters: int) -> Any:
+    """Register-level models of device ``name``, one a memory, joined by links: ``nodes``, ``cycle``, ``run``."""
+    return _JOINED[_known(name, _JOINED)](memories, **parameters)
