@@ -21,7 +21,7 @@ from .url import DeviceURL
 if TYPE_CHECKING:
     from .transcript import Recorder
 
-__all__ = ["DEFAULT_TIMEOUT_CYCLES", "Device", "open_device"]
+__all__ = ["DEFAULT_TIMEOUT_CYCLES", "Device", "device_type", "open_device"]
 
 #: A wait without a time-out ends after this many device cycles.
 DEFAULT_TIMEOUT_CYCLES = 100_000_000
@@ -373,6 +373,21 @@ class Device:
         return f"<device {self.url} ({parameters}), build {self.build}>"
 
 
+def device_type(url: str) -> tuple[DeviceURL, DeviceType]:
+    """``url`` in its parts, and the kind of device it names. Raises UsageError or Unavailable for one that is wrong."""
+    parsed = DeviceURL.parse(url)
+    if parsed.scheme in _BOARD_SCHEMES:
+        raise Unavailable(f"{parsed.scheme}: devices come with the boards, which this version has not: use "
+                          + " or ".join(f"sim:{name}" for name in DEVICES))
+    if parsed.scheme not in _SCHEMES:
+        known = ", ".join(f"{scheme}:" for scheme in _SCHEMES + _BOARD_SCHEMES)
+        raise UsageError(f"unknown scheme {parsed.scheme!r} in {url!r}: there are {known}")
+    kind = DEVICES.get(parsed.name)
+    if kind is None:
+        raise UsageError(f"unknown device {parsed.name!r} in {url!r}: there are {', '.join(DEVICES)}")
+    return parsed, kind
+
+
 def open_device(url: str, **options: Any) -> Device:
     """Open the device at ``url``: ``sim:inflate`` (native co-simulation) or ``model:inflate`` (golden model).
 
@@ -389,16 +404,7 @@ def open_device(url: str, **options: Any) -> Device:
     DeviceMismatch
         The device is not what the driver was written for.
     """
-    parsed = DeviceURL.parse(url)
-    if parsed.scheme in _BOARD_SCHEMES:
-        raise Unavailable(f"{parsed.scheme}: devices come with the boards, which this version has not: use "
-                          + " or ".join(f"sim:{name}" for name in DEVICES))
-    if parsed.scheme not in _SCHEMES:
-        known = ", ".join(f"{scheme}:" for scheme in _SCHEMES + _BOARD_SCHEMES)
-        raise UsageError(f"unknown scheme {parsed.scheme!r} in {url!r}: there are {known}")
-    kind = DEVICES.get(parsed.name)
-    if kind is None:
-        raise UsageError(f"unknown device {parsed.name!r} in {url!r}: there are {', '.join(DEVICES)}")
+    parsed, kind = device_type(url)
     merged: dict[str, Any] = {**parsed.options, **options}
     backend = import_module(f".transport.{parsed.scheme}", __package__)
     transport: Transport = backend.connect(kind, merged)

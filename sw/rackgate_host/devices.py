@@ -3,6 +3,7 @@
 
 from dataclasses import dataclass
 
+from rackgate.collective import abi as collective
 from rackgate.csr.map import RegisterMap
 from rackgate.iaa import abi as iaa
 from rackgate.inflate import abi as inflate
@@ -18,7 +19,8 @@ class DeviceType:
 
     ``parameters`` are the gateware's, settable in the URL of a simulated device. ``volatile`` registers may read
     differently on two backends that both work: a transcript does not compare them. ``has_memory``: it works on memory,
-    of which the host may allocate.
+    of which the host may allocate. ``has_links``: several can be joined by their packet streams
+    (:func:`rackgate_host.world.open_world`).
     """
 
     name: str
@@ -26,6 +28,7 @@ class DeviceType:
     parameters: tuple[str, ...]
     volatile: frozenset[str]
     has_memory: bool = True
+    has_links: bool = False
 
 
 _TIMING = frozenset({"BUILD_LO", "BUILD_HI", "COMPLETED", "CYCLES_LO", "CYCLES_HI", "BUSY_CYCLES", "BYTES_IN",
@@ -40,6 +43,10 @@ DEVICES = {
     "inflate": DeviceType(
         "inflate", inflate.REGISTERS, ("contexts", "window", "lanes"),
         _TIMING | {"PARAM_LANES", "RING_HEAD", "IRQ_STATUS"}),
+    "collective": DeviceType(
+        "collective", collective.REGISTERS, ("width", "segment", "slots"),
+        frozenset({"BUILD_LO", "BUILD_HI", "PARAM_TYPES", "PARAM_PROGRAM", "CALL_SPACE", "COMPLETIONS", "COMPLETION_1",
+                   "IRQ_STATUS", *(f"COUNT_{counter.name}" for counter in collective.Counter)}), has_links=True),
     **{name: DeviceType(name, pipeline.map, tuple(pipeline.all_parameters),
                         frozenset({"BUILD_LO", "BUILD_HI", "STATUS", "IRQ_STATUS", *COUNTERS}), has_memory=False)
        for name, pipeline in PIPELINES.items()},

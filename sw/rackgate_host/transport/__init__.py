@@ -10,7 +10,7 @@ from ..devices import DeviceType
 from ..errors import UsageError
 from ..url import number
 
-__all__ = ["DEFAULT_MEMORY", "MEMORY_BASE", "SharedMemory", "Transport", "convert", "parameters"]
+__all__ = ["DEFAULT_MEMORY", "MEMORY_BASE", "Joined", "SharedMemory", "Transport", "convert", "parameters"]
 
 #: First address of device memory. The same everywhere, so that transcripts agree; not 0, so that null pointers fail.
 MEMORY_BASE = 0x1000_0000
@@ -81,6 +81,25 @@ class Transport(Protocol):
 
     def close(self) -> None:
         """Let go of the device."""
+        ...
+
+
+class Joined(Protocol):
+    """Several devices that have one time line. ``transports``: access to each, in order of their numbers."""
+
+    transports: Sequence[Transport]
+
+    @property
+    def cycle(self) -> int:
+        """Clock cycles that all of them have passed."""
+        ...
+
+    def run(self, cycles: int, until_interrupt: bool = True) -> None:
+        """Let all pass at most ``cycles``, with ``until_interrupt`` none once an interrupt is high."""
+        ...
+
+    def close(self) -> None:
+        """Let go of all devices."""
         ...
 
 

@@ -8,9 +8,13 @@ import numpy as np
 
 from ..devices import DeviceType
 from ..errors import DeviceFault, RegisterError, Unavailable, UsageError
+from ..url import number
 from . import DEFAULT_MEMORY, MEMORY_BASE, SharedMemory, convert, parameters
 
-__all__ = ["ModelTransport", "connect"]
+__all__ = ["JoinedModels", "ModelTransport", "connect", "connect_many"]
+
+#: Bytes of memory of each of several joined models, unless asked otherwise.
+_JOINED_MEMORY = 64 << 20
 
 
 def connect(kind: DeviceType, options: dict[str, Any]) -> "ModelTransport":
@@ -28,6 +32,51 @@ def connect(kind: DeviceType, options: dict[str, Any]) -> "ModelTransport":
     except ValueError as error:
         raise UsageError(f"{world}: {error}") from None
     return ModelTransport(device, memory)
+
+
+def connect_many(kind: DeviceType, nodes: int, options: dict[str, Any]) -> "JoinedModels":
+    """Models of a ``kind`` of device that are joined. Options: its parameters, ``memory`` of each node, and
+
+    ==================  ===========================================================================
+    ``link_latency``    cycles of a link
+    ``seed``            other than 0: packets of different nodes overtake each other, by this seed
+    ==================  ===========================================================================
+    """
+    try:
+        from rackgate_sim.devices import joined_models
+        from rackgate_sim.inflate.model import FlatMemory
+    except ModuleNotFoundError as error:
+        raise Unavailable(f"model: devices need {error.name}: install rackgate with its simulators") from None
+    world = f"model:{kind.name}"
+    wanted = convert(world, options, {**parameters(kind), "link_latency": number, "seed": number})
+    size = wanted.pop("memory", _JOINED_MEMORY)
+    memories = [SharedMemory(size) for _ in range(nodes)]
+    try:
+        fabric = joined_models(kind.name, [FlatMemory(memory.array, MEMORY_BASE) for memory in memories], **wanted)
+    except ValueError as error:
+        raise UsageError(f"{world}: {error}") from None
+    return JoinedModels(fabric, memories)
+
+
+class JoinedModels:
+    """Models on one time line, that of their fabric, which has ``cycle`` and ``run``."""
+
+    def __init__(self, fabric: Any, memories: Sequence[SharedMemory]):
+        self._fabric = fabric
+        self.transports = [_JoinedTransport(fabric, node, memory)
+                           for node, memory in zip(fabric.nodes, memories, strict=True)]
+
+    @property
+    def cycle(self) -> int:
+        """Cycles of all models so far."""
+        return self._fabric.cycle
+
+    def run(self, cycles: int, until_interrupt: bool = True) -> None:
+        """Let at most ``cycles`` pass."""
+        self._fabric.run(cycles, until_interrupt)
+
+    def close(self) -> None:
+        """Nothing to let go of."""
 
 
 class ModelTransport:
@@ -99,3 +148,16 @@ class ModelTransport:
 
     def close(self) -> None:
         """Nothing to let go of."""
+
+
+class _JoinedTransport(ModelTransport):
+    """Access to one of several models: their time passes together."""
+
+    def __init__(self, fabric: Any, model: Any, memory: SharedMemory):
+        super().__init__(model, memory)
+        self._fabric = fabric
+
+    @property
+    def cycle(self) -> int:
+        """Cycles of all models so far."""
+        return self._fabric.cycle
