@@ -14,19 +14,20 @@ from rackgate.verif.stimulus import AXI4Memory, send, simulate
 from rackgate.verif.stream_rules import watch
 
 
-def bursts_of(rng, count):
+def bursts_of(rng, count, *, width=8):
     """(id, address, beats) of random bursts within 4 KiB pages."""
     bursts = []
     for _ in range(count):
         beats = rng.choice([1, 2, 16, rng.randrange(1, 17)])
-        bursts.append((rng.randrange(16), 4096 * rng.randrange(4) + 8 * rng.randrange(512 - beats), beats))
+        start = width * rng.randrange(4096 // width - beats)
+        bursts.append((rng.randrange(16), 4096 * rng.randrange(4) + start, beats))
     return bursts
 
 
-def request(burst):
+def request(burst, width=8):
     """A burst as the payload of an address channel."""
     id, address, beats = burst
-    return {"id": id, "addr": address, "len": beats - 1, "size": 3, "burst": Burst.INCR}
+    return {"id": id, "addr": address, "len": beats - 1, "size": width.bit_length() - 1, "burst": Burst.INCR}
 
 
 def watched(dut, outputs):
@@ -38,21 +39,22 @@ def watched(dut, outputs):
     return m
 
 
-@pytest.mark.parametrize("n", [1, 2, 3, 4])
+@pytest.mark.parametrize("n,width", [(1, 8), (2, 8), (3, 8), (4, 8), (2, 4), (3, 16), (2, 32), (3, 64)])
 @pytest.mark.parametrize("stall", [0, 0.4])
-def test_read(n, stall):
+def test_read(n, width, stall):
     seed = 10 * n
     print(f"seed {seed}")
     memory = bytearray(random.Random(seed).randbytes(4 * 4096))
-    model = AXI4Memory(memory, rng=random.Random(seed), stall=stall)
-    dut = ReadArbiter(n)
+    model = AXI4Memory(memory, rng=random.Random(seed), stall=stall, width=width)
+    dut = ReadArbiter(n, data_width=8 * width)
     assert dut.bus_id_width == 4 + (n - 1).bit_length()
-    plans = [bursts_of(random.Random(seed + k), 20) for k in range(n)]
+    plans = [bursts_of(random.Random(seed + k), 20, width=width) for k in range(n)]
     left = [len(plan) for plan in plans]
 
     def initiator(k):
         async def issue(ctx):
-            await send(ctx, dut.i_ar[k], map(request, plans[k]), rng=random.Random(seed + k), idle=stall)
+            requests = [request(burst, width) for burst in plans[k]]
+            await send(ctx, dut.i_ar[k], requests, rng=random.Random(seed + k), idle=stall)
 
         async def collect(ctx):
             rng, under_way = random.Random(seed - k), {}
@@ -65,8 +67,8 @@ def test_read(n, stall):
                 if not (valid and ready):
                     continue
                 (_, address, beats), beat = under_way[word.id][0]
-                start = address + 8 * beat
-                assert word.data == int.from_bytes(memory[start:start + 8], "little")
+                start = address + width * beat
+                assert word.data == int.from_bytes(memory[start:start + width], "little")
                 assert word.last == (beat == beats - 1)
                 under_way[word.id][0][1] += 1
                 if word.last:
@@ -81,30 +83,32 @@ def test_read(n, stall):
     assert sorted(model.reads) == sorted(expected)
 
 
-@pytest.mark.parametrize("n", [1, 2, 3, 4])
+@pytest.mark.parametrize("n,width", [(1, 8), (2, 8), (3, 8), (4, 8), (2, 4), (3, 16), (2, 32), (3, 64)])
 @pytest.mark.parametrize("stall", [0, 0.4])
-def test_write(n, stall):
+def test_write(n, width, stall):
     seed = 7 * n
     print(f"seed {seed}")
     memory = bytearray(n * 4 * 4096)
-    model = AXI4Memory(memory, rng=random.Random(seed), stall=stall)
-    dut = WriteArbiter(n)
+    model = AXI4Memory(memory, rng=random.Random(seed), stall=stall, width=width)
+    dut = WriteArbiter(n, data_width=8 * width)
     expected = bytearray(len(memory))
     # Each initiator writes its own quarter: what the memory holds tells whose data went where.
-    plans = [[(id, 4 * 4096 * k + address, beats) for id, address, beats in bursts_of(random.Random(seed + k), 20)]
-             for k in range(n)]
+    plans = [[(id, 4 * 4096 * k + address, beats)
+              for id, address, beats in bursts_of(random.Random(seed + k), 20, width=width)] for k in range(n)]
 
     def initiator(k):
         rng = random.Random(seed + 50 + k)
         beats_of = []
         for _, address, beats in plans[k]:
             for beat in range(beats):
-                word = rng.getrandbits(64)
-                expected[address + 8 * beat:address + 8 * beat + 8] = word.to_bytes(8, "little")
-                beats_of.append({"data": word, "strb": 0xFF, "last": beat == beats - 1})
+                word = rng.getrandbits(8 * width)
+                start = address + width * beat
+                expected[start:start + width] = word.to_bytes(width, "little")
+                beats_of.append({"data": word, "strb": (1 << width) - 1, "last": beat == beats - 1})
 
         async def issue(ctx):
-            await send(ctx, dut.i_aw[k], map(request, plans[k]), rng=random.Random(seed + k), idle=stall)
+            requests = [request(burst, width) for burst in plans[k]]
+            await send(ctx, dut.i_aw[k], requests, rng=random.Random(seed + k), idle=stall)
 
         async def push(ctx):
             await send(ctx, dut.i_w[k], beats_of, rng=random.Random(seed + k), idle=stall)
