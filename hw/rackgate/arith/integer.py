@@ -71,29 +71,34 @@ class IntegerLanes(wiring.Component):
         with m.If(self.en):
             m.d.sync += [was_sum.eq(is_sum), was_max.eq(is_max), was_wide.eq(is_wide)]
 
-        carry, parts = None, []
-        for index in range(self.width // 4):
-            place = slice(32 * index, 32 * index + 32)
-            a, b = self.a[place], self.b[place]
-            total = Signal(34, name=f"total_{index}")
-            inverted = Signal(32, name=f"inverted_{index}")
-            is_upper = self._chain == 8 and index % 2
-            carry_in = Mux(is_wide, carry, ~is_sum) if is_upper else ~is_sum
-            m.d.comb += [
-                inverted.eq(b ^ (~is_sum).replicate(32)),
-                total.eq(Cat(C(1, 1), a) + Cat(carry_in, inverted)),
-            ]
-            carry = total[33]
-            result, old_a, old_b = (Signal(32, name=f"{name}_{index}", reset_less=True)
-                                    for name in ("result", "old_a", "old_b"))
+        old_a, old_b, result = (Signal(8 * self.width, name=name, reset_less=True)
+                                for name in ("old_a", "old_b", "result"))
+        with m.If(self.en):
+            m.d.sync += [old_a.eq(self.a), old_b.eq(self.b)]
+        bits = 8 * self._chain
+        for index in range(self.width // self._chain):
+            place = slice(bits * index, bits * (index + 1))
+            total = self._add(self.a[place], self.b[place] ^ (~is_sum).replicate(bits), ~is_sum, is_wide)
             with m.If(self.en):
-                m.d.sync += [result.eq(total[1:33]), old_a.eq(a), old_b.eq(b)]
-            take_a = Mux(old_a[31] == old_b[31], result[31], old_a[31]) ^ was_max  # a < b, or for MAX not
-            parts.append((place, result, old_a, old_b, take_a))
+                m.d.sync += result[place].eq(total)
 
-        for index, (place, result, old_a, old_b, take_a) in enumerate(parts):
-            if self._chain == 8 and index % 2 == 0:
-                take_a = Mux(was_wide, parts[index + 1][-1], take_a)
+        # Whether a < b, for MAX whether not; a wide element is known by its upper half.
+        halves = range(self.width // 4)
+        ends = [32 * half + 31 for half in halves]
+        take_a = [Mux(old_a[end] == old_b[end], result[end], old_a[end]) ^ was_max for end in ends]
+        for half in halves:
+            place = slice(32 * half, 32 * half + 32)
+            take = Mux(was_wide, take_a[half | 1], take_a[half]) if self._chain == 8 else take_a[half]
             with m.If(self.en):
-                m.d.sync += self.o[place].eq(Mux(was_sum, result, Mux(take_a, old_a, old_b)))
+                m.d.sync += self.o[place].eq(Mux(was_sum, result[place], Mux(take, old_a[place], old_b[place])))
         return m
+
+    def _add(self, a, b, carry, is_wide):
+        """``a + b + carry``, of 8 bytes both halves alike if they are not one element.
+
+        Between the halves stands a bit that hands on the carry from below, or gives the halves' own.
+        """
+        if self._chain == 4:
+            return (Cat(C(1, 1), a) + Cat(carry, b))[1:33]
+        total = Cat(C(1, 1), a[:32], is_wide | carry, a[32:]) + Cat(carry, b[:32], ~is_wide & carry, b[32:])
+        return Cat(total[1:33], total[34:66])
