@@ -2,21 +2,14 @@
 """How many packets each node may still be sent."""
 
 from amaranth.hdl import Assert, Cat, Module, Signal
-from amaranth.lib import data, stream, wiring
+from amaranth.lib import stream, wiring
 from amaranth.lib.memory import Memory
 from amaranth.lib.wiring import In, Out
 
 from rackgate.collective.abi import COMMUNICATORS, NODES
-from rackgate.collective.records import Credit
+from rackgate.collective.records import Credit, Opening
 
-__all__ = ["Credits", "Opening"]
-
-
-class Opening(data.Struct):
-    """A communicator opens: each of its nodes gets ``credits``."""
-
-    communicator: 3
-    credits: 8
+__all__ = ["Credits"]
 
 
 class Credits(wiring.Component):

@@ -8,21 +8,14 @@ from amaranth.lib.wiring import In, Out
 
 from rackgate.collective.abi import CONTEXTS, MOVES, Cause, Status
 from rackgate.collective.installer import Fixed
-from rackgate.collective.records import Failure, Retired
+from rackgate.collective.records import Done, Failure, Retired
 from rackgate.collective.scheduler import Refused
 from rackgate.collective.scoreboard import MOVES_PER_CONTEXT
 
-__all__ = ["Done", "Lifecycle"]
+__all__ = ["Lifecycle"]
 
 #: Segments of one move in a lane at a time.
 _MOST = 7
-
-
-class Done(data.Struct):
-    """A move of ``context`` has ended."""
-
-    valid: 1
-    context: 2
 
 
 class Lifecycle(wiring.Component):

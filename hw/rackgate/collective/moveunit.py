@@ -6,12 +6,23 @@ from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
 
 from rackgate.collective.abi import CONTEXTS, MOVES
-from rackgate.collective.credits import Credits, Opening
+from rackgate.collective.credits import Credits
 from rackgate.collective.installer import Installer, Post
 from rackgate.collective.isa import Other
-from rackgate.collective.lifecycle import Done, Lifecycle
-from rackgate.collective.records import Credit, Failure, Move, Packet, ReceiveSegment, Retired, SendSegment
-from rackgate.collective.scheduler import Received, Scheduler
+from rackgate.collective.lifecycle import Lifecycle
+from rackgate.collective.records import (
+    Credit,
+    Done,
+    Failure,
+    Move,
+    Opening,
+    Packet,
+    Received,
+    ReceiveSegment,
+    Retired,
+    SendSegment,
+)
+from rackgate.collective.scheduler import Scheduler
 
 __all__ = ["MoveUnit"]
 

@@ -3,8 +3,9 @@
 
 from amaranth.lib import data
 
-__all__ = ["ADDRESS_BITS", "MOVE_BITS", "SIZE_BITS", "SLOT_BITS", "STREAM_MOVE", "Credit", "CreditPacket", "Failure",
-           "HeaderFields", "Key", "Move", "Packet", "ReceiveSegment", "Retired", "SendSegment"]
+__all__ = ["ADDRESS_BITS", "MOVE_BITS", "SIZE_BITS", "SLOT_BITS", "STREAM_MOVE", "CallInfo", "CompletionFields",
+           "Credit", "CreditPacket", "Done", "Failure", "HeaderFields", "Key", "Move", "Opening", "Packet",
+           "ReceiveSegment", "Received", "Retired", "SendSegment"]
 
 ADDRESS_BITS = 40
 #: In the place of a move: a packet for the kernel's stream, for which there is none.
@@ -157,3 +158,60 @@ class Failure(data.Struct):
     status: 8
     cause: 4
     node: _NODE
+
+
+class Done(data.Struct):
+    """``valid``: a move of ``context`` has ended."""
+
+    valid: 1
+    context: 2
+
+
+class Received(data.Struct):
+    """``valid``: a packet of ``size`` payload bytes was taken for a move of ``context``."""
+
+    valid: 1
+    context: 2
+    size: SIZE_BITS
+
+
+class Opening(data.Struct):
+    """A communicator opens: each of its nodes gets ``credits``."""
+
+    communicator: 3
+    credits: 8
+
+
+class CompletionFields(data.Struct):
+    """What is said of a call that has ended: abi.Completion.
+
+    After a success, ``node`` and ``tag`` are those of the last packet received, or 0.
+    """
+
+    id: 16
+    status: 8
+    cause: 4
+    node: _NODE
+    cycles: 32
+    bytes: 32
+    tag: 32
+
+
+class CallInfo(data.Struct):
+    """What a context knows of its call.
+
+    ``slot``: where its words are. ``operation``: number of the collective, 0 if it is none. ``shift``: binary
+    logarithm of an element's bytes. ``size``, ``rank``: of the communicator.
+    """
+
+    slot: 8
+    id: 16
+    communicator: 3
+    operation: 16
+    is_collective: 1
+    function: 4
+    element: 4
+    shift: 2
+    compressed: 1
+    size: 5
+    rank: 4

@@ -11,19 +11,9 @@ from amaranth.lib.wiring import In, Out
 from rackgate.collective.abi import MOVES, HeaderFlag, PacketType, Status
 from rackgate.collective.installer import Fixed, Progress
 from rackgate.collective.isa import Local, Other, Target
-from rackgate.collective.records import HeaderFields, Packet, ReceiveSegment, SendSegment
+from rackgate.collective.records import HeaderFields, Packet, Received, ReceiveSegment, SendSegment
 
-__all__ = ["Received", "Refused", "Scheduler"]
-
-
-class Received(data.Struct):
-    """A packet that a move has taken."""
-
-    valid: 1
-    context: 2
-    size: 14
-    node: 4
-    tag: 32
+__all__ = ["Refused", "Scheduler"]
 
 
 class Refused(data.Struct):
@@ -222,7 +212,7 @@ class Scheduler(wiring.Component):
                                   | (is_compressed != fixed.compressed)),
                 ]
             m.d.comb += [self.received.valid.eq(~is_stream), self.received.context.eq(self.front[2:4]),
-                         *(self.received[name].eq(packet[name]) for name in ("size", "node", "tag"))]
+                         self.received.size.eq(packet.size)]
         with m.Elif(progress.remaining <= most):
             m.d.sync += [cut.elements.eq(progress.remaining), cut.is_last.eq(1)]
         with m.Else():
