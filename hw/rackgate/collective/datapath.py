@@ -1,0 +1,218 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Everything of the collective engine below its sequencer: moves, lanes, packets."""
+
+from amaranth.hdl import Module
+from amaranth.lib import data, stream, wiring
+from amaranth.lib.wiring import In, Out
+
+from rackgate.axi.bus import AXI4Signature
+from rackgate.axi.read_arbiter import ReadArbiter
+from rackgate.collective.abi import COMMUNICATORS, CONTEXTS, PacketType
+from rackgate.collective.moveunit import MoveUnit
+from rackgate.collective.packetizer import Packetizer
+from rackgate.collective.receivelane import ReceiveLane
+from rackgate.collective.receiver import Receiver
+from rackgate.collective.records import (
+    ADDRESS_BITS,
+    CreditPacket,
+    Done,
+    Failure,
+    HeaderFields,
+    Move,
+    Opening,
+    Received,
+)
+from rackgate.collective.sendlane import SendLane
+from rackgate.stream.packet import PacketSignature
+
+__all__ = ["EVENTS", "Datapath"]
+
+_ID_WIDTH = 1
+#: What the datapath counts: strobes, and sizes that go with two of them.
+EVENTS = ("packets_sent", "packets_received", "credit_packets", "matched_posted", "matched_late", "bad_header",
+          "bad_sequence", "no_buffer", "no_communicator", "bad_length", "stalled_credit")
+
+
+class _Events(data.Struct):
+    """A bit for each of EVENTS, and how many bytes of payload went with the packets sent and received."""
+
+    packets_sent: 1
+    packets_received: 1
+    credit_packets: 1
+    matched_posted: 1
+    matched_late: 1
+    bad_header: 1
+    bad_sequence: 1
+    no_buffer: 1
+    no_communicator: 1
+    bad_length: 1
+    stalled_credit: 1
+    bytes_sent: 14
+    bytes_received: 14
+
+
+class Datapath(wiring.Component):
+    """Carry out moves between memory, link and kernels' streams.
+
+    Parameters
+    ----------
+    width:
+        Bytes a cycle of link, memory and streams: 4, 8, 16, 32 or 64.
+    segment:
+        Payload bytes of the largest packet, a power of two from 256 to 4096.
+    slots:
+        Receive buffers, a power of two from 16 to 256.
+    types:
+        Element types that can be reduced.
+    convert:
+        Whether 32-bit floats can travel as 16-bit ones.
+
+    Members
+    -------
+    net_rx, net_tx, mem, kernel, kernel_out:
+        Link, memory, streams of kernels.
+    node:
+        This node's number.
+    timeout:
+        Cycles without progress after which a move fails; 0: never.
+    open, is_open, is_broken:
+        Communicators that open (taken when receive buffers and credits are ready), and their state.
+    move, done, received, failed, failure, kill, killed:
+        The sequencer's side of :class:`~rackgate.collective.moveunit.MoveUnit`.
+    events:
+        To be counted.
+
+    Reset forgets everything and takes some 130 cycles to clear its tables; bursts and packets under way must be
+    reset with it.
+    """
+
+    def __init__(self, width, segment, slots, *, types, convert):
+        self._receiver = Receiver(width, segment, slots)
+        self._moves = MoveUnit(segment)
+        axi = {"addr_width": ADDRESS_BITS, "id_width": _ID_WIDTH}
+        self._send_lane = SendLane(width, convert=convert, **axi)
+        self._receive_lane = ReceiveLane(width, types=types, convert=convert, ids=(0, 0, 0), **axi)
+        self._packetizer = Packetizer(width, 3)
+        self._read = ReadArbiter(3, addr_width=ADDRESS_BITS, data_width=8 * width, id_width=_ID_WIDTH)
+        self.bus = AXI4Signature(addr_width=ADDRESS_BITS, data_width=8 * width, id_width=self._read.bus_id_width)
+        super().__init__({
+            "net_rx": In(PacketSignature(width)), "net_tx": Out(PacketSignature(width)), "mem": Out(self.bus),
+            "kernel": In(PacketSignature(width)), "kernel_out": Out(PacketSignature(width)),
+            "node": In(4), "timeout": In(32),
+            "open": In(stream.Signature(Opening)), "is_open": In(COMMUNICATORS), "is_broken": In(COMMUNICATORS),
+            "move": In(stream.Signature(Move)), "done": Out(Done), "received": Out(Received),
+            "failed": Out(CONTEXTS), "failure": Out(data.ArrayLayout(Failure, CONTEXTS)),
+            "kill": In(CONTEXTS), "killed": Out(CONTEXTS),
+            "events": Out(_Events),
+        })
+
+    def elaborate(self, platform):
+        m = Module()
+        receiver, moves, packetizer = self._receiver, self._moves, self._packetizer
+        for name, part in (("receiver", receiver), ("moves", moves), ("send_lane", self._send_lane),
+                           ("receive_lane", self._receive_lane), ("packetizer", packetizer), ("read", self._read)):
+            m.submodules[name] = part
+        wiring.connect(m, wiring.flipped(self.net_rx), receiver.i)
+        wiring.connect(m, packetizer.o, wiring.flipped(self.net_tx))
+        wiring.connect(m, wiring.flipped(self.move), moves.move)
+        m.d.comb += [
+            receiver.node.eq(self.node), packetizer.node.eq(self.node),
+            receiver.is_open.eq(self.is_open), receiver.is_broken.eq(self.is_broken),
+            moves.timeout.eq(self.timeout), moves.kill.eq(self.kill),
+            *(getattr(self, name).eq(getattr(moves, name))
+              for name in ("done", "received", "failed", "failure", "killed")),
+        ]
+        self._open(m)
+        self._queues(m)
+        self._lanes(m)
+        self._memory(m)
+        self._count(m)
+        return m
+
+    def _open(self, m):
+        """A communicator opens at the receive buffers first, then for credits."""
+        receiver, moves = self._receiver, self._moves
+        with m.FSM():
+            with m.State("RECEIVER"):
+                m.d.comb += [receiver.open.valid.eq(self.open.valid),
+                             receiver.open.payload.communicator.eq(self.open.payload.communicator),
+                             receiver.open.payload.credits.eq(self.open.payload.credits)]
+                with m.If(receiver.open.valid & receiver.open.ready):
+                    m.next = "CREDITS"
+            with m.State("CREDITS"):
+                m.d.comb += [moves.open.valid.eq(self.open.valid), moves.open.payload.eq(self.open.payload),
+                             self.open.ready.eq(moves.open.ready)]
+                with m.If(moves.open.valid & moves.open.ready):
+                    m.next = "RECEIVER"
+
+    def _queues(self, m):
+        """The queues of received packets."""
+        receiver, moves = self._receiver, self._moves
+        for name in ("post", "cancel"):
+            wiring.connect(m, getattr(moves, name), getattr(receiver, name))
+        wiring.connect(m, receiver.credit, moves.credit)
+        m.d.comb += [
+            moves.cancelled.eq(receiver.cancel.valid & receiver.cancel.ready),
+            moves.has_packet.eq(receiver.has_packet), receiver.take.eq(moves.take),
+            receiver.take_move.eq(moves.front), moves.taken.eq(receiver.taken),
+            receiver.owe_take.eq(moves.take_credit), receiver.owe_communicator.eq(moves.communicator),
+            receiver.owe_node.eq(moves.node), moves.owed.eq(receiver.owe_count),
+        ]
+
+    def _lanes(self, m):
+        """The lanes, and the three that send packets."""
+        receiver, moves, packetizer = self._receiver, self._moves, self._packetizer
+        send, receive = self._send_lane, self._receive_lane
+        wiring.connect(m, moves.send, send.i)
+        wiring.connect(m, moves.receive, receive.i)
+        wiring.connect(m, send.retired, moves.retired_send)
+        wiring.connect(m, receive.retired, moves.retired_receive)
+        wiring.connect(m, receive.read, receiver.read)
+        wiring.connect(m, receiver.words, receive.packet)
+        wiring.connect(m, receive.free, receiver.free)
+        for k, lane in ((1, receive), (2, send)):
+            wiring.connect(m, lane.header, packetizer.header[k])
+            wiring.connect(m, lane.payload, packetizer.payload[k])
+        credit = CreditPacket(receiver.credit_packet.payload)
+        header = HeaderFields(packetizer.header[0].payload)
+        m.d.comb += [
+            packetizer.header[0].valid.eq(receiver.credit_packet.valid),
+            receiver.credit_packet.ready.eq(packetizer.header[0].ready),
+            header.type.eq(PacketType.CREDIT), header.communicator.eq(credit.communicator),
+            header.node.eq(credit.node), header.credit.eq(credit.count),
+            send.skip_kernel.eq(moves.stuck), receive.skip_kernel.eq(moves.stuck),
+        ]
+        wiring.connect(m, receive.kernel_out, wiring.flipped(self.kernel_out))
+        # Both lanes may take from the kernels' stream; the receive lane asks first.
+        m.d.comb += [
+            receive.kernel.valid.eq(self.kernel.valid), receive.kernel.payload.eq(self.kernel.payload),
+            send.kernel.valid.eq(self.kernel.valid & ~receive.kernel.ready),
+            send.kernel.payload.eq(self.kernel.payload),
+            self.kernel.ready.eq(receive.kernel.ready | send.kernel.ready),
+        ]
+
+    def _memory(self, m):
+        """Three readers share the read channels; the receive lane writes alone."""
+        read, receive, mem = self._read, self._receive_lane, self.mem
+        readers = ((self._send_lane.ar, self._send_lane.r), (receive.ar_local, receive.r_local),
+                   (receive.ar_other, receive.r_other))
+        for k, (ar, r) in enumerate(readers):
+            wiring.connect(m, ar, read.i_ar[k])
+            wiring.connect(m, read.o_r[k], r)
+        wiring.connect(m, read.o_ar, wiring.flipped(mem.ar))
+        wiring.connect(m, wiring.flipped(mem.r), read.i_r)
+        for name in ("aw", "w"):
+            ours, theirs = getattr(mem, name), getattr(receive, name)
+            m.d.comb += [ours.valid.eq(theirs.valid), theirs.ready.eq(ours.ready),
+                         *(ours.payload[field].eq(theirs.payload[field]) for field, _ in ours.payload.shape())]
+        m.d.comb += [receive.b.valid.eq(mem.b.valid), mem.b.ready.eq(receive.b.ready),
+                     receive.b.payload.id.eq(mem.b.payload.id), receive.b.payload.resp.eq(mem.b.payload.resp)]
+
+    def _count(self, m):
+        receiver, packetizer, events = self._receiver, self._packetizer, self.events
+        m.d.comb += [
+            events.packets_sent.eq(packetizer.sent), events.credit_packets.eq(packetizer.sent_credit),
+            events.bytes_sent.eq(packetizer.sent_size), events.packets_received.eq(receiver.received),
+            events.bytes_received.eq(receiver.received_size), events.stalled_credit.eq(self._moves.stalled),
+            *(getattr(events, name).eq(getattr(receiver, name)) for name in EVENTS[3:10]),
+        ]

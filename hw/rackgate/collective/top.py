@@ -1,0 +1,182 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The collective engine as a device."""
+
+import operator
+
+from amaranth.hdl import Cat, Module, Mux, ResetInserter, Signal
+from amaranth.lib import wiring
+from amaranth.lib.wiring import In, Out
+
+from rackgate.arith.abi import ElementType, types_mask
+from rackgate.axi.bus import AXI4LiteSignature
+from rackgate.axi.isolator import Isolator
+from rackgate.collective.abi import REGISTERS, Control, Counter
+from rackgate.collective.control import ControlUnit
+from rackgate.collective.datapath import EVENTS, Datapath
+from rackgate.csr.bank import Bank
+from rackgate.stream.edge import FrameEntry, FrameExit
+from rackgate.stream.packet import PacketSignature
+
+__all__ = ["CONVERT", "Collective"]
+
+#: Bit of ``types`` that says that 32-bit floats can travel as 16-bit ones.
+CONVERT = 1 << 31
+
+
+def _types(mask: int, width: int) -> list[ElementType]:
+    if not 0 <= mask & ~CONVERT < 1 << len(ElementType):
+        raise ValueError(f"types must have bits of {len(ElementType)} element types and CONVERT only, not {mask:#x}")
+    types = [element for element in ElementType if mask >> element & 1]
+    if any(element.size > width for element in types):
+        raise ValueError(f"types must be of at most {width} bytes, the width, not {', '.join(e.name for e in types)}")
+    return types
+
+
+class Collective(wiring.Component):
+    """Collective operations between nodes, carried out by programs (see :mod:`rackgate.collective.abi`).
+
+    Parameters
+    ----------
+    width:
+        Bytes a cycle of link, memory and kernels' streams: 4, 8, 16, 32 or 64.
+    segment:
+        Payload bytes of the largest packet, a power of two from 256 to 4096. The same on all nodes.
+    slots:
+        Receive buffers of a segment each, a power of two from 16 to 256.
+    program:
+        Words of program memory, a power of two up to 4096.
+    types:
+        Sum of ``1 << ElementType`` of those that can be reduced, and :data:`CONVERT`. By default all that fit.
+    calls:
+        Calls that may wait, 4 to 64.
+    build:
+        What the BUILD registers say, 64 bits.
+
+    Members
+    -------
+    csr: AXI4-Lite target. mem: AXI4 initiator. net_rx, net_tx: packets of the link. irq: level interrupt.
+    kernel, kernel_out: the streams of a kernel in the fabric, for operands and results.
+
+    Reset, and CONTROL.RESET, forget everything; after the latter the programs have to be written again. A packet that
+    has begun at ``net_tx`` then ends with ``error``, the rest of one that has begun at ``net_rx`` is not let in.
+    """
+
+    def __init__(self, width: int = 8, segment: int = 1024, slots: int = 64, program: int = 2048,
+                 types: int | None = None, calls: int = 16, *, build: int = 0):
+        self.width, self.segment, self.slots = operator.index(width), operator.index(segment), operator.index(slots)
+        self.program, self.calls, self.build = operator.index(program), operator.index(calls), operator.index(build)
+        if not 0 <= self.build < 1 << 64:
+            raise ValueError(f"build must fit 64 bits, not {build:#x}")
+        if types is None:
+            types = types_mask(element for element in ElementType if element.size <= self.width) | CONVERT
+        self.types = operator.index(types)
+        self._datapath = Datapath(self.width, self.segment, self.slots, types=_types(self.types, self.width),
+                                  convert=bool(self.types & CONVERT))
+        self._control = ControlUnit(program=self.program, calls=self.calls, segment=self.segment, types=self.types)
+        super().__init__({
+            "csr": In(AXI4LiteSignature()),
+            "mem": Out(self._datapath.bus),
+            "net_rx": In(PacketSignature(self.width)), "net_tx": Out(PacketSignature(self.width)),
+            "kernel": In(PacketSignature(self.width)), "kernel_out": Out(PacketSignature(self.width)),
+            "irq": Out(1),
+        })
+
+    def elaborate(self, platform):
+        m = Module()
+        restart = Signal()
+        for name, part in (("control", self._control), ("datapath", self._datapath)):
+            m.submodules[name] = ResetInserter(restart)(part)
+        m.submodules.isolator = isolator = ResetInserter(restart)(Isolator(self._datapath.bus))
+        edges = {"net_rx": FrameEntry(self.width), "net_tx": FrameExit(self.width), "kernel": FrameEntry(self.width),
+                 "kernel_out": FrameExit(self.width)}
+        m.submodules += edges.values()
+        m.submodules.bank = bank = Bank(REGISTERS, values={
+            "PARAM_WIDTH": self.width, "PARAM_SEGMENT": self.segment, "PARAM_SLOTS": self.slots,
+            "PARAM_TYPES": self.types, "PARAM_PROGRAM": self.program,
+            "BUILD_LO": self.build & 0xFFFFFFFF, "BUILD_HI": self.build >> 32})
+        wiring.connect(m, wiring.flipped(self.csr), bank.bus)
+        wiring.connect(m, self._datapath.mem, isolator.i)
+        wiring.connect(m, isolator.o, wiring.flipped(self.mem))
+        self._join(m, edges)
+        self._command(m, bank)
+        self._count(m, bank, restart)
+        self._restart(m, bank, edges, isolator, restart)
+        return m
+
+    def _join(self, m, edges):
+        """Sequencer and datapath, datapath and the outside."""
+        control, datapath = self._control, self._datapath
+        for name, edge in edges.items():
+            ours, inner = getattr(self, name), getattr(datapath, name)
+            if isinstance(edge, FrameEntry):
+                wiring.connect(m, wiring.flipped(ours), edge.i)
+                wiring.connect(m, edge.o, inner)
+            else:
+                wiring.connect(m, inner, edge.i)
+                wiring.connect(m, edge.o, wiring.flipped(ours))
+        wiring.connect(m, control.move, datapath.move)
+        wiring.connect(m, control.open, datapath.open)
+        m.d.comb += [
+            datapath.is_open.eq(control.is_open), datapath.is_broken.eq(control.is_broken),
+            datapath.kill.eq(control.kill), control.killed.eq(datapath.killed), control.failed.eq(datapath.failed),
+            *(control.failure[k].eq(datapath.failure[k]) for k in range(len(datapath.failure))),
+            control.done.eq(datapath.done), control.received.eq(datapath.received),
+        ]
+
+    def _command(self, m, bank):
+        """Registers that command, and those that tell."""
+        control, datapath = self._control, self._datapath
+        address = Signal(13)
+        with m.If(bank.config_address_written):
+            m.d.sync += address.eq(bank.config_address)
+        with m.Elif(bank.config_data_written):
+            m.d.sync += address.eq(address + 1)
+        first = control.completion
+        m.d.comb += [
+            control.enable.eq((bank.control & Control.ENABLE) != 0),
+            datapath.node.eq(bank.node), datapath.timeout.eq(bank.timeout),
+            control.config_address.eq(address), control.config_data.eq(bank.config_data),
+            control.config_write.eq(bank.config_data_written),
+            control.call_word.eq(bank.call_word), control.call_word_write.eq(bank.call_word_written),
+            bank.call_space.eq(control.call_space),
+            control.abort_id.eq(bank.abort), control.abort_write.eq(bank.abort_written),
+            bank.completions.eq(control.completions),
+            bank.completion_0.eq(Cat(first.id, first.status, first.cause, first.node)),
+            bank.completion_1.eq(first.cycles), bank.completion_2.eq(first.bytes),
+            control.completion_pop.eq(bank.completion_pop_written),
+            bank.irq_status_set.eq(control.call_ended),
+        ]
+        m.d.sync += self.irq.eq((bank.irq_status & bank.irq_enable).any())
+
+    def _count(self, m, bank, restart):
+        """The counters."""
+        events = self._datapath.events
+        steps = {
+            **{name: getattr(events, name) for name in EVENTS}, "calls": self._control.ended,
+            "bytes_sent": Mux(events.packets_sent, events.bytes_sent, 0),
+            "bytes_received": Mux(events.packets_received, events.bytes_received, 0),
+        }
+        for counter in Counter:
+            name = counter.name.lower()
+            count = Signal(32, name=name)
+            m.d.sync += count.eq(count + steps[name])
+            with m.If(restart):
+                m.d.sync += count.eq(0)
+            m.d.comb += getattr(bank, f"count_{name}").eq(count)
+
+    def _restart(self, m, bank, edges, isolator, restart):
+        """CONTROL.RESET: let what is outside end, then forget."""
+        stop = Signal()
+        entries = [edge for edge in edges.values() if isinstance(edge, FrameEntry)]
+        exits = [edge for edge in edges.values() if isinstance(edge, FrameExit)]
+        m.d.comb += [bank.clear.eq(restart), isolator.stop.eq(stop), *(edge.stop.eq(stop) for edge in edges.values()),
+                     *(edge.restart.eq(restart) for edge in entries)]
+        with m.FSM():
+            with m.State("RUN"):
+                with m.If(bank.control_written & ((bank.control & Control.RESET) != 0)):
+                    m.next = "STOP"
+            with m.State("STOP"):
+                m.d.comb += stop.eq(1)
+                with m.If(isolator.quiet & Cat(edge.quiet for edge in exits).all()):
+                    m.d.comb += restart.eq(1)
+                    m.next = "RUN"
