@@ -74,7 +74,9 @@ class Cutter(wiring.Component):
             "i": In(stream.Signature(data.StructLayout({"addr": self.addr_width, "size": SIZE_BITS}))),
             "o": Out(stream.Signature(burst_layout(self.width, addr_width=self.addr_width, burst=self.burst))),
         })
-        # Words are seen as blocks of ``burst``. State is made here so that a proof can state invariants about it.
+        # Words are seen as blocks of ``burst``. State is made here, not in elaborate, so that a proof can state
+        # invariants about it.
+        self._skid = SkidBuffer(burst_layout(self.width, addr_width=self.addr_width, burst=self.burst))
         self._block_bits = exact_log2(self.width * self.burst)
         self._is_busy = Signal()
         self._block = Signal(self.addr_width - self._block_bits)  # the next burst's
@@ -84,7 +86,7 @@ class Cutter(wiring.Component):
 
     def elaborate(self, platform):
         m = Module()
-        m.submodules.skid = skid = SkidBuffer(self.o.payload.shape())
+        m.submodules.skid = skid = self._skid
         wiring.connect(m, skid.o, wiring.flipped(self.o))
         is_final, stop = Signal(), Signal.like(self._stop)
         m.d.comb += [

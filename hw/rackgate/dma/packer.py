@@ -7,6 +7,7 @@ from amaranth.lib.wiring import In, Out
 from amaranth.utils import ceil_log2, exact_log2
 
 from rackgate.dma.planner import plan_layout
+from rackgate.dma.rotate import rotate_down
 
 __all__ = ["Packer", "packed_layout"]
 
@@ -118,9 +119,7 @@ class Packer(wiring.Component):
             ]
             with m.If(ends):
                 m.d.sync += self._turned.count.eq(Mux(plan.is_empty, 0, (plan.end - plan.shift)[:index] + 1))
-        # The data only when a word goes in, and by a rotation: what leaves at the bottom is the next word's.
+        # A rotation rather than a shift: what leaves at the bottom is the next packed word's.
+        turned = rotate_down(m, word.data, plan.shift)
         with m.If(move & takes):
-            with m.Switch(plan.shift):
-                for shift in range(self.width):
-                    with m.Case(shift):
-                        m.d.sync += self._turned.data.eq(word.data.rotate_right(8 * shift))
+            m.d.sync += self._turned.data.eq(turned)

@@ -7,6 +7,7 @@ from amaranth.lib.wiring import In, Out
 from amaranth.utils import exact_log2
 
 from rackgate.dma.planner import plan_layout
+from rackgate.dma.rotate import rotate_up
 from rackgate.stream.packet import PacketSignature
 
 __all__ = ["Unpacker", "unpacked_layout"]
@@ -85,12 +86,10 @@ class Unpacker(wiring.Component):
             m.d.sync += self.o.valid.eq(steps)
         with m.If(move & steps):
             self._step(m, ends)
+        # A rotation rather than a shift: what leaves at the top is where the next word begins.
+        turned = rotate_up(m, word.data, plan.shift)
         with m.If(move & steps & takes):
-            # By a rotation: what leaves at the top is where the next word begins.
-            with m.Switch(plan.shift):
-                for shift in range(self.width):
-                    with m.Case(shift):
-                        m.d.sync += self._turned.data.eq(word.data.rotate_left(8 * shift))
+            m.d.sync += self._turned.data.eq(turned)
             count = Mux(word.last, Mux(plan.is_empty, 0, (plan.end - plan.shift)[:index] + 1), self.width)
             m.d.sync += Assert(word.count == count, "packed words that disagree with the size of their command")
 
