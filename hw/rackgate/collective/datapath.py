@@ -152,7 +152,6 @@ class Datapath(wiring.Component):
             wiring.connect(m, getattr(moves, name), getattr(receiver, name))
         wiring.connect(m, receiver.credit, moves.credit)
         m.d.comb += [
-            moves.cancelled.eq(receiver.cancel.valid & receiver.cancel.ready),
             moves.has_packet.eq(receiver.has_packet), receiver.take.eq(moves.take),
             receiver.take_move.eq(moves.front), moves.taken.eq(receiver.taken),
             receiver.owe_take.eq(moves.take_credit), receiver.owe_communicator.eq(moves.communicator),

@@ -57,7 +57,7 @@ class Lifecycle(wiring.Component):
     arriving:
         For each context: a move of it is on its way into the table.
     cancel:
-        Receives to be forgotten, and ``cancelled`` pulses when that is done.
+        Receives to be forgotten; taken when that is done.
     stuck:
         A context is being ended of which segments are in the lanes: kernels' streams must not hold them up.
 
@@ -81,7 +81,7 @@ class Lifecycle(wiring.Component):
             "done": Out(Done),
             "failed": Out(CONTEXTS), "failure": Out(data.ArrayLayout(Failure, CONTEXTS)),
             "kill": In(CONTEXTS), "killed": Out(CONTEXTS), "arriving": In(CONTEXTS),
-            "cancel": Out(stream.Signature(data.StructLayout({"move": 4}))), "cancelled": In(1),
+            "cancel": Out(stream.Signature(data.StructLayout({"move": 4}))),
             "stuck": Out(1),
         })
         # State is made here, not in elaborate, so that a proof can state invariants about it.
@@ -215,9 +215,6 @@ class Lifecycle(wiring.Component):
             with m.State("CANCEL"):
                 m.d.comb += self.cancel.valid.eq(1)
                 with m.If(self.cancel.ready):
-                    m.next = "WAIT"
-            with m.State("WAIT"):
-                with m.If(self.cancelled):
                     m.next = "BURY"
             with m.State("BURY"):
                 m.d.sync += [self.active.bit_select(place, 1).eq(0), number.eq(number + 1)]

@@ -42,7 +42,7 @@ class MoveUnit(wiring.Component):
     -------
     move:
         Moves; of each context at most four under way, counted by ``done``.
-    post, cancel, cancelled, has_packet, front, take, taken:
+    post, cancel, has_packet, front, take, taken:
         The queues of received packets.
     open, credit:
         Communicators that open; credits that came back.
@@ -68,7 +68,7 @@ class MoveUnit(wiring.Component):
         super().__init__({
             "move": In(stream.Signature(Move)),
             "post": Out(stream.Signature(Post)),
-            "cancel": Out(stream.Signature(data.StructLayout({"move": 4}))), "cancelled": In(1),
+            "cancel": Out(stream.Signature(data.StructLayout({"move": 4}))),
             "has_packet": In(MOVES + 1), "front": Out(5), "take": Out(1), "taken": In(Packet),
             "open": In(stream.Signature(Opening)), "credit": In(stream.Signature(Credit)),
             "communicator": Out(3), "node": Out(4), "take_credit": Out(1), "owed": In(8),
@@ -95,7 +95,7 @@ class MoveUnit(wiring.Component):
                                   (lifecycle, "retired_receive", "retired_receive"), (credits, "add", "credit")):
             wiring.connect(m, wiring.flipped(getattr(self, name)), getattr(part, inner))
         m.d.comb += [
-            *(getattr(lifecycle, name).eq(getattr(self, name)) for name in ("cancelled", "timeout", "kill")),
+            *(getattr(lifecycle, name).eq(getattr(self, name)) for name in ("timeout", "kill")),
             *(getattr(self, name).eq(getattr(lifecycle, name))
               for name in ("stuck", "done", "failed", "failure", "killed")),
             *(getattr(scheduler, name).eq(getattr(self, name)) for name in ("has_packet", "taken", "owed")),
