@@ -154,8 +154,7 @@ class Cause(enum.IntEnum):
     NONE = 0
     PACKET = 1  # one from the node in the completion
     CREDIT = 2  # one of the node in the completion
-    DEPENDENCE = 3  # an earlier move
-    LANE = 4  # the data path: memory, or a kernel's stream
+    LANE = 3  # the data path: memory, or a kernel's stream
 
 
 class Completion(NamedTuple):
@@ -226,7 +225,7 @@ class Header(NamedTuple):
     ``destination``   4, 5     node
     ``source``        6, 7     node
     ``operation``     8, 9     number of the collective on its communicator, modulo 2**16, never 0; 0: send and recv
-    ``sequence``      10, 11   DATA packets that the source has sent the destination before, modulo 2**16
+    ``sequence``      10, 11   packets that the source has sent the destination before, modulo 2**16
     ``tag``           12-15    of send and recv; of collectives: the step
     ``length``        16-19    payload bytes of the whole message
     ``offset``        20-23    place of this packet's payload in the message
