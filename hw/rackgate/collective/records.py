@@ -183,10 +183,7 @@ class Opening(data.Struct):
 
 
 class CompletionFields(data.Struct):
-    """What is said of a call that has ended: abi.Completion.
-
-    After a success, ``node`` and ``tag`` are those of the last packet received, or 0.
-    """
+    """What is said of a call that has ended: abi.Completion."""
 
     id: 16
     status: 8
@@ -194,7 +191,6 @@ class CompletionFields(data.Struct):
     node: _NODE
     cycles: 32
     bytes: 32
-    tag: 32
 
 
 class CallInfo(data.Struct):

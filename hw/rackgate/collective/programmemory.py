@@ -1,0 +1,96 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The programs of the collective engine, and where each begins."""
+
+import operator
+
+from amaranth.hdl import Array, Cat, Module, Signal
+from amaranth.lib import data, wiring
+from amaranth.lib.memory import Memory
+from amaranth.lib.wiring import In, Out
+
+from rackgate.collective.abi import ConfigSpace
+from rackgate.collective.isa import MAX_PROGRAM
+
+__all__ = ["EntryFields", "ProgramMemory"]
+
+_ENTRIES, _ROW = 256, 16
+_VALID, _COLLECTIVE = 31, 30
+
+
+class EntryFields(data.Struct):
+    """Where the program of a scenario begins."""
+
+    address: 12
+    is_collective: 1
+    is_valid: 1
+
+
+class ProgramMemory(wiring.Component):
+    """Program words and entry table, which the host may write at any time.
+
+    What is read is there in the next cycle; a word that is written in the cycle in which it is read may come as the
+    old one, the new one, or neither. Writes to other addresses than these two tables' do nothing. Reset makes all
+    entries invalid; words of programs stay.
+
+    Parameters
+    ----------
+    words:
+        Instructions, a power of two from 64 to 4096.
+
+    Members
+    -------
+    address, value, write:
+        A word of :class:`~rackgate.collective.abi.ConfigSpace`.
+    fetch, instruction:
+        Read an instruction.
+    scenario, entry:
+        Read an entry.
+    """
+
+    def __init__(self, *, words: int = 2048):
+        self.words = operator.index(words)
+        if self.words not in (64, 128, 256, 512, 1024, 2048, MAX_PROGRAM):
+            raise ValueError(f"words must be a power of two from 64 to {MAX_PROGRAM}, not {words}")
+        super().__init__({
+            "address": In(13), "value": In(32), "write": In(1),
+            "fetch": In(range(self.words)), "instruction": Out(32),
+            "scenario": In(8), "entry": Out(EntryFields),
+        })
+
+    def elaborate(self, platform):
+        m = Module()
+        m.submodules.program = program = Memory(shape=32, depth=self.words, init=[])
+        m.submodules.entries = entries = Memory(shape=13, depth=_ENTRIES, init=[])
+        write, read = program.write_port(), program.read_port()
+        m.d.comb += [
+            write.addr.eq(self.address), write.data.eq(self.value),
+            write.en.eq(self.write & (self.address < ConfigSpace.PROGRAM + self.words)),
+            read.addr.eq(self.fetch), self.instruction.eq(read.data),
+        ]
+        is_entry = self.write & (self.address[8:] == ConfigSpace.ENTRY >> 8)
+        write, read = entries.write_port(), entries.read_port()
+        m.d.comb += [
+            write.addr.eq(self.address), write.data.eq(Cat(self.value[:12], self.value[_COLLECTIVE])),
+            write.en.eq(is_entry),
+            read.addr.eq(self.scenario),
+            self.entry.address.eq(read.data[:12]), self.entry.is_collective.eq(read.data[12]),
+        ]
+        self._validate(m, is_entry)
+        return m
+
+    def _validate(self, m, is_entry):
+        """A bit of each entry. A row of them is written at a time, and counts from its first write after reset on."""
+        m.submodules.valid = valid = Memory(shape=_ROW, depth=_ENTRIES // _ROW, init=[])
+        write, old, asked = valid.write_port(), valid.read_port(domain="comb"), valid.read_port(domain="comb")
+        is_written = Array(Signal(name=f"is_written_{row}") for row in range(_ENTRIES // _ROW))
+        row, column = self.address[4:8], self.address[:4]
+        mask, kept = Signal(_ROW), Signal(_ROW)
+        m.d.comb += [
+            old.addr.eq(row), write.addr.eq(row), write.en.eq(is_entry), asked.addr.eq(self.scenario[4:]),
+            mask.eq(1 << column), kept.eq(old.data & ~mask & is_written[row].replicate(_ROW)),
+            write.data.eq(kept | mask & self.value[_VALID].replicate(_ROW)),
+        ]
+        with m.If(is_entry):
+            m.d.sync += is_written[row].eq(1)
+        m.d.sync += self.entry.is_valid.eq(asked.data.bit_select(self.scenario[:4], 1)
+                                           & is_written[self.scenario[4:]])
