@@ -56,6 +56,11 @@ class Link(Protocol):
         """Now."""
         ...
 
+    @property
+    def idle_at(self) -> int:
+        """When the packets that were sent will have left."""
+        ...
+
     def send(self, source: int, destination: int, packet: bytes) -> None:
         """Take a packet."""
         ...
@@ -220,10 +225,18 @@ class Engine:
         """Do all that can be done in this cycle."""
         while self._begin() or any([self._run(context) for context in self._running()]) or self._hand_out():
             pass
-        for communicator, node in list(self.receiver.owing(credit_threshold)):
-            self.counts[Counter.CREDIT_PACKETS] += 1
-            self._send(Header(PacketType.CREDIT, communicator=communicator, destination=node), b"")
+        self._return_credits()
         self._watch()
+
+    def _return_credits(self) -> None:
+        """Send the credits that many packets are owed, and all of them when nothing else wants the link."""
+        for threshold in (credit_threshold, lambda credits: 1):
+            for communicator, node in list(self.receiver.owing(threshold)):
+                if threshold is not credit_threshold and self._link.idle_at > self._link.cycle:
+                    self._later(self._link.idle_at - self._link.cycle)
+                    return
+                self.counts[Counter.CREDIT_PACKETS] += 1
+                self._send(Header(PacketType.CREDIT, communicator=communicator, destination=node), b"")
 
     def _later(self, cycles: int, action: Callable[[], None] = lambda: None) -> None:
         generation = self._generation
@@ -379,8 +392,7 @@ class Engine:
         node = header.destination
         header = header._replace(source=self.node, sequence=self._sequence[node],
                                  credit=self.receiver.take_owed(header.communicator, node))
-        if header.type == PacketType.DATA:
-            self._sequence[node] = self._sequence[node] + 1 & 0xFFFF
+        self._sequence[node] = self._sequence[node] + 1 & 0xFFFF
         self.counts[Counter.PACKETS_SENT] += 1
         self.counts[Counter.BYTES_SENT] += len(payload)
         self._link.send(self.node, node, header.to_bytes() + payload)

@@ -69,6 +69,10 @@ class Fabric:
         self._count += 1
         heapq.heappush(self._events, (cycle, self._count, node, action))
 
+    def leaving(self, node: int) -> int:
+        """Cycle from which on a node's port is free."""
+        return self._leaving[node]
+
     def send(self, source: int, destination: int, packet: bytes) -> None:
         """Bring a packet to a node. One for a node that does not exist is lost."""
         pair = source, destination
@@ -118,6 +122,10 @@ class _Port:
     @property
     def cycle(self) -> int:
         return self._fabric.cycle
+
+    @property
+    def idle_at(self) -> int:
+        return self._fabric.leaving(self._number)
 
     def send(self, source: int, destination: int, packet: bytes) -> None:
         self._fabric.send(self._number, destination, packet)

@@ -116,6 +116,10 @@ class Receiver:
                 or header.communicator >= COMMUNICATORS):
             counts[Counter.BAD_HEADER] += 1
             return
+        if header.sequence != self._expected[header.source]:
+            counts[Counter.BAD_SEQUENCE] += 1
+            return
+        self._expected[header.source] = self._expected[header.source] + 1 & 0xFFFF
         counts[Counter.PACKETS_RECEIVED] += 1
         communicator = self.communicators.get(header.communicator)
         if communicator is not None:
@@ -125,10 +129,6 @@ class Receiver:
 
     def _data(self, header: Header, payload: bytes, communicator: Communicator | None) -> None:
         counts, source = self.counts, header.source
-        if header.sequence != self._expected[source]:
-            counts[Counter.BAD_SEQUENCE] += 1
-            return
-        self._expected[source] = self._expected[source] + 1 & 0xFFFF
         size = min(self._segment, max(0, header.length - header.offset))
         if len(payload) != size:
             counts[Counter.BAD_LENGTH] += 1
