@@ -12,7 +12,9 @@ from rackgate.provenance import build_hash
 if TYPE_CHECKING:
     from amaranth.lib.wiring import Component
 
-__all__ = ["NAMES", "component", "joined_models", "model"]
+    from rackgate_sim.native import Route
+
+__all__ = ["NAMES", "component", "joined_models", "model", "route"]
 
 
 def _made(top: type, parameters: dict[str, int]) -> "Component":
@@ -91,6 +93,9 @@ _MODELS: dict[str, Callable[..., Any]] = {
 
 _JOINED: dict[str, Callable[..., Any]] = {"collective": _collective_models}
 
+#: Bytes of a packet, first and how many, that name the node it goes to.
+_DESTINATIONS = {"collective": (4, 2)}
+
 #: Names of the devices that there is gateware of.
 NAMES = tuple(_COMPONENTS)
 
@@ -114,3 +119,11 @@ def model(name: str, memory: Any, **parameters: int) -> Any:
 def joined_models(name: str, memories: Sequence[Any], **parameters: int) -> Any:
     """Register-level models of device ``name``, one a memory, joined by links: ``nodes``, ``cycle``, ``run``."""
     return _JOINED[_known(name, _JOINED)](memories, **parameters)
+
+
+def route(name: str) -> "Route":
+    """How a crossbar finds the node that a packet of device ``name`` goes to."""
+    from rackgate_sim.native import Route
+
+    offset, width = _DESTINATIONS[_known(name, _DESTINATIONS)]
+    return Route(offset, width)

@@ -122,15 +122,23 @@ class Scheduler:
                 continue
             last = ready.number
             ready.turn.release()
-            self._back.acquire()
+            self._take_back()
             self._current = None
+
+    def _take_back(self) -> None:
+        """Wait until the turn is given up; upon ^C as well, because two ranks must never run at a time."""
+        try:
+            self._back.acquire()
+        except KeyboardInterrupt:
+            self._back.acquire()
+            raise
 
 
 def run_ranks(world: World, functions: Sequence[Callable[[], Any]], *, return_exceptions: bool = False) -> list[Any]:
     """Run ``functions``, one a rank, each in its own thread but only one at a time: their results.
 
     All run to their ends, also when some raise. Then the exception of the lowest rank that raised is raised, and tells
-    in a note which others did; or with ``return_exceptions`` exceptions stand among the results, as with
+    its rank and which others did in a note; or with ``return_exceptions`` exceptions stand among the results, as with
     :func:`asyncio.gather`.
     """
     if world.scheduler is not None:
@@ -145,8 +153,7 @@ def run_ranks(world: World, functions: Sequence[Callable[[], Any]], *, return_ex
     if failed and not return_exceptions:
         error = failed[0].error
         assert error is not None
-        if len(failed) > 1:
-            others = ", ".join(f"{rank.number} ({type(rank.error).__name__})" for rank in failed[1:])
-            error.add_note(f"also raised in rank {others}")
+        others = ", ".join(f"{rank.number} ({type(rank.error).__name__})" for rank in failed[1:])
+        error.add_note(f"raised in rank {failed[0].number}" + (f", and in {others}" if others else ""))
         raise error
     return [rank.result if rank.error is None else rank.error for rank in ranks]

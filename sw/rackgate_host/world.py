@@ -39,7 +39,16 @@ class World:
         self._joined = joined
         self.devices = tuple(devices)
         self.pollers: list[Callable[[], None]] = []
-        self.scheduler: Scheduler | None = None
+        self._scheduler: Scheduler | None = None
+
+    @property
+    def scheduler(self) -> "Scheduler | None":
+        """Who gives ranks their turns, while a program of ranks runs."""
+        return self._scheduler
+
+    @scheduler.setter
+    def scheduler(self, scheduler: "Scheduler | None") -> None:
+        self._scheduler = self._joined.turns = scheduler
 
     @property
     def cycle(self) -> int:
@@ -52,7 +61,9 @@ class World:
 
     def step(self, most: int) -> None:
         """Let at most ``most`` cycles pass, until something happens, and poll."""
-        self.run(max(1, min(most, _SLICE)))
+        # Time must pass even with an interrupt that nobody acknowledges.
+        is_stuck = any(device.irq for device in self.devices)
+        self.run(max(1, min(most, 16 if is_stuck else _SLICE)), until_interrupt=not is_stuck)
         self.poll()
 
     def poll(self) -> None:

@@ -17,6 +17,7 @@ from .errors import (
     SimulationTimeout,
     ToolError,
 )
+from .fabric import Fabric
 from .memory import MemoryPort, MemoryStatistics
 from .simulation import Event, Simulation
 from .streams import InputStream, OutputStream, Packet
@@ -28,6 +29,7 @@ __all__ = [
     "Coverage",
     "Crossbar",
     "Event",
+    "Fabric",
     "InputStream",
     "Library",
     "LinkInfo",

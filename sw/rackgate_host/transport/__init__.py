@@ -10,7 +10,8 @@ from ..devices import DeviceType
 from ..errors import UsageError
 from ..url import number
 
-__all__ = ["DEFAULT_MEMORY", "MEMORY_BASE", "Joined", "SharedMemory", "Transport", "convert", "parameters"]
+__all__ = ["DEFAULT_MEMORY", "MEMORY_BASE", "Joined", "SharedMemory", "Transport", "Turns", "convert",
+           "parameters"]
 
 #: First address of device memory. The same everywhere, so that transcripts agree; not 0, so that null pointers fail.
 MEMORY_BASE = 0x1000_0000
@@ -84,10 +85,28 @@ class Transport(Protocol):
         ...
 
 
+class Turns(Protocol):
+    """Whoever gives the ranks of a program their turns."""
+
+    @property
+    def has_turn(self) -> bool:
+        """Whether the calling thread is a rank's, whose turn it is."""
+        ...
+
+    def wait(self, event: Callable[[], bool], deadline: int) -> bool:
+        """Give up the turn until ``event()`` is true; false if cycle ``deadline`` came before."""
+        ...
+
+
 class Joined(Protocol):
-    """Several devices that have one time line. ``transports``: access to each, in order of their numbers."""
+    """Several devices that have one time line.
+
+    ``transports``: access to each, in order of their numbers. ``turns``: who gives ranks their turns, if anybody does;
+    where an access takes device time, the rank that makes it may wait there.
+    """
 
     transports: Sequence[Transport]
+    turns: Turns | None
 
     @property
     def cycle(self) -> int:

@@ -9,7 +9,7 @@ import numpy as np
 from ..devices import DeviceType
 from ..errors import DeviceFault, RegisterError, Unavailable, UsageError
 from ..url import number
-from . import DEFAULT_MEMORY, MEMORY_BASE, SharedMemory, convert, parameters
+from . import DEFAULT_MEMORY, MEMORY_BASE, SharedMemory, Turns, convert, parameters
 
 __all__ = ["JoinedModels", "ModelTransport", "connect", "connect_many"]
 
@@ -63,6 +63,7 @@ class JoinedModels:
 
     def __init__(self, fabric: Any, memories: Sequence[SharedMemory]):
         self._fabric = fabric
+        self.turns: Turns | None = None  # an access to a model takes no time
         self.transports = [_JoinedTransport(fabric, node, memory)
                            for node, memory in zip(fabric.nodes, memories, strict=True)]
 

@@ -20,13 +20,27 @@ Options of its URLs beside the device's parameters:
 
 A device without memory has only ``seed``, ``stall`` (of its packet streams), ``waves`` and ``variant``.
 
+Several devices that are joined (:func:`rackgate_host.world.open_world`) have these as well:
+
+==================  ================================================================================
+``link_latency``    cycles from a word's leaving a node to its reaching another, at least 1
+``cut_through``     0: the crossbar sends a packet on when it is whole, not word by word
+``link_loss``       probability that a packet is lost
+``link_duplicate``  that it comes twice
+``link_reorder``    that it comes late, so that others overtake it
+``link_corrupt``    that one of its bits is flipped
+``threads``         threads that the simulation runs on; the result does not depend on it
+==================  ================================================================================
+
+Node k of them has the seed ``seed`` + k, and its waves go to a file with ``-k`` before the suffix.
+
 A keyword ``progress`` of :func:`rackgate_host.open` is called with a line of text at each long step of a build.
 """
 
-from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
@@ -35,11 +49,21 @@ from ..errors import DeviceFault, DeviceTimeout, Unavailable, UsageError
 from ..url import flag, fraction, number
 from . import DEFAULT_MEMORY, MEMORY_BASE, SharedMemory, convert, parameters
 
-__all__ = ["SimTransport", "connect"]
+if TYPE_CHECKING:
+    from .fabric import JoinedSimulations
+
+__all__ = ["SimTransport", "connect", "connect_many"]
+
+#: Bytes of memory of each of several joined devices, unless asked otherwise.
+_JOINED_MEMORY = 64 << 20
 
 _MEMORY_OPTIONS: dict[str, Callable[[str, Any], Any]] = {
     "latency": number, "write_latency": number, "jitter": number, "outstanding": number, "bytes_per_cycle": fraction,
     "reorder": flag, "interleave": flag, "stall": fraction,
+}
+_LINK_OPTIONS: dict[str, Callable[[str, Any], Any]] = {
+    "link_latency": number, "link_loss": fraction, "link_duplicate": fraction, "link_reorder": fraction,
+    "link_corrupt": fraction, "cut_through": flag, "threads": number,
 }
 
 
@@ -47,43 +71,109 @@ def _as_given(option: str, value: Any) -> Any:
     return value
 
 
-def connect(kind: DeviceType, options: dict[str, Any]) -> "SimTransport":
-    """The simulation of a ``kind`` of device, which is built if the cache does not have it."""
+def _native() -> Any:
+    """The simulator."""
     try:
-        from rackgate_sim.devices import component
-        from rackgate_sim.native import Simulation, ToolError, build
+        from rackgate_sim import native
     except ModuleNotFoundError as error:
         raise Unavailable(f"sim: devices need the package {error.name}: pip install 'rackgate[cosim]'; "
                           "`rackgate doctor` lists what is missing") from None
+    return native
+
+
+@contextmanager
+def _host_errors(world: str) -> Iterator[None]:
+    """Raise what the simulator refuses as this package's errors."""
+    try:
+        yield
+    except UsageError:
+        raise
+    except ValueError as error:
+        raise UsageError(f"{world}: {error}") from None
+    except _native().ToolError as error:
+        raise Unavailable(f"{world}: {error}") from None
+
+
+class _Plan(NamedTuple):
+    """What the options of a URL ask for."""
+
+    world: str
+    kind: DeviceType
+    parameters: Mapping[str, Any]
+    variant: str
+    behaviour: Mapping[str, Any]
+    seed: int
+    waves: str | None
+    memory: int
+    links: Mapping[str, Any]
+    progress: Any
+
+    def library(self) -> Any:
+        """The device, which is built if the cache does not have it."""
+        from rackgate_sim.devices import component
+
+        device = component(self.kind.name, **self.parameters)
+        return _native().build(device, name=self.kind.name, variant=self.variant, key=sorted(self.parameters.items()),
+                               progress=self.progress)
+
+    def simulation(self, library: Any, number: int = 0) -> tuple[Any, SharedMemory]:
+        """One simulation with its memory."""
+        simulation = _native().Simulation(library, seed=self.seed + number)
+        memory = SharedMemory(self.memory if self.kind.has_memory else None)
+        count = self.parameters.get("ports", 1) if self.kind.has_memory else 0
+        for name in (f"mem__{index}" for index in range(count)) if count > 1 else ("mem",) * count:
+            port = simulation.memory(name)
+            port.attach(memory.array, MEMORY_BASE)
+            port.configure(**self.behaviour)
+        for name in () if self.kind.has_memory else ("net_rx", "net_tx"):
+            simulation.stream(name).stall(self.behaviour.get("stall", 0))
+        return simulation, memory
+
+
+def _plan(kind: DeviceType, options: dict[str, Any], links: Mapping[str, Callable[[str, Any], Any]],
+          memory: int) -> _Plan:
+    _native()
     world = f"sim:{kind.name}"
-    port_options = _MEMORY_OPTIONS if kind.has_memory else {"stall": fraction}
-    kinds = {**parameters(kind), **port_options, "seed": number, "waves": _as_given, "variant": _as_given,
+    ports = _MEMORY_OPTIONS if kind.has_memory else {"stall": fraction}
+    kinds = {**parameters(kind), **ports, **links, "seed": number, "waves": _as_given, "variant": _as_given,
              "progress": _as_given}
     wanted = convert(world, options, kinds)
-    behaviour = {name: wanted.pop(name) for name in port_options if name in wanted}
-    seed, waves, progress = wanted.pop("seed", 0), wanted.pop("waves", None), wanted.pop("progress", None)
+    behaviour, link_options = ({name: wanted.pop(name) for name in names if name in wanted} for names in (ports, links))
+    waves = wanted.pop("waves", None)
     variant = wanted.pop("variant", "debug" if waves else "fast")
     if waves and variant != "debug":
         raise UsageError(f"{world}: waves need variant=debug, not {variant}")
-    memory = SharedMemory(wanted.pop("memory", DEFAULT_MEMORY) if kind.has_memory else None)
-    try:
-        device = component(kind.name, **wanted)
-        library = build(device, name=kind.name, variant=variant, key=sorted(wanted.items()), progress=progress)
-        simulation = Simulation(library, seed=seed)
-        count = wanted.get("ports", 1) if kind.has_memory else 0
-        for name in (f"mem__{number}" for number in range(count)) if count > 1 else ("mem",) * count:
-            port = simulation.memory(name)
-            port.attach(memory.array, MEMORY_BASE)
-            port.configure(**behaviour)
-        for name in () if kind.has_memory else ("net_rx", "net_tx"):
-            simulation.stream(name).stall(behaviour.get("stall", 0))
-    except ValueError as error:
-        raise UsageError(f"{world}: {error}") from None
-    except ToolError as error:
-        raise Unavailable(f"{world}: {error}") from None
-    if waves:
-        simulation.trace(waves)
+    seed, progress, memory = wanted.pop("seed", 0), wanted.pop("progress", None), wanted.pop("memory", memory)
+    return _Plan(world, kind, wanted, variant, behaviour, seed, waves, memory, link_options, progress)
+
+
+def connect(kind: DeviceType, options: dict[str, Any]) -> "SimTransport":
+    """The simulation of a ``kind`` of device, which is built if the cache does not have it."""
+    plan = _plan(kind, options, {}, DEFAULT_MEMORY)
+    with _host_errors(plan.world):
+        simulation, memory = plan.simulation(plan.library())
+    if plan.waves:
+        simulation.trace(plan.waves)
     return SimTransport(simulation, memory)
+
+
+def connect_many(kind: DeviceType, nodes: int, options: dict[str, Any]) -> "JoinedSimulations":
+    """Simulations of ``nodes`` devices of a ``kind`` whose streams ``net_tx`` and ``net_rx`` a crossbar joins."""
+    from .fabric import JoinedSimulations
+
+    plan = _plan(kind, options, _LINK_OPTIONS, _JOINED_MEMORY)
+    links = {name.removeprefix("link_"): value for name, value in plan.links.items()}
+    with _host_errors(plan.world):
+        from rackgate_sim.devices import route
+
+        library = plan.library()
+        simulations, memories = zip(*(plan.simulation(library, node) for node in range(nodes)), strict=True)
+        fabric = _native().Fabric(simulations, route=route(kind.name), seed=plan.seed, **{"latency": 1, **links})
+    if plan.waves:
+        path = Path(plan.waves)
+        for number, simulation in enumerate(simulations):
+            simulation.trace(path.with_stem(f"{path.stem}-{number}"))
+    return JoinedSimulations(fabric, memories)
 
 
 class SimTransport:
@@ -97,12 +187,11 @@ class SimTransport:
     """
 
     def __init__(self, simulation: Any, memory: SharedMemory):
-        from rackgate_sim.native import Event, RegisterError, SimulationTimeout
-
+        native = _native()
         self.simulation = simulation
         self._shared = memory
-        self._irq = Event.IRQ
-        self._refused, self._late = RegisterError, SimulationTimeout
+        self._irq = native.Event.IRQ
+        self._refused, self._late = native.RegisterError, native.SimulationTimeout
         self.memory: np.ndarray | None = memory.array
         self.memory_base = MEMORY_BASE
         self.memory_size = memory.array.size
@@ -130,12 +219,10 @@ class SimTransport:
         taken = False
         for k, word in enumerate(words):
             try:
-                self.simulation.write_register(offset + 4 * k, word)
+                self.write_register(offset + 4 * k, word)
                 taken = True
-            except self._refused:
+            except DeviceFault:
                 taken = False
-            except self._late as error:
-                raise DeviceTimeout(str(error)) from None
         return taken
 
     def _access(self, method: Callable[..., Any], *arguments: int) -> Any:
@@ -175,9 +262,7 @@ class SimTransport:
 
     def waves_on_failure(self, path: Path) -> AbstractContextManager[Any]:
         """A context in which an exception leaves waves of the cycles before it at ``path``; needs variant=debug."""
-        from rackgate_sim.native import TimeTravel
-
-        return TimeTravel(self.simulation, path)
+        return _native().TimeTravel(self.simulation, path)
 
     def close(self) -> None:
         """Free the simulation, ending its waves."""
