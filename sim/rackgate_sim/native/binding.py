@@ -74,6 +74,7 @@ _FUNCTIONS = {
     "cluster_advance": (c_uint32, _H, _H, c_uint64, c_uint32),
     "cluster_run": (c_uint32, _H, c_uint64, c_uint32),
     "cluster_cycle": (c_uint64, _H),
+    "cluster_horizon": (c_uint64, _H),
     "cluster_log": (c_uint64, _H),
     "cluster_race": (None, _H, POINTER(c_uint64), POINTER(c_uint32), POINTER(c_uint32), c_uint64),
     "cluster_link": (None, _H, c_uint32, POINTER(c_uint64)),

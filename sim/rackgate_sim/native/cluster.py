@@ -312,6 +312,11 @@ class Cluster:
         """Cycle that all devices have reached; some may be ahead within a window."""
         return self._alive().rg_cluster_cycle(self._handle)
 
+    @property
+    def horizon(self) -> int:
+        """Cycle up to which any device may run by itself, with the same result: all that reaches it before is known."""
+        return self._alive().rg_cluster_horizon(self._handle)
+
     def run(self, cycles: int, until: Event = Event.NONE) -> Event:
         """Let all devices run to the same cycle, ``cycles`` from the one furthest behind.
 

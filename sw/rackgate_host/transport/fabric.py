@@ -28,8 +28,8 @@ class JoinedSimulations:
     """Simulations at a crossbar, on one time line.
 
     While ranks take turns, a rank that accesses a register of its device, or waits for it, gives up its turn until
-    that is over. So what ranks do in between costs no device time, and their accesses pass at the same time, as those
-    of hosts would that are truly apart.
+    that is over, unless its node may run that far without the others. So what ranks do in between costs no device
+    time, and their accesses pass at the same time, as those of hosts would that are truly apart.
 
     Parameters
     ----------
@@ -51,7 +51,7 @@ class JoinedSimulations:
     def __init__(self, fabric: Any, memories: Sequence[SharedMemory]):
         from rackgate_sim.native import Event
 
-        self._irq, self._register = Event.IRQ, Event.REGISTER
+        self._irq, self._register, self._limit = Event.IRQ, Event.REGISTER, Event.LIMIT
         self.fabric = fabric
         self.turns: Turns | None = None
         self._accesses: list[_Access | None] = [None] * len(memories)
@@ -98,6 +98,12 @@ class JoinedSimulations:
             return self.fabric.cluster.advance(simulation, cycles, mask)
         if self._accesses[number] is not None:
             raise UsageError(f"node {number} must not be used by two ranks at a time")
+        # A node that is behind the others may catch up without them, and the turn is kept.
+        if (own := min(cycles, self.fabric.cluster.horizon - simulation.cycle)) > 0:
+            events = simulation.run_alone(own, mask)
+            if events != self._limit or own == cycles:
+                return events
+            cycles -= own
         access = self._accesses[number] = _Access(simulation.cycle + cycles, mask)
         try:
             turns.wait(lambda: access.events is not None, _NEVER)

@@ -190,6 +190,7 @@ uint32_t rg_cluster_advance(void* c, void* device, uint64_t cycles, uint32_t mas
 }
 uint32_t rg_cluster_run(void* c, uint64_t cycles, uint32_t mask) { return static_cast<Cluster*>(c)->run(cycles, mask); }
 uint64_t rg_cluster_cycle(void* c) { return static_cast<Cluster*>(c)->cycle(); }
+uint64_t rg_cluster_horizon(void* c) { return static_cast<Cluster*>(c)->horizon(); }
 uint64_t rg_cluster_log(void* c) { return static_cast<Cluster*>(c)->log(); }
 void rg_cluster_race(void* c, const uint64_t* ends, const uint32_t* masks, uint32_t* found, uint64_t pause) {
     static_cast<Cluster*>(c)->race(ends, masks, found, pause);

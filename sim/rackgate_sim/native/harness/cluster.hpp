@@ -64,6 +64,8 @@ public:
     void race(const uint64_t* ends, const uint32_t* masks, uint32_t* found, uint64_t pause);
 
     uint64_t cycle() const;
+    /// Cycle up to which each device may run without the others: what reaches it before has been handed over.
+    uint64_t horizon() const { return stop_; }
     uint64_t log() const;
     Link& link(size_t k) { return *wires_[k].link; }
 
