@@ -9,6 +9,7 @@ and runs the program that the entry table names for its scenario. When it has en
 COMPLETION_*, and the interrupt is raised.
 """
 
+import binascii
 import enum
 import struct
 from typing import NamedTuple
@@ -206,12 +207,7 @@ class HeaderFlag(enum.IntFlag):
 
 def crc16(content: bytes) -> int:
     """CRC-16/CCITT-FALSE: polynomial 0x1021, initial value 0xFFFF, most significant bit first, no final inversion."""
-    value = 0xFFFF
-    for byte in content:
-        value ^= byte << 8
-        for _ in range(8):
-            value = (value << 1 ^ 0x1021 if value & 0x8000 else value << 1) & 0xFFFF
-    return value
+    return binascii.crc_hqx(content, 0xFFFF)
 
 
 class Header(NamedTuple):
