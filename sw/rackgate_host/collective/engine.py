@@ -1,0 +1,282 @@
+# SPDX-License-Identifier: Apache-2.0
+"""One node's engine: programs, calls and completions."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from functools import lru_cache
+
+from rackgate.arith.abi import ElementType
+from rackgate.collective.abi import (
+    COMMUNICATORS,
+    CONTEXTS,
+    NODES,
+    Cause,
+    Completion,
+    ConfigSpace,
+    Control,
+    Scenario,
+    Status,
+)
+from rackgate.collective.isa import MAX_PROGRAM
+from rackgate.collective.program import Program, build
+from rackgate.collective.shipped import COLLECTIVES
+
+from ..device import DEFAULT_TIMEOUT_CYCLES, Device
+from ..errors import DeviceFault, UsageError
+from ..world import World
+from .errors import CollectiveTimeout
+from .requests import Kind, Request
+
+__all__ = ["DEFAULT_TIMEOUT", "Engine"]
+
+#: Cycles without progress after which a call fails, unless asked otherwise.
+DEFAULT_TIMEOUT = 1 << 20
+
+_ABORT_CYCLES = 1 << 20
+_FLOATS_CONVERT = 1 << 31
+
+
+@lru_cache(maxsize=1)
+def _shipped() -> dict[Scenario, Program]:
+    """The shipped programs, which tests have checked."""
+    return {scenario: build(collective, ranks=()) for scenario, collective in COLLECTIVES.items()}
+
+
+class Engine:
+    """The engine of one node, as communicators use it.
+
+    Calls begin in the order of their making, as far as nothing is in their way (see :class:`.requests.Claim`). At
+    most four are under way; of these at least one place is kept for each of sends, receives and collectives, so that
+    none of them can keep the others from going on.
+
+    Programs are written to the device when they are first called.
+
+    Parameters
+    ----------
+    device:
+        A device of kind ``collective``, reset and set up by this.
+    world:
+        Whose time line it has.
+    node:
+        Its number, 0 to 15.
+    timeout:
+        Cycles without progress after which a call fails; 0: never.
+    shipped:
+        Programs by scenario; by default those of :mod:`rackgate.collective.shipped`.
+
+    Raises
+    ------
+    UsageError
+        The device is of another kind, or has a driver already.
+    """
+
+    def __init__(self, device: Device, world: World, node: int, *, timeout: int = DEFAULT_TIMEOUT,
+                 shipped: Mapping[Scenario, Program] | None = None):
+        if device.name != "collective":
+            raise UsageError(f"{device.url} is no collective engine but {device.name}")
+        if device.driver is not None:
+            raise UsageError(f"{device.url} has a driver already")
+        if not 0 <= node < NODES:
+            raise ValueError(f"node must be 0 to {NODES - 1}, not {node}")
+        if not 0 <= timeout < 1 << 32:
+            raise ValueError(f"timeout must be 0 to 2**32 - 1 cycles, not {timeout}")
+        self.device, self.world, self.node, self.timeout = device, world, node, timeout
+        parameters = device.parameters
+        self.width, self.segment, self.slots = (parameters[name] for name in ("width", "segment", "slots"))
+        self._types = parameters["types"]
+        self._programs: dict[int, Program] = dict(_shipped() if shipped is None else shipped)
+        #: Scenarios of the collectives that users have loaded, by name.
+        self.names: dict[str, int] = {}
+        self._has_tag = "COMPLETION_3" in device.map
+        device.regs.CONTROL.write(reset=1)
+        device.regs.NODE.value = node
+        device.regs.TIMEOUT.value = timeout
+        device.regs.IRQ_ENABLE.value = 1
+        device.regs.CONTROL.value = int(Control.ENABLE)
+        device.driver = self
+        self._forget()
+        world.pollers.append(self.poll)
+
+    def _forget(self) -> None:
+        self._loaded: set[int] = set()
+        self._next_word = 0
+        self._number = 0
+        self._is_accessed = False
+        self._waiting: list[Request] = []
+        self._running: dict[int, Request] = {}
+        self.free_slots = self.slots
+        self.free_ids = (1 << COMMUNICATORS) - 1
+
+    def reset(self) -> None:
+        """Give up all calls and communicators, and begin anew. All nodes of a network must be reset together."""
+        error = DeviceFault(f"node {self.node} was reset")
+        for request in [*self._waiting, *self._running.values()]:
+            request.give_up(error)
+        self.device.regs.CONTROL.write(reset=1)
+        self.device.regs.NODE.value = self.node
+        self.device.regs.TIMEOUT.value = self.timeout
+        self.device.regs.IRQ_ENABLE.value = 1
+        self.device.regs.CONTROL.value = int(Control.ENABLE)
+        self._forget()
+
+    # Types and programs
+
+    def supports(self, element: ElementType, *, is_reduced: bool = False, is_compressed: bool = False) -> bool:
+        """Whether the engine was built to reduce, or compress, such elements."""
+        return ((not is_reduced or bool(self._types >> element & 1))
+                and (not is_compressed or element == ElementType.FLOAT32 and bool(self._types & _FLOATS_CONVERT)))
+
+    def program(self, scenario: int) -> Program:
+        """The program of a scenario. Raises :class:`UsageError` if there is none."""
+        if scenario not in self._programs:
+            raise UsageError(f"node {self.node} has no program for scenario {scenario}")
+        return self._programs[scenario]
+
+    def load(self, program: Program) -> int:
+        """Make a program callable: its scenario. Raises :class:`UsageError` if all numbers are taken."""
+        for scenario in range(Scenario.USER, Scenario.NOP):
+            if scenario not in self._programs:
+                self._programs[scenario] = program
+                return scenario
+        raise UsageError(f"node {self.node} has no scenario left: {Scenario.NOP - Scenario.USER} programs are loaded")
+
+    def replace(self, scenario: int, program: Program) -> None:
+        """Put another program in a scenario's place. The words of the old one stay taken until a reset."""
+        self._programs[scenario] = program
+        self._loaded.discard(scenario)
+
+    def _ensure(self, scenario: int) -> None:
+        """Have a scenario's program in the device."""
+        if scenario in self._loaded:
+            return
+        program, at = self.program(scenario), self._next_word
+        if at + len(program.words) > min(MAX_PROGRAM, self.device.parameters["program"]):
+            raise UsageError(f"program {program.name} has {len(program.words)} words: of the program memory's "
+                             f"{self.device.parameters['program']} {at} are taken")
+        self.configure(ConfigSpace.PROGRAM + at, program.placed(at))
+        self.configure(ConfigSpace.ENTRY + scenario, [program.entry_word(at)])
+        self._next_word = at + len(program.words)
+        self._loaded.add(scenario)
+
+    def configure(self, address: int, words: Sequence[int]) -> None:
+        """Write words of :class:`rackgate.collective.abi.ConfigSpace`."""
+        self.device.regs.CONFIG_ADDRESS.value = address
+        data = self.device.regs.CONFIG_DATA
+        for word in words:
+            data.value = word
+
+    # Communicators
+
+    def open(self, number: int, rank: int, nodes: Sequence[int], credits: int) -> None:
+        """Write a communicator; it must be free here (see ``free_ids`` and ``free_slots``)."""
+        base = ConfigSpace.COMMUNICATOR + 32 * number
+        with self._accessing():
+            self.configure(base + 16, nodes)
+            self.configure(base, [len(nodes) | rank << 8 | 1 << 31, credits])
+        self.free_ids &= ~(1 << number)
+        self.free_slots -= credits * len(nodes)
+
+    def close(self, number: int, size: int, credits: int) -> None:
+        """Forget a communicator. No call on it may be under way."""
+        with self._accessing():
+            self.configure(ConfigSpace.COMMUNICATOR + 32 * number, [0])
+        self.free_ids |= 1 << number
+        self.free_slots += credits * size
+
+    # Calls
+
+    def submit(self, request: Request) -> None:
+        """Let a call begin as soon as it can."""
+        with self._accessing():
+            self._ensure(request.call.scenario)
+            self._waiting.append(request)
+            self._pump()
+
+    @contextmanager
+    def _accessing(self) -> Iterator[None]:
+        """Within it :meth:`poll` does nothing: what is written in several words must not be written between them.
+
+        A rank may lose its turn at any register access, where an access takes time.
+        """
+        before, self._is_accessed = self._is_accessed, True
+        try:
+            yield
+        finally:
+            self._is_accessed = before
+
+    def _pump(self) -> None:
+        """Let calls begin that can."""
+        ahead: list[Request] = list(self._running.values())
+        waiting: list[Request] = []
+        for request in self._waiting:
+            is_free = not any(other.claim is not None and request.claim is not None
+                              and other.claim.excludes(request.claim) for other in ahead)
+            if is_free and self._has_place(request.kind):
+                self._begin(request)
+            else:
+                waiting.append(request)
+            ahead.append(request)
+        self._waiting = waiting
+
+    def _has_place(self, kind: Kind) -> bool:
+        kinds = [request.kind for request in self._running.values()]
+        kept = sum(other is not kind and other not in kinds for other in Kind)
+        return CONTEXTS - len(kinds) > kept
+
+    def _begin(self, request: Request) -> None:
+        while self._number in self._running:
+            self._number = self._number + 1 & 0xFFFF
+        self._running[self._number] = request
+        call = request.call._replace(id=self._number)
+        self._number = self._number + 1 & 0xFFFF
+        word = self.device.regs.CALL_WORD
+        for value in call.words():
+            word.value = value
+
+    def poll(self) -> None:
+        """Take completions, as an interrupt handler would."""
+        if self._is_accessed or not self.device.irq:
+            return
+        with self._accessing():
+            self._take_completions()
+            self._pump()
+
+    def _take_completions(self) -> None:
+        regs = self.device.regs
+        regs.IRQ_STATUS.value = 1
+        while regs.COMPLETIONS.value:
+            words = tuple(regs[f"COMPLETION_{k}"].value for k in range(3))
+            tag = regs["COMPLETION_3"].value if self._has_tag else None
+            regs.COMPLETION_POP.value = 0
+            completion = Completion.from_words(words)
+            request = self._running.pop(completion.id, None)
+            if request is None:
+                raise DeviceFault(f"{self.device.url}: a call with id {completion.id} has ended that was not made")
+            request.status.tag = tag
+            request.complete(completion)
+
+    def glance(self, request: Request) -> None:
+        """Give others a turn, and let a little time pass."""
+        self.world.wait(lambda: request.is_over, cycles=256)
+
+    def wait(self, request: Request, cycles: int | None) -> None:
+        """Wait until a request is over. What takes too long is aborted, and fails."""
+        limit = DEFAULT_TIMEOUT_CYCLES if cycles is None else cycles
+        if self.world.wait(lambda: request.is_over, cycles=limit):
+            return
+        error = CollectiveTimeout(f"node {self.node}: {request.what}: it has not ended after {limit} cycles",
+                                  rank=self.node, operation=request.what.split()[0], status=Status.TIMEOUT,
+                                  cause=Cause.NONE)
+        if request in self._waiting:
+            self._waiting.remove(request)
+            request.give_up(error)
+            return
+        number = next((number for number, other in self._running.items() if other is request), None)
+        if number is not None:
+            self.device.regs.ABORT.value = number
+            if not self.world.wait(lambda: request.is_over, cycles=_ABORT_CYCLES):
+                del self._running[number]
+                request.give_up(DeviceFault(f"{self.device.url}: {request.what} does not even end when it is "
+                                            f"aborted\n{self.device.state()}"))
+                return
+        raise error
