@@ -1,0 +1,467 @@
+# amaranth: UnusedElaboratable=no
+# SPDX-License-Identifier: Apache-2.0
+"""ReceiveQueues against a model made of lists, and its parts."""
+
+import random
+from collections import Counter, defaultdict
+
+import pytest
+from amaranth.hdl import Module
+from collective_queues import Key, QueuesModel
+
+from rackgate.collective.abi import HeaderFlag, PacketType, credit_threshold
+from rackgate.collective.freeslots import FreeSlots
+from rackgate.collective.owed import OwedCredits
+from rackgate.collective.postedkeys import PostedKeys
+from rackgate.collective.receivequeues import ReceiveQueues
+from rackgate.collective.slotlists import SlotLists
+from rackgate.verif.stimulus import simulate
+from rackgate.verif.stream_rules import watch
+
+STROBES = ("no_buffer", "no_communicator", "matched_posted", "matched_late")
+STREAMS = 16
+
+
+@pytest.mark.parametrize("make,rule", [
+    (lambda: ReceiveQueues(1), "slots must be 2 to 256, not 1"),
+    (lambda: ReceiveQueues(257), "slots must be 2 to 256, not 257"),
+    (lambda: ReceiveQueues(4, moves=17), "moves must be 1 to 16, not 17"),
+    (lambda: ReceiveQueues(4, nodes=3), "nodes must be a power of two from 2 to 16, not 3"),
+    (lambda: ReceiveQueues(4, communicators=16), "communicators must be a power of two up to 8, not 16"),
+    (lambda: SlotLists(0, slots=4), "lists must be at least 1, not 0"),
+    (lambda: SlotLists(1, slots=1), "slots must be at least 2, not 1"),
+    (lambda: FreeSlots(1), "slots must be at least 2, not 1"),
+    (lambda: PostedKeys(0), "moves must be 1 to 16, not 0"),
+    (lambda: OwedCredits(communicators=3), "communicators must be a power of two up to 8, not 3"),
+])
+def test_parameters(make, rule):
+    with pytest.raises(ValueError, match=rule):
+        make()
+    with pytest.raises(TypeError):
+        ReceiveQueues("64")
+
+
+def header(node, *, communicator=0, flags=HeaderFlag.LAST, tag=0, operation=0, identity=0, size=8, credit=0,
+           kind=PacketType.DATA):
+    """HeaderFields. ``length`` is what packets are told apart by."""
+    return {"type": kind, "flags": int(flags), "communicator": communicator, "credit": credit, "node": node,
+            "operation": operation, "tag": tag, "length": identity, "offset": 0, "element": identity & 15, "size": size}
+
+
+class Bench:
+    """ReceiveQueues, driven a cycle at a time by one testbench; compares each strobe and each packet with the model."""
+
+    def __init__(self, slots=16, *, seed=0, stall=0.0):
+        self.dut, self.model = ReceiveQueues(slots), QueuesModel(slots)
+        self.module = Module()
+        self.module.submodules.dut = self.dut
+        for name in ("admit", "credit", "credit_packet"):
+            watch(self.module, getattr(self.dut, name), name=name)
+        self.rng, self.stall, self.cycle = random.Random(seed), stall, 0
+        self.expected, self.seen = Counter(), Counter()  # strobes
+        self.place, self.lent, self.taken = {}, {}, defaultdict(list)  # identity: slot; slot: header; list: packets
+        self.admitted, self.admissions = [], []
+        self.returned, self.credits = Counter(), []  # credits by account; that came in
+        self._asked, self._took, self._offers = None, None, {}
+
+    def run(self, testbench, *, limit=200_000):
+        async def whole(ctx):
+            ctx.set(self.dut.is_open, 0)
+            await testbench(ctx)
+            await self.idle(ctx, 8)
+            assert self.seen == self.expected
+        simulate(self.module, whole, limit=limit)
+
+    def offer(self, ctx, name, payload):
+        """Offer a payload at a stream until it is taken."""
+        port = getattr(self.dut, name)
+        assert name not in self._offers
+        self._offers[name] = payload
+        ctx.set(port.payload, payload.get("fields", payload))
+        ctx.set(port.valid, 1)
+
+    def is_offering(self, name):
+        return name in self._offers
+
+    async def put(self, ctx, name, payload):
+        """Offer a payload, and go on until it is taken; the cycles that took."""
+        self.offer(ctx, name, payload)
+        start = self.cycle
+        while self.is_offering(name):
+            await self.step(ctx)
+        return self.cycle - start
+
+    async def idle(self, ctx, cycles):
+        for _ in range(cycles):
+            await self.step(ctx)
+
+    async def step(self, ctx, *, take=None, owe=None):
+        """A cycle, in which a packet is taken (number of a list) and an account asked for what it is owed."""
+        dut = self.dut
+        ctx.set(dut.take, take is not None)
+        ctx.set(dut.take_move, take or 0)
+        ctx.set(dut.owe_take, owe is not None)
+        if owe is not None:
+            ctx.set(dut.owe_communicator, owe[0])
+            ctx.set(dut.owe_node, owe[1])
+        ready = {name: self.rng.random() >= self.stall for name in ("admit", "credit", "credit_packet")}
+        for name, value in ready.items():
+            ctx.set(getattr(dut, name).ready, value)
+        inputs = [getattr(dut, name).ready for name in ("header", "post", "cancel", "open", "free")]
+        outputs = [value for name in ready for value in (getattr(dut, name).valid, getattr(dut, name).payload)]
+        _, _, *values = await ctx.tick().sample(*inputs, *outputs, *(getattr(dut, name) for name in STROBES),
+                                                dut.taken, dut.owe_count)
+        self.cycle += 1
+        assert self.cycle < 150_000, "this does not end"
+        for name, value in zip(("header", "post", "cancel", "open", "free"), values[:5], strict=True):
+            if value and name in self._offers:
+                getattr(self, f"_did_{name}")(self._offers.pop(name))
+                ctx.set(getattr(dut, name).valid, 0)
+        for index, name in enumerate(ready):
+            valid, payload = values[5 + 2 * index:7 + 2 * index]
+            if valid and ready[name]:
+                getattr(self, f"_got_{name}")(payload)
+        self.seen.update({name: value for name, value in zip(STROBES, values[11:15], strict=True) if value})
+        if self._took is not None:
+            self._got_packet(self._took, values[15])
+        if self._asked is not None:
+            self.returned[self._asked] += values[16]
+        self._took, self._asked = take, owe
+
+    def _did_header(self, given):
+        strobe = self.model.arrive(given)
+        if strobe:
+            self.expected[strobe] += 1
+        is_kept = strobe in ("", "matched_posted") and given["type"] == PacketType.DATA
+        if given["type"] == PacketType.DATA and given["size"]:
+            self.admitted.append((given["length"], not is_kept))
+        if strobe == "no_communicator" and given["communicator"] not in self.model.is_open:
+            return
+        if given["credit"]:
+            self.credits.append((given["communicator"], given["node"], given["credit"]))
+
+    def _did_post(self, given):
+        late = self.model.post(given["move"], given["key"])
+        if late:
+            self.expected["matched_late"] += late
+
+    def _did_cancel(self, given):
+        self.model.cancel(given["move"])
+        self.model.stored -= len(self.model.got[given["move"]]) - len(self.taken[given["move"]])
+
+    def _did_open(self, given):
+        self.model.open(given["communicator"], given["credits"])
+
+    def _did_free(self, given):
+        del self.lent[given["slot"]]
+        self.model.stored -= 1
+
+    def _got_admit(self, payload):
+        identity, drop = self.admitted.pop(0)
+        assert payload.drop == drop
+        if not drop:
+            self.place[identity] = payload.slot
+
+    def _got_credit(self, payload):
+        assert (payload.communicator, payload.node, payload.count) == self.credits.pop(0)
+
+    def _got_credit_packet(self, payload):
+        assert payload.count
+        self.returned[payload.communicator, payload.node] += payload.count
+
+    def _got_packet(self, queue, packet):
+        assert packet.slot not in self.lent, "a slot is given out twice"
+        self.lent[packet.slot] = {name: getattr(packet, name)
+                                  for name in ("size", "flags", "node", "tag", "length", "element")}
+        self.taken[queue].append(packet.length)
+
+
+async def opened(bench, ctx, communicators):
+    """Open communicators with their credits."""
+    for communicator, credits in communicators.items():
+        await bench.put(ctx, "open", {"communicator": communicator, "credits": credits})
+        bench.model.is_open.add(communicator)
+        ctx.set(bench.dut.is_open, sum(1 << number for number in bench.model.is_open))
+
+
+def post(move, key):
+    return {"move": move, "key": key, "fields": {"move": move, "key": key.fields()}}
+
+
+def test_latency():
+    """A posted packet shows 2 cycles after its header; headers are taken every 2 cycles."""
+    bench = Bench()
+
+    async def testbench(ctx):
+        await opened(bench, ctx, {0: 8})
+        assert await bench.put(ctx, "post", post(3, Key(0, 0, 5, 2))) == 3
+        bench.offer(ctx, "header", header(2, tag=5, flags=HeaderFlag.FIRST))
+        await bench.step(ctx)
+        assert ctx.get(bench.dut.has_packet) == 0
+        await bench.step(ctx)
+        assert ctx.get(bench.dut.has_packet) == 1 << 3
+        assert not bench.is_offering("header")
+        assert await bench.put(ctx, "header", header(2, tag=5, identity=7)) == 2
+        await bench.step(ctx, take=3)
+        await bench.step(ctx, take=3)
+        await bench.step(ctx)
+        assert ctx.get(bench.dut.has_packet) == 0
+        assert bench.taken[3] == [0, 7]
+
+    bench.run(testbench)
+
+
+def test_scan_cycles():
+    """A post takes 3 cycles, 2 for a packet that it looks at, 3 if it matches, and 1 for each further source."""
+    bench = Bench()
+
+    async def testbench(ctx):
+        await opened(bench, ctx, {0: 8})
+        for tag in range(8):
+            await bench.put(ctx, "header", header(2, tag=tag, identity=tag))
+        assert await bench.put(ctx, "post", post(0, Key(0, 0, 99, 2))) == 3 + 2 * 8
+        assert await bench.put(ctx, "post", post(1, Key(0, 0, 98, 3))) == 3
+        assert await bench.put(ctx, "post", post(2, Key(0, 0, 7, None))) == 3 + 2 * 7 + 3 + 2
+
+    bench.run(testbench)
+
+
+def test_no_credit():
+    """A packet beyond the credits is dropped, whatever comes; credits that come back count."""
+    bench = Bench()
+
+    async def testbench(ctx):
+        await opened(bench, ctx, {1: 2})
+        for identity in range(4):
+            await bench.put(ctx, "header", header(9, communicator=1, identity=identity))
+        await bench.put(ctx, "post", post(0, Key(1, 0, 0, 9)))
+        assert bench.expected["no_buffer"] == 2
+        await bench.step(ctx, take=0)
+        await bench.idle(ctx, 2)
+        slot, = bench.lent
+        await bench.put(ctx, "free", {"slot": slot})
+        await bench.idle(ctx, 9)
+        assert bench.returned[1, 9] == 1 == credit_threshold(2)
+        bench.model.granted[1, 9] += 1
+        for identity in (5, 6):
+            await bench.put(ctx, "header", header(9, communicator=1, identity=identity))
+        assert bench.expected["no_buffer"] == 3
+
+    bench.run(testbench)
+
+
+def test_no_slot():
+    """With more credits given than there are slots, what has no slot is dropped, and its credit owed."""
+    bench = Bench(slots=4)
+
+    async def testbench(ctx):
+        await opened(bench, ctx, {0: 100})
+        for identity in range(6):
+            await bench.put(ctx, "header", header(1, identity=identity))
+        assert bench.expected["no_buffer"] == 2
+        await bench.step(ctx, owe=(0, 1))
+        await bench.step(ctx)
+        assert bench.returned[0, 1] == 2
+
+    bench.run(testbench)
+
+
+def test_closed_and_broken():
+    bench = Bench()
+
+    async def testbench(ctx):
+        await opened(bench, ctx, {2: 3})
+        await bench.put(ctx, "header", header(1, communicator=5, credit=3))
+        await bench.put(ctx, "header", header(1, communicator=5, kind=PacketType.CREDIT, credit=3))
+        assert bench.expected == {"no_communicator": 2}
+        bench.model.is_broken.add(2)
+        ctx.set(bench.dut.is_broken, 1 << 2)
+        for _ in range(4):
+            await bench.put(ctx, "header", header(1, communicator=2))
+        await bench.step(ctx, owe=(2, 1))
+        await bench.idle(ctx, 8)
+        assert bench.returned[2, 1] == 3
+        assert bench.expected == {"no_communicator": 2 + 3, "no_buffer": 1}
+
+    bench.run(testbench)
+
+
+def test_open_frees():
+    """A communicator that is opened again has all its credits, and its old packets are gone; others stay."""
+    bench = Bench(slots=8)
+
+    async def testbench(ctx):
+        await opened(bench, ctx, {0: 4, 1: 4})
+        for identity in range(4):
+            flags = HeaderFlag.STREAM if identity == 3 else HeaderFlag.LAST
+            await bench.put(ctx, "header", header(1, communicator=0, identity=identity, flags=flags))
+            await bench.put(ctx, "header", header(1, communicator=1, identity=10 + identity, tag=identity))
+        assert bench.model.stored == 8
+        await opened(bench, ctx, {0: 4})
+        assert bench.model.stored == 4
+        for identity in range(4):
+            await bench.put(ctx, "header", header(1, communicator=0, identity=20 + identity))
+        for move in range(4):
+            await bench.put(ctx, "post", post(move, Key(1, 0, move, None)))
+            await bench.step(ctx, take=move)
+        await bench.idle(ctx, 2)
+        assert [bench.taken[move] for move in range(4)] == [[10], [11], [12], [13]]
+        assert not bench.expected["no_buffer"]
+
+    bench.run(testbench)
+
+
+def test_cancel():
+    """Packets of a move that is cancelled are freed and their credits owed, and it gets no more."""
+    bench = Bench(slots=8)
+
+    async def testbench(ctx):
+        await opened(bench, ctx, {0: 8})
+        await bench.put(ctx, "header", header(3, identity=1, flags=0))
+        await bench.put(ctx, "post", post(6, Key(0, 0, 0, 3)))
+        await bench.put(ctx, "header", header(3, identity=2, flags=0))
+        await bench.put(ctx, "cancel", {"move": 6})
+        assert ctx.get(bench.dut.has_packet) == 0
+        await bench.put(ctx, "header", header(3, identity=3, flags=0))
+        assert ctx.get(bench.dut.has_packet) == 0
+        await bench.put(ctx, "cancel", {"move": 6})
+        await bench.step(ctx, owe=(0, 3))
+        await bench.step(ctx)
+        assert bench.returned[0, 3] == 2
+        await bench.put(ctx, "post", post(6, Key(0, 0, 0, 3)))
+        await bench.step(ctx, take=6)
+        await bench.step(ctx)
+        assert bench.taken[6] == [3]
+
+    bench.run(testbench)
+
+
+class Traffic:
+    """Messages that nodes send within their credits, and receives for them, at random."""
+
+    OPEN = {0: 2, 3: 1, 6: 3}
+    NODES = (0, 1, 7, 15)
+
+    def __init__(self, bench, rng, packets):
+        self.bench, self.rng, self.left = bench, rng, packets
+        self.sent, self.identity = Counter(), 0
+        self.active = defaultdict(dict)  # node: key of a message: packets that are still to come
+        self.busy = {}  # move: key it was posted with
+        self.cancelled = []
+
+    def header(self):
+        """The next header of any node, or None if none has a credit."""
+        rng = self.rng
+        node, communicator = rng.choice(self.NODES), rng.choice([*self.OPEN]) if rng.random() < 0.98 else 5
+        account = communicator, node
+        if rng.random() < 0.1:
+            return header(node, communicator=communicator, kind=PacketType.CREDIT, credit=rng.randrange(4), size=0)
+        if communicator in self.OPEN and self.sent[account] - self.bench.returned[account] == self.OPEN[communicator]:
+            return None
+        self.left -= communicator in self.OPEN
+        self.identity += 1
+        common = {"communicator": communicator, "identity": self.identity, "credit": rng.choice((0, 0, 1, 200)),
+                  "size": rng.choice((0, 8))}
+        if communicator in self.OPEN:
+            self.sent[account] += 1
+        if rng.random() < 0.1:
+            return header(node, flags=HeaderFlag.STREAM, tag=rng.randrange(3), **common)
+        key = (communicator, rng.randrange(2), rng.randrange(3))
+        begins = key not in self.active[node]
+        more = self.active[node].get(key, rng.choice((1, 1, 2, 3, 5))) - 1
+        self.active[node][key] = more
+        if not more:
+            del self.active[node][key]
+        flags = (HeaderFlag.FIRST if begins else 0) | (0 if more else HeaderFlag.LAST)
+        return header(node, flags=flags, operation=key[1], tag=key[2], **common)
+
+    def post(self):
+        """A receive that may be posted now, or None."""
+        rng = self.rng
+        move = rng.randrange(16)
+        key = Key(rng.choice([*self.OPEN]), rng.randrange(2), rng.randrange(3), rng.choice(self.NODES))
+        waiting = [given for queue in self.bench.model.unexpected.values() for given in queue]
+        if waiting and rng.random() < 0.7:
+            given = rng.choice(waiting)
+            key = Key(given["communicator"], given["operation"], given["tag"], given["node"])
+        if rng.random() < 0.2:
+            key.tag = None
+        if rng.random() < 0.2:
+            key.node = None
+        if move in self.busy or any(key.overlaps(other) for other in self.bench.model.keys.values()):
+            return None
+        self.busy[move] = key
+        self.bench.taken[move] = []
+        return post(move, key)
+
+    def end(self, move):
+        """A move has got all, or will get no more: what it got must be what the model says."""
+        got = [given["length"] for given in self.bench.model.got[move]]
+        assert self.bench.taken[move] == got[:len(self.bench.taken[move])]
+        del self.busy[move]
+
+    def check_ends(self, cancelled):
+        for move in set(self.busy) - {cancelled}:
+            got = self.bench.model.got[move]
+            if move not in self.bench.model.keys and not self.bench.is_offering("post") and got \
+                    and got[-1]["flags"] & HeaderFlag.LAST and len(self.bench.taken[move]) == len(got):
+                self.end(move)
+
+
+async def play(bench, ctx, traffic, rng, *, drain):
+    """A cycle of everything at random."""
+    def chance(part):
+        return rng.random() < part
+    if not bench.is_offering("header") and traffic.left > 0 and chance(0.6):
+        given = traffic.header()
+        if given:
+            bench.offer(ctx, "header", given)
+    if not bench.is_offering("post") and not bench.is_offering("cancel") and chance(0.5):
+        given = traffic.post()
+        if given:
+            bench.offer(ctx, "post", given)
+    cancels = [move for move in traffic.busy if not bench.is_offering("post")]
+    if cancels and not bench.is_offering("cancel") and chance(0.1 if drain else 0.004):
+        bench.offer(ctx, "cancel", {"move": rng.choice(cancels)})
+    if not bench.is_offering("free") and bench.lent and chance(0.4):
+        bench.offer(ctx, "free", {"slot": rng.choice([*bench.lent])})
+    waiting = ctx.get(bench.dut.has_packet)
+    cancelled = bench._offers["cancel"]["move"] if bench.is_offering("cancel") else None
+    ready = [number for number in range(17) if waiting >> number & 1 and number != cancelled]
+    await bench.step(ctx, take=rng.choice(ready) if ready and chance(0.3) else None,
+                     owe=(rng.choice([*traffic.OPEN]), rng.choice(traffic.NODES)) if chance(0.1) else None)
+    if cancelled is not None and not bench.is_offering("cancel"):
+        await bench.step(ctx)
+        traffic.end(cancelled)
+        bench.taken[cancelled], bench.model.got[cancelled] = [], []
+    traffic.check_ends(cancelled)
+
+
+@pytest.mark.parametrize("packets,stall", [(150, 0.0), (150, 0.5), pytest.param(3000, 0.3, marks=pytest.mark.soak)])
+def test_random(packets, stall, seed):
+    """All that can happen, at the same time; then everything is freed, and every credit has come back."""
+    rng, bench = random.Random(seed), Bench(slots=64, seed=seed, stall=stall)
+    traffic = Traffic(bench, rng, packets)
+
+    async def testbench(ctx):
+        await opened(bench, ctx, traffic.OPEN)
+        while traffic.left > 0:
+            # The model grants what it has seen come back.
+            for account in list(bench.model.granted):
+                bench.model.granted[account] = traffic.OPEN[account[0]]
+            await play(bench, ctx, traffic, rng, drain=False)
+        for _ in range(20_000):
+            await play(bench, ctx, traffic, rng, drain=True)
+            if not bench.model.stored and not bench.lent:
+                break
+        assert not bench.model.stored, "packets stay that nobody can get"
+        await bench.idle(ctx, 200)
+        for communicator in traffic.OPEN:
+            for node in traffic.NODES:
+                await bench.step(ctx, owe=(communicator, node))
+        await bench.idle(ctx, 3)
+        assert bench.returned == traffic.sent, "credits are lost or made up"
+        assert bench.expected["matched_posted"] > packets / 25, bench.expected
+        assert bench.expected["matched_late"] > packets / 25
+
+    bench.run(testbench)
