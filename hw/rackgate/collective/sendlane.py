@@ -7,6 +7,7 @@ from amaranth.lib.wiring import In, Out
 
 from rackgate.arith.convert import Compress
 from rackgate.collective.departure import Departure
+from rackgate.collective.detour import Detour
 from rackgate.collective.marker import Marker
 from rackgate.collective.operand import NO_TAG, Operand, OperandSource, operand_layout
 from rackgate.collective.records import HeaderFields, Retired, SendSegment
@@ -138,13 +139,15 @@ class SendLane(wiring.Component):
 
     def _convert(self, m, marked):
         m.submodules.compress = compress = Compress(self.width)
+        m.submodules.detour = detour = Detour(self.width)
+        detour.lead(m, compress)
         m.d.comb += [
-            compress.i.payload.word.eq(marked.payload.word),
-            compress.i.payload.convert.eq(marked.payload.mark),
-            compress.i.valid.eq(marked.valid),
-            marked.ready.eq(compress.i.ready),
+            detour.i.payload.word.eq(marked.payload.word),
+            detour.i.payload.convert.eq(marked.payload.mark),
+            detour.i.valid.eq(marked.valid),
+            marked.ready.eq(detour.i.ready),
         ]
-        return compress.o
+        return detour.o
 
     def _retire(self, m, words, departure, moves):
         """A last word waits until the segment can be retired with it."""
