@@ -12,36 +12,50 @@ from rackgate.collective.abi import Scenario
 from rackgate.collective.interpreter import Place
 from rackgate.collective.program import build
 
-ADDRESSES = {"operand": 0x12_3456_7000, "operand_1": 0x1000, "result": 0xFE_0000_0000}
+CALL = Place(1, 0, 0, tag=7, segment=256, operand=0x12_3456_7000, operand_1=0x1000, result=0xFE_0000_0000)
+#: Scenarios whose calls may name streams.
+STREAMS = (Scenario.COPY, Scenario.COMBINE, Scenario.SEND, Scenario.RECV, Scenario.REDUCE, Scenario.STREAM_PUT)
 
 
-def counts(size, segment):
-    return sorted({0, 1, size - 1, size, size + 1, 21, 100, 333, segment // 4 + 1, 3 * segment // 4 * size + 5})
+def compare(scenario, places):
+    """Hold the instructions of a shipped program against its statements."""
+    collective = shipped.COLLECTIVES[scenario]
+    program, trace = build(collective, ()), collective.trace()
+    for place in places:
+        assert microcode_steps(program, place) == interpreted_steps(trace, place), place
+
+
+def all_places(sizes, is_rooted):
+    for size in sizes:
+        some = {0, 1 % size, size // 2, size - 1}
+        for count in {0, 1, size - 1, size, size + 1, 21, 100, 65, 3 * 64 * size + 5}:
+            for rank, root in itertools.product(some, some if is_rooted else [0]):
+                yield CALL._replace(size=size, rank=rank, count=count, root=root)
 
 
 @pytest.mark.parametrize("scenario", shipped.COLLECTIVES)
 def test_instructions_move_what_the_statements_say(scenario):
-    collective = shipped.COLLECTIVES[scenario]
-    program, trace = build(collective, ()), collective.trace()
-    for size in range(1, 17):
-        roots = sorted({0, 1 % size, size // 2, size - 1}) if collective.contract.is_rooted else [0]
-        for rank, root, count in itertools.product({0, 1 % size, size // 2, size - 1}, roots, counts(size, 256)):
-            place = Place(size, rank, count, root, tag=7, segment=256, **ADDRESSES)
-            assert microcode_steps(program, place) == interpreted_steps(trace, place), place
+    compare(scenario, all_places((1, 2, 3, 5, 8, 16), shipped.COLLECTIVES[scenario].contract.is_rooted))
+
+
+@pytest.mark.soak
+@pytest.mark.parametrize("scenario", shipped.COLLECTIVES)
+def test_instructions_move_what_the_statements_say_everywhere(scenario):
+    compare(scenario, all_places(range(1, 17), shipped.COLLECTIVES[scenario].contract.is_rooted))
 
 
 @pytest.mark.parametrize("scenario", shipped.COLLECTIVES)
 def test_instructions_at_random_calls(scenario, seed):
     rng = random.Random(f"{seed} {scenario}")
-    collective = shipped.COLLECTIVES[scenario]
-    program, trace = build(collective, ()), collective.trace()
-    for _ in range(60):
-        size = rng.randint(1, 16)
-        shift = rng.choice((1, 2, 3))
-        operand = rng.randrange(1 << 36) << 3
-        streams = rng.choice((0, 0, 1, 2, 3)) if scenario in (Scenario.SEND, Scenario.RECV, Scenario.REDUCE) else 0
-        place = Place(size, rng.randrange(size), rng.choice((rng.randrange(64), rng.randrange(20000))),
-                      rng.randrange(size), rng.randrange(1 << 31), streams, shift == 2 and rng.random() < 0.5, shift,
-                      rng.choice((256, 512, 1024, 4096)), operand, rng.randrange(1 << 36) << 3,
-                      operand if rng.random() < 0.3 else rng.randrange(1 << 36) << 3)
-        assert microcode_steps(program, place) == interpreted_steps(trace, place), place
+    places = []
+    for _ in range(40):
+        size, shift = rng.randint(1, 16), rng.choice((1, 2, 3))
+        operand, result = (rng.randrange(1 << 36) << 3 for _ in range(2))
+        places.append(CALL._replace(
+            size=size, rank=rng.randrange(size), count=rng.choice((rng.randrange(64), rng.randrange(8000))),
+            root=rng.randrange(size), tag=rng.randrange(1 << 31), shift=shift,
+            streams=rng.randrange(4) if scenario in STREAMS else 0,
+            is_compressed=shift == 2 and bool(rng.getrandbits(1)), segment=rng.choice((256, 512, 1024, 4096)),
+            operand=operand, operand_1=rng.randrange(1 << 36) << 3,
+            result=operand if rng.random() < 0.3 else result))
+    compare(scenario, places)

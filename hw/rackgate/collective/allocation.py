@@ -6,8 +6,8 @@ A value that can be computed anew may be forgotten when a register is needed; va
 
 from collections.abc import Callable
 
+from rackgate.collective.error import CollectiveError
 from rackgate.collective.expression import CONST, Expression, leaves
-from rackgate.collective.language import CollectiveError
 
 __all__ = ["COUNT", "Registers"]
 

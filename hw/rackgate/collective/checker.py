@@ -2,8 +2,8 @@
 """Proof by trial that a collective keeps the engine's rules and its contract, before it is loaded.
 
 For every number of ranks that is asked for, and for counts and roots that differ in kind, all ranks are carried out
-with names of the operands' elements in place of numbers. Checked are: every send has its receive, of the same length; no
-two messages that may be under way from one rank to another have the same tag; nobody waits in a circle, with as few
+with names of the operands' elements in place of numbers. Checked are: every send has its receive, of the same length;
+no two messages that may be under way from one rank to another have the same tag; nobody waits in a circle, with as few
 credits as asked for and with several orders of events; nothing is read that was not written, or outside the buffers;
 and every element of the result is made of what the contract says, each operand's element once.
 """
@@ -14,9 +14,9 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import NamedTuple
 
 from rackgate.collective.contract import Case, Contract, Source
+from rackgate.collective.error import CollectiveError
 from rackgate.collective.interpreter import Pause, Place, Step, moves
 from rackgate.collective.isa import Other
-from rackgate.collective.language import CollectiveError
 from rackgate.collective.machine import Machine
 from rackgate.collective.schedule import Buffers, lay_out, result_in
 from rackgate.collective.statements import Trace

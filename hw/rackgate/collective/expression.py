@@ -11,8 +11,8 @@ from typing import Any
 
 from rackgate.collective.isa import REGISTER_BITS, Special
 
-__all__ = ["CALL_ADDRESS", "CALL_WORD", "CONST", "Expression", "SPECIAL", "VARIABLE", "as_expression", "const",
-           "evaluate", "leaves", "operation", "parts"]
+__all__ = ["CALL_ADDRESS", "CALL_WORD", "CONST", "SPECIAL", "VARIABLE", "Expression", "Number", "as_expression",
+           "const", "evaluate", "leaves", "operation", "parts"]
 
 CONST, SPECIAL, CALL_WORD, CALL_ADDRESS, VARIABLE = "const", "special", "word", "address", "variable"
 _LEAVES = (CONST, SPECIAL, CALL_WORD, CALL_ADDRESS, VARIABLE)
@@ -153,6 +153,10 @@ class Expression:
 
     def __ge__(self, other: "Expression | int") -> "Expression":
         return operation("<=", other, self)
+
+
+#: What a collective computes with.
+Number = Expression | int
 
 
 def const(value: int) -> Expression:

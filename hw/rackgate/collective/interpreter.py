@@ -10,9 +10,9 @@ from collections.abc import Iterator
 from typing import NamedTuple
 
 from rackgate.collective.abi import CallFlag
+from rackgate.collective.error import CollectiveError
 from rackgate.collective.expression import CALL_ADDRESS, CALL_WORD, SPECIAL, Expression, evaluate
 from rackgate.collective.isa import Field, MoveControl, Other, Special
-from rackgate.collective.language import CollectiveError
 from rackgate.collective.statements import (
     BUFFER_WORDS,
     Fail,

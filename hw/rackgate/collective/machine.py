@@ -12,9 +12,9 @@ from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 from rackgate.collective.abi import credit_threshold
+from rackgate.collective.error import CollectiveError
 from rackgate.collective.interpreter import Pause, Step
 from rackgate.collective.isa import Local, Other, Target
-from rackgate.collective.language import CollectiveError
 
 __all__ = ["MOVES_UNDER_WAY", "Machine", "Region"]
 

@@ -7,8 +7,9 @@ from collections.abc import Iterable, Sequence
 from rackgate.collective.checker import CheckedFor, check
 from rackgate.collective.compiler import compile_trace
 from rackgate.collective.contract import Contract
+from rackgate.collective.error import CollectiveError
 from rackgate.collective.isa import MAX_PROGRAM, Instruction, Opcode
-from rackgate.collective.language import Collective, CollectiveError
+from rackgate.collective.language import Collective
 
 __all__ = ["Program", "build"]
 

@@ -6,8 +6,9 @@ from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 from rackgate.collective.contract import Case, Contract
+from rackgate.collective.error import CollectiveError
 from rackgate.collective.interpreter import Pause, Place, Step, moves
-from rackgate.collective.language import Collective, CollectiveError
+from rackgate.collective.language import Collective
 from rackgate.collective.machine import Machine, Region
 from rackgate.collective.statements import Trace
 
