@@ -92,6 +92,8 @@ class Fetcher(wiring.Component):
         self._queue = Queue(self._packer.i.payload.shape(), depth=self.fifo_depth)
         self._lasts = Queue(1, depth=self.outstanding, block_ram=False)  # for each burst under way: its command's last
         self._room = Signal(range(self.fifo_depth + 1), init=self.fifo_depth)  # FIFO places not spoken for
+        # A place is given back a cycle late, which keeps the path from o.ready short.
+        self._is_freed = Signal()
         super().__init__({
             "i": In(self._planner.i.signature.flip()),
             "o": Out(self._packer.o.signature),
@@ -109,14 +111,13 @@ class Fetcher(wiring.Component):
         grant = self._request(m)
         is_taken = self._collect(m)
 
-        left, freed = Signal(len(self._room) + 1), Signal()
+        left = Signal(len(self._room) + 1)
         burst = self._planner.bursts.payload
         m.d.comb += left.eq(self._room - burst.beats)
-        # A place is given back a cycle late, which keeps the path from o.ready short.
         m.d.sync += [
-            freed.eq(is_taken),
-            self._room.eq(Mux(grant, left, self._room) + freed),
-            Assert(self._room + self._queue.level + freed <= self.fifo_depth, "more room than the FIFO has"),
+            self._is_freed.eq(is_taken),
+            self._room.eq(Mux(grant, left, self._room) + self._is_freed),
+            Assert(self._room + self._queue.level + self._is_freed <= self.fifo_depth, "more room than the FIFO has"),
         ]
         return m
 
