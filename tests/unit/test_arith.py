@@ -225,7 +225,7 @@ def traffic(width, types, count, seed):
 @pytest.mark.parametrize("idle,stall", [(0, 0), (0.5, 0.1), (0.1, 0.5)])
 @pytest.mark.parametrize("width", FITTING)
 def test_reducer(width, idle, stall, seed):
-    count = 600 if width < 32 else 100
+    count = 2400 // width if width < 32 else 40
     items, expected = traffic(width, FITTING[width], count, seed)
     dut = Reducer(width, FITTING[width], sideband=SIDEBAND)
     out = []
@@ -270,6 +270,21 @@ def test_reducer_with_some_types(types, seed):
             assert (valid, found) == (1, word)
 
     simulate(dut, source, sink)
+
+
+def test_reducer_fills_before_it_is_asked():
+    dut = Reducer(8, [ElementType.INT32, ElementType.FLOAT32])
+
+    async def testbench(ctx):
+        await send(ctx, dut.i, [{"b": word, "function": Function.PASS} for word in range(dut.latency)])
+        ctx.set(dut.i.valid, 1)
+        for _ in range(10):
+            _, _, ready, valid = await ctx.tick().sample(dut.i.ready, dut.o.valid)
+            assert (ready, valid) == (0, 1)
+        ctx.set(dut.i.valid, 0)
+        assert [word.data for word in await receive(ctx, dut.o, dut.latency)] == list(range(dut.latency))
+
+    simulate(dut, testbench, limit=1000)
 
 
 @pytest.mark.parametrize("item,message", [

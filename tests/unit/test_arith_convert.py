@@ -208,6 +208,23 @@ def test_throughput_and_latency(name, convert):
     assert times == [first + step * k for k in range(len(result))]
 
 
+@pytest.mark.parametrize("name,held", [("compress", 3), ("expand", 2)])
+def test_fills_before_it_is_asked(name, held):
+    dut = BLOCKS[name][0](8)
+    items = payloads(split(bytes(range(8 * held)), 8), 0)
+
+    async def testbench(ctx):
+        await send(ctx, dut.i, items)
+        ctx.set(dut.i.valid, 1)
+        for _ in range(10):
+            _, _, ready, valid = await ctx.tick().sample(dut.i.ready, dut.o.valid)
+            assert (ready, valid) == (0, 1)
+        ctx.set(dut.i.valid, 0)
+        assert [word.data for word in await receive(ctx, dut.o, held)] == [item["word"]["data"] for item in items]
+
+    simulate(dut, testbench, limit=1000)
+
+
 @pytest.mark.parametrize("name,word,message", [
     ("compress", {"count": 6, "last": 1}, "a part of a 32-bit float"),
     ("compress", {"count": 4, "last": 0}, "a word before the last is not full"),

@@ -19,7 +19,7 @@ class IntegerLanes(wiring.Component):
     """Add, or choose the larger or the smaller of, the signed integers of two words, element by element.
 
     Sums wrap. One carry chain for 8 bytes serves both types, for sums and for comparison: it is cut in the middle
-    for 32-bit elements, and takes one operand inverted to compare.
+    for 32-bit elements, and takes an operand inverted to compare.
 
     A lane (see :mod:`rackgate.arith.lanes`): latency 2 cycles with ``en`` high, one word a cycle. Reset clears
     nothing.
@@ -78,11 +78,12 @@ class IntegerLanes(wiring.Component):
         bits = 8 * self._chain
         for index in range(self.width // self._chain):
             place = slice(bits * index, bits * (index + 1))
-            total = self._add(self.a[place], self.b[place] ^ (~is_sum).replicate(bits), ~is_sum, is_wide)
+            total = self._add(self.a[place], self.b[place] ^ (~is_sum).replicate(bits), is_wide)
             with m.If(self.en):
                 m.d.sync += result[place].eq(total)
 
-        # Whether a < b, for MAX whether not; a wide element is known by its upper half.
+        # a + ~b is a - b - 1: below zero if a <= b. For MIN a is then taken, for MAX b; if they are equal it is all
+        # one. A wide element is known by its upper half.
         halves = range(self.width // 4)
         ends = [32 * half + 31 for half in halves]
         take_a = [Mux(old_a[end] == old_b[end], result[end], old_a[end]) ^ was_max for end in ends]
@@ -93,12 +94,10 @@ class IntegerLanes(wiring.Component):
                 m.d.sync += self.o[place].eq(Mux(was_sum, result[place], Mux(take, old_a[place], old_b[place])))
         return m
 
-    def _add(self, a, b, carry, is_wide):
-        """``a + b + carry``, of 8 bytes both halves alike if they are not one element.
-
-        Between the halves stands a bit that hands on the carry from below, or gives the halves' own.
-        """
+    def _add(self, a, b, is_wide):
+        """``a + b``; of 8 bytes both halves by themselves if they are not one element."""
         if self._chain == 4:
-            return (Cat(C(1, 1), a) + Cat(carry, b))[1:33]
-        total = Cat(C(1, 1), a[:32], is_wide | carry, a[32:]) + Cat(carry, b[:32], ~is_wide & carry, b[32:])
-        return Cat(total[1:33], total[34:66])
+            return (a + b)[:32]
+        # The bit between the halves hands on the carry from below, or swallows it.
+        total = Cat(a[:32], is_wide, a[32:]) + Cat(b[:32], C(0, 1), b[32:])
+        return Cat(total[:32], total[33:65])
