@@ -285,6 +285,33 @@ def test_idle_ports_cost_little(forwarder):
     assert sum(one.evaluations for one in cluster.simulations) < 16 * 200
 
 
+def crowd(library, seed, threads, ahead=False):
+    """Sixteen stations that all talk to all; with ``ahead``, some run on alone as far as they may."""
+    cluster, crossbar = joined(library, 16, threads=threads, seed=seed, latency=40, loss=0.01, reorder=0.05)
+    rng = random.Random(seed)
+    for one in cluster.simulations:
+        one.poke("slow", rng.randrange(2))
+        for _ in range(60):
+            one.stream("say").push(bytes([rng.randrange(16)]) + rng.randbytes(rng.choice([7, 60, 255])))
+    slack = 0
+    for _ in range(40 if ahead else 0):
+        cluster.race([(one.cycle + rng.randrange(1, 60), 0) for one in cluster.simulations])
+        for one in rng.sample(cluster.simulations, 5):
+            assert 0 <= cluster.horizon - one.cycle <= 40
+            slack += cluster.horizon - one.cycle
+            one.run_alone(rng.randint(0, cluster.horizon - one.cycle), 0)
+    assert (slack > 500) == ahead
+    cluster.run(30_000 - cluster.cycle)
+    return cluster.log_hash(), [crossbar.statistics(port) for port in range(16)]
+
+
+def test_sixteen_devices(stations, seed):
+    hash_, statistics = crowd(stations[4], seed, 1)
+    assert all(one.packets_in == 60 and one.packets_out > 20 for one in statistics)
+    assert sum(one.packets_out for one in statistics) == 960 - sum(one.lost for one in statistics)
+    assert crowd(stations[4], seed, 2) == crowd(stations[4], seed, 1, ahead=True) == (hash_, statistics)
+
+
 # ---- drivers that wait at the same time ----
 
 def test_a_race_stops_each_device_at_its_own_event(stations):
