@@ -4,14 +4,16 @@
 import random
 import struct
 
+from amaranth.hdl import Module
 from amaranth.lib import data
 
 from rackgate.collective.abi import HeaderFlag
 from rackgate.collective.records import HeaderFields
 from rackgate.verif.stimulus import receive, send
+from rackgate.verif.stream_rules import watch
 
 __all__ = ["BASE", "clock", "expanded", "fields", "halved", "header", "kernel_words", "memory_of", "packet_words",
-           "payload_bytes", "sender", "taker"]
+           "payload_bytes", "sender", "taker", "watched"]
 
 #: Address of the first byte of the benches' memories.
 BASE = 0x1_0000
@@ -93,6 +95,15 @@ def taker(results, name, port, count, seed, stall):
     async def run(ctx):
         results[name] = await receive(ctx, port, count, rng=random.Random(seed), stall=stall)
     return run
+
+
+def watched(dut, *names):
+    """``dut`` with the rules of streams checked at its outputs ``names``."""
+    m = Module()
+    m.submodules.dut = dut
+    for name in names:
+        watch(m, getattr(dut, name), name=name)
+    return m
 
 
 def clock(cycles, port, count):

@@ -19,6 +19,7 @@ from collective_lane_bench import (
     payload_bytes,
     sender,
     taker,
+    watched,
 )
 
 from rackgate.arith.abi import ElementType, Function
@@ -143,7 +144,8 @@ def run(segments, packets=(), *, width=8, seed=1, stall=0.3, bad=(), kernel=b"",
     }
     takers = [taker(results, name, getattr(dut, name), count, seed + 10 + salt, stall)
               for salt, (name, count) in enumerate(counts.items())]
-    simulate(dut, sender(dut.i, segments, seed + 4, stall), sender(dut.packet, words, seed + 5, stall),
+    outputs = watched(dut, *counts, "ar_local", "ar_other", "aw", "w")
+    simulate(outputs, sender(dut.i, segments, seed + 4, stall), sender(dut.packet, words, seed + 5, stall),
              sender(dut.kernel, kernel_in, seed + 6, stall), *takers, clock(cycles, dut.retired, len(segments)),
              models=[models[0].reader(dut.ar_local, dut.r_local), models[1].reader(dut.ar_other, dut.r_other),
                      models[2].writer(dut.aw, dut.w, dut.b)])

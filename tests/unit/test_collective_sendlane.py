@@ -16,6 +16,7 @@ from collective_lane_bench import (
     payload_bytes,
     sender,
     taker,
+    watched,
 )
 
 from rackgate.collective.sendlane import SendLane
@@ -41,7 +42,8 @@ def run(segments, *, width=8, seed=1, stall=0.3, bad=(), kernel=(), latency=0, c
     results = {"memory": memory, "cycles": []}
 
     words = sum(-(-each["header"]["size"] // width) for each in segments)
-    simulate(dut, sender(dut.i, segments, seed + 2, stall), sender(dut.kernel, kernel, seed + 3, stall),
+    simulate(watched(dut, "header", "payload", "retired", "ar"), sender(dut.i, segments, seed + 2, stall),
+             sender(dut.kernel, kernel, seed + 3, stall),
              taker(results, "header", dut.header, len(segments), seed + 4, stall),
              taker(results, "payload", dut.payload, words, seed + 5, stall),
              taker(results, "retired", dut.retired, len(segments), seed + 6, stall),
