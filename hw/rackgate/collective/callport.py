@@ -64,6 +64,7 @@ class CallPort(wiring.Component):
         # State is made here, not in elaborate, so that a proof can state invariants about it.
         self._used = Signal(self.slots)
         self._next, self._has_next = Signal(range(self.slots)), Signal()  # slot of the call that is begun next
+        self._was_released = Signal()  # there is space only when the slot has been found
         self._slot, self._word = Signal(range(self.slots)), Signal(range(CALL_WORDS))
 
     def elaborate(self, platform):
@@ -91,7 +92,8 @@ class CallPort(wiring.Component):
         with m.If(self.release):
             m.d.sync += self._used.bit_select(self.release_slot, 1).eq(0)
         m.d.sync += [
-            self.space.eq(self.space - (put & is_first) + self.release),
+            self._was_released.eq(self.release),
+            self.space.eq(self.space - (put & is_first) + self._was_released),
             Assert(~calls.i.valid | calls.i.ready, "there are more calls than slots"),
             Assert(~self.release | self._used.bit_select(self.release_slot, 1), "a slot is released that is free"),
         ]

@@ -30,7 +30,7 @@ class CallStore(wiring.Component):
     Parameters
     ----------
     calls:
-        Calls of the host, 1 to 64.
+        Calls of the host, 2 to 64.
     kernels:
         Ports for kernels, 0 to 8.
 
@@ -59,8 +59,8 @@ class CallStore(wiring.Component):
 
     def __init__(self, *, calls: int = 16, kernels: int = 0):
         self.calls, self.kernels = operator.index(calls), operator.index(kernels)
-        if not 1 <= self.calls <= 64:
-            raise ValueError(f"calls must be 1 to 64, not {calls}")
+        if not 2 <= self.calls <= 64:
+            raise ValueError(f"calls must be 2 to 64, not {calls}")
         if not 0 <= self.kernels <= 8:
             raise ValueError(f"kernels must be 0 to 8, not {kernels}")
         self.slots = self.calls + KERNEL_CALLS * self.kernels

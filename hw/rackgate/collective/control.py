@@ -37,7 +37,7 @@ class ControlUnit(wiring.Component):
     program, segment, types:
         The registers PARAM_PROGRAM, PARAM_SEGMENT and PARAM_TYPES.
     calls:
-        Calls of the host that have been begun and whose completion has not been forgotten, 1 to 64.
+        Calls of the host that have been begun and whose completion has not been forgotten, 2 to 64.
     kernels:
         Ports for kernels, 0 to 8, each with two calls.
 

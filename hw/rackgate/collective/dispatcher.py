@@ -17,8 +17,8 @@ __all__ = ["Dispatcher"]
 
 #: Pairs of words that are read, in this order: scenario; communicator; function; element, compression; streams; id.
 _PAIRS = (0, 1, 2, 3, 4, 7)
-#: Host flags of ACCL, which are ignored.
-_IGNORED = 0xFF00
+#: Stream flags that may be set, ACCL's host flags among them, which are ignored.
+_STREAMS = 0xFF00 | int(StreamFlag.OPERAND_0 | StreamFlag.RESULT)
 
 
 class Dispatcher(wiring.Component):
@@ -77,13 +77,14 @@ class Dispatcher(wiring.Component):
         for number in reversed(range(CONTEXTS)):
             with m.If(self.is_free[number]):
                 m.d.comb += self.context.eq(number)
+        goes_on = (step != 0) | self.call.valid & self.enable & self.is_free.any()
         with m.Switch(step):
             for number, pair in enumerate(_PAIRS):
                 with m.Case(number):
-                    m.d.comb += [self.look_pair.eq(pair), self.look.eq(1)]
+                    m.d.comb += [self.look_pair.eq(pair), self.look.eq(goes_on)]
         has_scenario, has_type, has_flags, has_communicator = (Signal(name=name) for name in (
             "has_scenario", "has_type", "has_flags", "has_communicator"))
-        with m.If((step != 0) | self.call.valid & self.enable & self.is_free.any()):
+        with m.If(goes_on):
             m.d.sync += step.eq(step + 1)
         with m.Switch(step):
             with m.Case(1):
@@ -98,7 +99,7 @@ class Dispatcher(wiring.Component):
             with m.Case(4):
                 self._see_element(m, has_type, has_flags)
             with m.Case(5):
-                with m.If((self.words[:32] & ~(_IGNORED | StreamFlag.OPERAND_0 | StreamFlag.RESULT)) != 0):
+                with m.If((self.words[:32] & ~_STREAMS & 0xFFFFFFFF) != 0):
                     m.d.sync += has_flags.eq(0)
             with m.Case(6):
                 m.d.sync += self._read.id.eq(self.words[32:])

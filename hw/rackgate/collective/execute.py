@@ -94,7 +94,7 @@ class Execute(wiring.Component):
             multicycle.context.eq(issued.context), multicycle.a.eq(issued.a), multicycle.b.eq(issued.b),
             multicycle.divides.eq(decoded.action == Action.DIVIDE), multicycle.wants_remainder.eq(decoded.select[0]),
             self.target.eq(decoded.immediate),
-            self.wake.eq(self.move.valid & self.move.ready | multicycle.is_done
+            self.wake.eq(self.move.valid & self.move.ready | multicycle.is_soon
                          | multicycle.is_busy & multicycle.release),
         ]
         fields = self._latch(m, alu)

@@ -31,6 +31,9 @@ class Multicycle(wiring.Component):
         Whom it works, or has worked, for.
     is_done, result:
         The product, or what is asked for of the division.
+    is_soon:
+        High at least once after the owner began to wait, 3 cycles before there is a product, or when there is a
+        quotient: who then has the instruction fetched again finds its result.
     release:
         The owner has the result, or does not want it.
     """
@@ -45,6 +48,7 @@ class Multicycle(wiring.Component):
     owner: Out(range(CONTEXTS))
     is_done: Out(1)
     result: Out(REGISTER_BITS)
+    is_soon: Out(1)
     release: In(1)
 
     def elaborate(self, platform):
@@ -55,6 +59,7 @@ class Multicycle(wiring.Component):
         m.d.comb += [
             divider.start.eq(self.start & self.divides), divider.dividend.eq(self.a), divider.divisor.eq(self.b),
             multiplier.a.eq(self.a), multiplier.b.eq(self.b),
+            self.is_soon.eq(self.is_busy & Mux(divides, divider.is_done, left == _PRODUCT_CYCLES)),
             self.is_done.eq(self.is_busy & Mux(divides, divider.is_done, left == 0)),
         ]
         product = Signal(REGISTER_BITS)  # the multiplier goes on with others' operands
