@@ -9,6 +9,7 @@ of an Aligner, every byte address of a Writer.
 import pytest
 from amaranth.asserts import AnyConst, AnySeq
 from amaranth.hdl import Array, Assert, Assume, Cover, Mux, Signal
+from axi_memory import answer_reads
 from runner import ProofFailed, drive, prove, specification, stall
 
 from rackgate.dma.burst import BurstMaker, BurstParameters
@@ -35,24 +36,8 @@ def reader(fault=None):
         Assume(command.addr + command.size <= 1 << ADDR_WIDTH),
     ]
 
-    # The memory: at most two bursts under way, the older one first.
-    count, beats = Signal(2), [Signal(4, name=f"beats_{k}") for k in range(2)]
-    is_asked, is_ended = dut.ar.valid & dut.ar.ready, Signal()
-    m.d.comb += [
-        dut.r.payload.eq(AnySeq(len(dut.r.payload.as_value()))),
-        dut.r.valid.eq(AnySeq(1)),
-        Assume(~dut.r.valid | (count != 0)),
-        Assume(dut.r.payload.last == (beats[0] == 1)),
-        is_ended.eq(dut.r.valid & dut.r.payload.last),
-    ]
-    m.d.sync += count.eq(count + is_asked - is_ended)
-    after = Signal(2)
-    m.d.comb += after.eq(count - is_ended)
-    with m.If(dut.r.valid):
-        m.d.sync += beats[0].eq(Mux(is_ended, beats[1], beats[0] - 1))
-    for k in range(2):
-        with m.If(is_asked & (after == k)):
-            m.d.sync += beats[k].eq(address.len + 1)
+    count, beats = answer_reads(m, dut.ar, dut.r, bursts=2)
+    is_asked = dut.ar.valid & dut.ar.ready
 
     # What may be read: from the word of the first byte to that of the last, each once, in order.
     first, end, expected = Signal(12), Signal(12), Signal(12)
