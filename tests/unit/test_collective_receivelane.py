@@ -23,12 +23,7 @@ from collective_lane_bench import (
 )
 
 from rackgate.arith.abi import ElementType, Function
-from rackgate.collective.departure import Departure
-from rackgate.collective.fork import Fork
-from rackgate.collective.marker import Marker
 from rackgate.collective.receivelane import ReceiveLane, built_types
-from rackgate.collective.retirement import Retirement
-from rackgate.collective.unloader import Unloader
 from rackgate.verif.stimulus import AXI4Memory, simulate
 
 SIZE = 0x2000
@@ -359,14 +354,3 @@ def test_error_reaches_the_kernel_at_the_end_of_its_move():
 def test_parameters(arguments, message):
     with pytest.raises(ValueError, match=message):
         ReceiveLane(**arguments)
-
-
-@pytest.mark.parametrize("make, message", [
-    (lambda: Fork(8, 0), "n must be at least 1"), (lambda: Departure(8, segments=0), "segments must be at least 1"),
-    (lambda: Marker(8, 1, packets=0), "packets must be at least 1"),
-    (lambda: Unloader(8, packets=0), "packets must be at least 1"),
-    (lambda: Retirement(segments=0), "segments must be at least 1"),
-], ids=["Fork", "Departure", "Marker", "Unloader", "Retirement"])
-def test_parameters_of_parts(make, message):
-    with pytest.raises(ValueError, match=message):
-        make()

@@ -44,6 +44,7 @@ class Join(wiring.Component):
         Packets of equal size.
     o:
         For the reducer (:func:`~rackgate.arith.reducer.operands_layout`), with :func:`rest_layout` as sideband.
+        Where there is one operand it is ``b``; ``a`` then means nothing, and need not hold still.
     is_pair:
         The word at ``o`` has two operands.
     """
