@@ -36,6 +36,8 @@ class Communicators(wiring.Component):
         A word, address relative to the first communicator's.
     open:
         Communicators that open.
+    is_opening:
+        One opens, or waits for its turn.
     is_open, is_broken:
         Bit per communicator.
     break_:
@@ -55,6 +57,7 @@ class Communicators(wiring.Component):
         super().__init__({
             "address": In(8), "value": In(32), "write": In(1),
             "open": Out(stream.Signature(Opening)),
+            "is_opening": Out(1),
             "is_open": Out(COMMUNICATORS), "is_broken": Out(COMMUNICATORS), "break_": In(COMMUNICATORS),
             "communicator": In(communicator), "membership": Out(Membership), "operation": Out(16), "count": In(1),
             "node_communicator": In(communicator), "rank": In(range(NODES)), "node": Out(range(NODES)),
@@ -92,6 +95,7 @@ class Communicators(wiring.Component):
         for k in reversed(range(COMMUNICATORS)):
             with m.If(waits[k]):
                 m.d.comb += first.eq(k)
+        m.d.comb += self.is_opening.eq(self.open.valid | waits.any())
         m.d.sync += self.is_broken.eq(self.is_broken | self.break_)
         with m.If(~self.open.valid & waits.any()):
             m.d.sync += [

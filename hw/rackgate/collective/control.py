@@ -147,7 +147,8 @@ class ControlUnit(wiring.Component):
     def _begin(self, m, dispatcher, communicators, sequencer, completer):
         """Calls that begin."""
         m.d.comb += [
-            dispatcher.enable.eq(self.enable),
+            # A call that was written behind a communicator's words finds it open.
+            dispatcher.enable.eq(self.enable & ~communicators.is_opening),
             self._memory.scenario.eq(dispatcher.scenario), dispatcher.entry.eq(self._memory.entry),
             dispatcher.is_open.eq(communicators.is_open), dispatcher.is_broken.eq(communicators.is_broken),
             communicators.communicator.eq(dispatcher.communicator), communicators.count.eq(dispatcher.count),
