@@ -37,6 +37,12 @@ def _iaa_component(**parameters: int) -> "Component":
     return _made(Iaa, parameters)
 
 
+def _collective_component(**parameters: int) -> "Component":
+    from rackgate.collective.top import Collective
+
+    return _made(Collective, parameters)
+
+
 def _inflate_model(memory: Any, **parameters: int) -> Any:
     from rackgate_sim.inflate.device import InflateModel
 
@@ -83,7 +89,7 @@ def _switch_model(device: PipelineDevice, memory: None, **parameters: int) -> An
 
 
 _COMPONENTS: dict[str, Callable[..., "Component"]] = {
-    "iaa": _iaa_component, "inflate": _inflate_component,
+    "collective": _collective_component, "iaa": _iaa_component, "inflate": _inflate_component,
     **{name: partial(_switch_component, device) for name, device in PIPELINES.items()},
 }
 _MODELS: dict[str, Callable[..., Any]] = {

@@ -87,7 +87,7 @@ class Datapath(wiring.Component):
     """
 
     def __init__(self, width, segment, slots, *, types, convert):
-        self._receiver = Receiver(width, segment, slots)
+        self._receiver = Receiver(width, segment=segment, slots=slots)
         self._moves = MoveUnit(segment)
         axi = {"addr_width": ADDRESS_BITS, "id_width": _ID_WIDTH}
         self._send_lane = SendLane(width, convert=convert, **axi)
