@@ -5,7 +5,7 @@ import itertools
 import random
 
 import pytest
-from collective_programs import interpreted_steps, microcode_steps
+from collective_microcode import interpreted_steps, microcode_steps
 
 from rackgate.collective import shipped
 from rackgate.collective.abi import Scenario

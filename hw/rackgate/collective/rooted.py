@@ -20,7 +20,7 @@ def whole(buffer: Buffer) -> Piece:
 
 
 @collective(BCAST)
-def bcast(c: Rank, *, per_rank: int = 96) -> None:
+def bcast(c: Rank, *, per_rank: int = 128) -> None:
     """From the root to all; the chain is taken from ``per_rank`` bytes times the size on."""
     v = c.minus(c.rank, c.root)
     with c.when((c.count << c.shift) < c.size * per_rank):
@@ -82,7 +82,7 @@ def gather(c: Rank) -> None:
 
 
 @collective(REDUCE)
-def reduce(c: Rank, *, per_rank: int = 96) -> None:
+def reduce(c: Rank, *, per_rank: int = 128) -> None:
     """Of all ranks to the root; the chain is taken from ``per_rank`` bytes times the size on, and with streams."""
     v = c.let(c.minus(c.rank, c.root))
     with c.when(((c.count << c.shift) < c.size * per_rank) & (c.streams == 0)):

@@ -40,10 +40,10 @@ from rackgate.collective.contract import COMBINE, COPY, NOTHING, RECV, SEND, STR
 from rackgate.collective.language import Collective, Rank, collective
 from rackgate.collective.program import Program, build
 from rackgate.collective.rooted import bcast, gather, reduce, scatter
-from rackgate.collective.symmetric import allgather, allreduce, alltoall, barrier, reduce_scatter
+from rackgate.collective.symmetric import CREDITS, allgather, allreduce, alltoall, barrier, reduce_scatter
 
-__all__ = ["COLLECTIVES", "allgather", "allreduce", "alltoall", "barrier", "bcast", "combine", "copy", "gather", "nop",
-           "programs", "recv", "reduce", "reduce_scatter", "scatter", "send", "stream_put"]
+__all__ = ["COLLECTIVES", "CREDITS", "allgather", "allreduce", "alltoall", "barrier", "bcast", "combine", "copy",
+           "gather", "nop", "programs", "recv", "reduce", "reduce_scatter", "scatter", "send", "stream_put"]
 
 
 @collective(NOTHING)
@@ -92,20 +92,25 @@ COLLECTIVES: dict[Scenario, Collective] = {
 
 
 @functools.cache
-def programs(width: int = 8, hop: int = 48) -> dict[Scenario, Program]:
-    """All of them, compiled. They are not checked again here: the tests have done that, for 4 credits.
+def programs(width: int = 8, hop: int = 48, credits: int = CREDITS) -> dict[Scenario, Program]:
+    """All of them, compiled. They are not checked again here, as the project's tests do that.
 
     Parameters
     ----------
     width:
         Bytes a cycle of the link.
     hop:
-        Cycles from where a rank starts a move until its first payload is at the receiver. With these the sizes are
-        set at which the algorithms change: for trees and chains where ``bytes / width`` is a quarter of ``hop * size``,
-        and so on.
+        Cycles from where a rank starts a move until its first payload is at the receiver. These two set the bytes at
+        which algorithms change.
+    credits:
+        Least packets that each rank of a communicator may have on its way to each other. With fewer than
+        :data:`~rackgate.collective.symmetric.CREDITS` the programs are other ones: slower, and safe with a single
+        credit.
     """
-    product = width * hop
-    tuning = {Scenario.BCAST: {"per_rank": product // 4}, Scenario.REDUCE: {"per_rank": product // 4},
-              Scenario.ALLGATHER: {"limit": product},
-              Scenario.ALLREDUCE: {"base": product * 5 // 4, "per_rank": product // 3}}
-    return {scenario: build(function, (), **tuning.get(scenario, {})) for scenario, function in COLLECTIVES.items()}
+    product = 1 << (width * hop).bit_length() - 1  # a power of two, as the programs then shift and do not multiply
+    tuning = {"per_rank": product // 2, "limit": product * 2, "credits": credits}
+    found = {}
+    for scenario, function in COLLECTIVES.items():
+        known = {name: value for name, value in tuning.items() if name in function.tunables}
+        found[scenario] = build(function, (), **known)
+    return found

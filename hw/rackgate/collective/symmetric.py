@@ -3,19 +3,24 @@
 
 In the rings a message is one packet, and a rank begins the next round with two moves under way at most: a rank that
 forwards holds a receive buffer while it waits for one of the next rank, so that longer messages could fill the whole
-ring and stop it. See :mod:`rackgate.collective.shipped`.
+ring and stop it. That takes :data:`CREDITS` credits; with fewer a rank keeps what it forwards in memory, as in
+:mod:`rackgate.collective.frugal`. See :mod:`rackgate.collective.shipped`.
 """
 
 from rackgate.collective.contract import ALLGATHER, ALLREDUCE, ALLTOALL, BARRIER, REDUCE_SCATTER
 from rackgate.collective.expression import Expression
+from rackgate.collective.frugal import frugal_allgather, frugal_allreduce, frugal_reduce_scatter
 from rackgate.collective.language import Buffer, Piece, Rank, collective
 from rackgate.collective.rooted import copy_unless_same, whole
 
-__all__ = ["allgather", "allreduce", "alltoall", "barrier", "reduce_scatter"]
+__all__ = ["CREDITS", "allgather", "allreduce", "alltoall", "barrier", "reduce_scatter"]
+
+#: Packets that each rank of a communicator must be able to have on its way to each other for the rings.
+CREDITS = 4
 
 
 @collective(ALLGATHER)
-def allgather(c: Rank, *, limit: int = 384) -> None:
+def allgather(c: Rank, *, limit: int = 512, credits: int = CREDITS) -> None:
     """The operand of rank r to block r of all results; the ring is taken from ``limit`` bytes of an operand on."""
     with c.when((c.count << c.shift) < limit):
         copy_unless_same(c, whole(c.operand), c.result.block(c.rank))
@@ -24,6 +29,10 @@ def allgather(c: Rank, *, limit: int = 384) -> None:
         with c.otherwise():
             _bruck_allgather(c)
         c.stop()
+    if credits < CREDITS:
+        frugal_allgather(c)
+        copy_unless_same(c, whole(c.operand), c.result.block(c.rank))
+        return
     done, tag = c.variable(0), c.variable(0)
     with c.when(c.size > 1):
         with c.repeat_while(lambda: done.value < c.count):
@@ -70,11 +79,14 @@ def _bruck_allgather(c: Rank) -> None:
 
 
 @collective(REDUCE_SCATTER)
-def reduce_scatter(c: Rank) -> None:
+def reduce_scatter(c: Rank, *, credits: int = CREDITS) -> None:
     """Block r, of all ranks, to rank r."""
     with c.when(c.size == 1):
         copy_unless_same(c, whole(c.operand), whole(c.result))
         c.stop()
+    if credits < CREDITS:
+        frugal_reduce_scatter(c)
+        return
     done, tag = c.variable(0), c.variable(0)
     with c.repeat_while(lambda: done.value < c.count):
         length = c.let(c.minimum(c.packet, c.count - done.value))
@@ -91,15 +103,19 @@ def reduce_scatter(c: Rank) -> None:
 
 
 @collective(ALLREDUCE)
-def allreduce(c: Rank, *, base: int = 480, per_rank: int = 128) -> None:
-    """Of all ranks, to all ranks; the ring is taken from ``base + per_rank * size`` bytes on."""
-    with c.when((c.count << c.shift) < c.minimum(c.size * per_rank + base, c.segment * 2)):
+def allreduce(c: Rank, *, per_rank: int = 256, credits: int = CREDITS) -> None:
+    """Of all ranks, to all ranks; the ring is taken from ``per_rank`` bytes times the size, or two packets, on."""
+    packets = 2 if credits >= CREDITS else 1
+    with c.when((c.count << c.shift) < c.minimum(c.size * per_rank, c.segment * packets)):
         _doubling_allreduce(c)
         c.stop()
     with c.when(c.size == 1):
         copy_unless_same(c, whole(c.operand), whole(c.result))
         c.stop()
-    _ring_allreduce(c)
+    if credits < CREDITS:
+        frugal_allreduce(c)
+    else:
+        _ring_allreduce(c)
 
 
 def _ring_allreduce(c: Rank) -> None:
@@ -178,10 +194,10 @@ def _exchange(c: Rank, first: int, last: Expression) -> Expression:
 
 
 @collective(ALLTOALL)
-def alltoall(c: Rank) -> None:
+def alltoall(c: Rank, *, credits: int = CREDITS) -> None:
     """Block s of rank r to block r of rank s."""
     with c.when(c.operand.address == c.result.address):
-        _exchange_blocks(c)
+        _exchange_blocks(c, is_frugal=credits < CREDITS)
         c.stop()
     with c.loop(1, c.size) as k:
         target, source = c.plus(c.rank, k), c.minus(c.rank, k)
@@ -190,7 +206,7 @@ def alltoall(c: Rank) -> None:
     c.copy(c.operand.block(c.rank), c.result.block(c.rank))
 
 
-def _exchange_blocks(c: Rank) -> None:
+def _exchange_blocks(c: Rank, is_frugal: bool) -> None:
     """In round t ranks r and (t - r) % size exchange blocks in place, so many elements at a time as fit a packet."""
     length = c.let(c.packet)
     with c.loop(c.size) as t:
@@ -201,6 +217,8 @@ def _exchange_blocks(c: Rank) -> None:
                 piece = c.result.part(partner * c.count + done.value, c.minimum(length, c.count - done.value))
                 c.send(piece, to=partner, tag=done.value)
                 c.recv(partner, into=piece, tag=done.value)
+                if is_frugal:
+                    c.sync()
                 done.set(done.value + length)
 
 
