@@ -332,7 +332,9 @@ class Cluster:
 
     def _run(self, cycles: int, mask: int) -> int:
         lib = self._alive()
-        events = in_slices(lambda step: lib.rg_cluster_run(self._handle, step, mask), cycles)
+        events = in_slices(
+            lambda step: lib.rg_cluster_run(self._handle, step, mask), cycles, devices=len(self.simulations)
+        )
         if events & FAILURE:
             self._raise()
         return events
@@ -340,7 +342,11 @@ class Cluster:
     def advance(self, simulation: Simulation, cycles: int, mask: int) -> int:
         """Run one of the simulations, the others keeping within a window of it (see :class:`.simulation.Scheduler`)."""
         lib, handle = self._alive(), simulation.handle
-        events = in_slices(lambda step: lib.rg_cluster_advance(self._handle, handle, step, mask), cycles)
+        events = in_slices(
+            lambda step: lib.rg_cluster_advance(self._handle, handle, step, mask),
+            cycles,
+            devices=len(self.simulations),
+        )
         if events & FAILURE:
             self._raise()
         return events
@@ -374,7 +380,7 @@ class Cluster:
         masks = (ctypes.c_uint32 * count)(*(0 if wait is None else wait[1] for wait in waits))
         found = (ctypes.c_uint32 * count)()
         while True:
-            pause = self.cycle + _SLICE
+            pause = self.cycle + _SLICE // count
             self._alive().rg_cluster_race(self._handle, ends, masks, found, pause)
             results: list[int | None] = [
                 events if events != Event.LIMIT or wait is not None and one.cycle >= wait[0] else None

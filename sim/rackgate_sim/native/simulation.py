@@ -49,12 +49,16 @@ class Event(enum.IntFlag):
 FAILURE = 64
 
 
-def in_slices(run: Callable[[int], int], cycles: int) -> int:
-    """Call ``run(cycles)`` in slices, so that ^C is heard soon, until it returns another event than the limit."""
-    while cycles > _SLICE:
-        if (events := run(_SLICE)) != Event.LIMIT:
+def in_slices(run: Callable[[int], int], cycles: int, *, devices: int = 1) -> int:
+    """Call ``run(cycles)`` in slices, so that ^C is heard soon, until it returns another event than the limit.
+
+    The more ``devices`` a call runs, the shorter the slices.
+    """
+    step = max(1, _SLICE // devices)
+    while cycles > step:
+        if (events := run(step)) != Event.LIMIT:
             return events
-        cycles -= _SLICE
+        cycles -= step
     return run(cycles)
 
 
