@@ -210,7 +210,7 @@ class Datapath(wiring.Component):
     def _count(self, m):
         receiver, packetizer, events = self._receiver, self._packetizer, self.events
         m.d.comb += [
-            events.packets_sent.eq(packetizer.sent), events.credit_packets.eq(packetizer.sent_credit),
+            events.packets_sent.eq(packetizer.sent), events.credit_packets.eq(packetizer.sent & packetizer.sent_credit),
             events.bytes_sent.eq(packetizer.sent_size), events.packets_received.eq(receiver.received),
             events.bytes_received.eq(receiver.received_size), events.stalled_credit.eq(self._moves.stalled),
             *(getattr(events, name).eq(getattr(receiver, name)) for name in EVENTS[3:10]),
