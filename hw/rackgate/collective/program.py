@@ -61,7 +61,7 @@ def build(collective: Collective, ranks: Iterable[int] = range(1, 17), *, counts
     ranks:
         Numbers of ranks to check it for; none: leave the check out.
     counts, credits:
-        As for :func:`rackgate.collective.checker.check`.
+        As for :func:`rackgate.collective.checker.check`. A collective with a keyword ``credits`` gets them as well.
     tuning:
         Values for the collective's keywords.
 
@@ -71,6 +71,8 @@ def build(collective: Collective, ranks: Iterable[int] = range(1, 17), *, counts
         With a sentence that names the line, or the ranks and steps, and the rule.
     """
     sizes = tuple(ranks)
+    if "credits" in collective.tunables:
+        tuning = {"credits": credits, **tuning}
     trace = collective.trace(**tuning)
     words = tuple(compile_trace(trace))
     checked = check(trace, collective.contract, sizes, counts=counts, credits=credits) if sizes else None
