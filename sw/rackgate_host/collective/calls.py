@@ -30,7 +30,7 @@ class Arguments:
     name:
         The method, for errors.
     scenario:
-        Which program.
+        What to do, and ``program`` the scenario of the program that does it.
     operand, operand_1, result:
         Arrays; ``None``: this rank has none.
     count:
@@ -66,9 +66,11 @@ class Arguments:
     kind: Kind = Kind.COLLECTIVE
     claim: Claim | None = None
     told: str = ""
+    program: int = field(init=False)
     element: ElementType = field(init=False)
 
     def __post_init__(self) -> None:
+        self.program = self.scenario
         for name in ("operand", "operand_1", "result"):
             array = getattr(self, name)
             if isinstance(array, Stream) or array is None:
@@ -167,6 +169,6 @@ def _placed(engine: Engine, operands: Operands, arguments: Arguments, communicat
         operand_1 = operands.place(arguments.operand_1, is_read=True, is_written=False)
     elif arguments.scratch_1:
         operand_1 = operands.scratch(arguments.scratch_1, np.dtype(arguments.dtype)).device_address
-    return Call(arguments.scenario, arguments.count, communicator, arguments.peer & 0xFFFFFFFF, arguments.function,
+    return Call(arguments.program, arguments.count, communicator, arguments.peer & 0xFFFFFFFF, arguments.function,
                 arguments.tag & 0xFFFFFFFF, arguments.element, CallFlag.WIRE if arguments.wire else 0, streams,
                 operand, operand_1, result)

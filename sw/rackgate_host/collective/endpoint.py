@@ -61,6 +61,7 @@ class Endpoint:
             raise UsageError(f"{arguments.name}: the communicator has been freed")
         if arguments.claim is None and arguments.kind is Kind.COLLECTIVE:
             arguments.claim = Claim(Kind.COLLECTIVE, self.number)
+        arguments.program = self.engine.variant(arguments.scenario, self.credits)
         return start(self.engine, arguments, communicator=self.number, rank=self.rank, nodes=self.nodes, finish=finish)
 
     def _checked_rank(self, name: str, what: str, rank: int) -> int:

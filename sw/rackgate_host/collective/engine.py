@@ -3,7 +3,6 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from functools import lru_cache
 
 from rackgate.arith.abi import ElementType
 from rackgate.collective.abi import (
@@ -18,8 +17,8 @@ from rackgate.collective.abi import (
     Status,
 )
 from rackgate.collective.isa import MAX_PROGRAM
-from rackgate.collective.program import Program, build
-from rackgate.collective.shipped import COLLECTIVES
+from rackgate.collective.program import Program
+from rackgate.collective.shipped import CREDITS, programs
 
 from ..device import DEFAULT_TIMEOUT_CYCLES, Device
 from ..errors import DeviceFault, UsageError
@@ -34,12 +33,6 @@ DEFAULT_TIMEOUT = 1 << 20
 
 _ABORT_CYCLES = 1 << 20
 _FLOATS_CONVERT = 1 << 31
-
-
-@lru_cache(maxsize=1)
-def _shipped() -> dict[Scenario, Program]:
-    """The shipped programs, which tests have checked."""
-    return {scenario: build(collective, ranks=()) for scenario, collective in COLLECTIVES.items()}
 
 
 class Engine:
@@ -84,7 +77,8 @@ class Engine:
         parameters = device.parameters
         self.width, self.segment, self.slots = (parameters[name] for name in ("width", "segment", "slots"))
         self._types = parameters["types"]
-        self._programs: dict[int, Program] = dict(_shipped() if shipped is None else shipped)
+        self._programs: dict[int, Program] = dict(programs(width=self.width) if shipped is None else shipped)
+        self._frugal: dict[int, int] = {}  # scenarios of the programs for few credits, by those of the others
         #: Scenarios of the collectives that users have loaded, by name.
         self.names: dict[str, int] = {}
         self._has_tag = "COMPLETION_3" in device.map
@@ -131,6 +125,16 @@ class Engine:
         if scenario not in self._programs:
             raise UsageError(f"node {self.node} has no program for scenario {scenario}")
         return self._programs[scenario]
+
+    def variant(self, scenario: int, credits: int) -> int:
+        """The scenario to call in place of a shipped one on a communicator with so many credits."""
+        if credits >= CREDITS or scenario >= Scenario.USER:
+            return scenario
+        if scenario not in self._frugal:
+            other = programs(width=self.width, credits=1)[Scenario(scenario)]
+            is_same = other.words == self.program(scenario).words
+            self._frugal[scenario] = scenario if is_same else self.load(other)
+        return self._frugal[scenario]
 
     def load(self, program: Program) -> int:
         """Make a program callable: its scenario. Raises :class:`UsageError` if all numbers are taken."""
