@@ -104,13 +104,11 @@ class Emitter:
         value = expression.operands[0]
         if value < _LONG_IMMEDIATE:
             return self._result(expression, into, Opcode.LI, immediate=value)
-        if value < _LONG_IMMEDIATE << 13:
-            high = self.value(const(value >> 13))
-            register = self._result(expression, into, Opcode.SHL | Opcode.IMMEDIATE, high, immediate=13)
-            if value & 0x1FFF:
-                self.emit(Opcode.ADD | Opcode.IMMEDIATE, register, register, immediate=value & 0x1FFF)
-            return register
-        raise CollectiveError(f"{self.line}: a constant must be less than 2**30, not {value}")
+        high = self.value(const(value >> 13))
+        register = self._result(expression, into, Opcode.SHL | Opcode.IMMEDIATE, high, immediate=13)
+        if value & 0x1FFF:
+            self.emit(Opcode.ADD | Opcode.IMMEDIATE, register, register, immediate=value & 0x1FFF)
+        return register
 
     # Branches
 
