@@ -69,7 +69,7 @@ class ElementType(enum.IntEnum):
     @property
     def size(self) -> int:
         """Bytes of an element."""
-        return int(self.name.lstrip("INTFLOA")) // 8
+        return int("".join(filter(str.isdigit, self.name))) // 8
 
     @property
     def format(self) -> FloatFormat | None:

@@ -5,13 +5,12 @@ from amaranth.hdl import C, Cat, Module, Mux, Signal
 from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out
 
-from .abi import ElementType, FloatFormat
+from .abi import FloatFormat
 from .adder import float_layout
 
 __all__ = ["HalfToSingle", "SingleToHalf"]
 
 _HALF, _SINGLE = FloatFormat(5, 10), FloatFormat(8, 23)
-assert (_HALF, _SINGLE) == (ElementType.FLOAT16.format, ElementType.FLOAT32.format)
 #: Exponent of a float32 that is the smallest normal float16: 1 is added for the difference of the biases.
 _LOWEST = _SINGLE.bias - _HALF.bias + 1
 #: Exponent of the smallest float32 that is too large for a float16.
