@@ -120,8 +120,7 @@ class _Plan(NamedTuple):
         """One simulation with its memory."""
         simulation = _native().Simulation(library, seed=self.seed + number)
         memory = SharedMemory(self.memory if self.kind.has_memory else None)
-        count = self.parameters.get("ports", 1) if self.kind.has_memory else 0
-        for name in (f"mem__{index}" for index in range(count)) if count > 1 else ("mem",) * count:
+        for name in (port.name for port in library.ports if port.kind == "memory"):
             port = simulation.memory(name)
             port.attach(memory.array, MEMORY_BASE)
             port.configure(**self.behaviour)
