@@ -55,7 +55,8 @@ def _iaa_model(memory: Any, **parameters: int) -> Any:
     return IaaModel(memory, **parameters)
 
 
-def _collective_models(memories: Sequence[Any], **parameters: int) -> Any:
+def _collective_models(memories: Sequence[Any], *, ports: int = 2, **parameters: int) -> Any:
+    # All ports see the same memory; how many there are is a matter of time only, which the model does not keep.
     from rackgate_sim.collective.fabric import Fabric
 
     return Fabric(memories, **parameters)

@@ -44,7 +44,7 @@ DEVICES = {
         "inflate", inflate.REGISTERS, ("contexts", "window", "lanes"),
         _TIMING | {"PARAM_LANES", "RING_HEAD", "IRQ_STATUS"}),
     "collective": DeviceType(
-        "collective", collective.REGISTERS, ("width", "segment", "slots"),
+        "collective", collective.REGISTERS, ("width", "segment", "slots", "ports"),
         frozenset({"BUILD_LO", "BUILD_HI", "PARAM_TYPES", "PARAM_PROGRAM", "CALL_SPACE", "COMPLETIONS", "COMPLETION_1",
                    "IRQ_STATUS", *(f"COUNT_{counter.name}" for counter in collective.Counter)}), has_links=True),
     **{name: DeviceType(name, pipeline.map, tuple(pipeline.all_parameters),

@@ -66,6 +66,9 @@ class Datapath(wiring.Component):
         Element types that can be reduced.
     convert:
         Whether 32-bit floats can travel as 16-bit ones.
+    ports:
+        Memory ports: 1, or 2 of which the second is the send lane's. With one, what reduces and sends at a time reads
+        two bytes for each byte of the link, and is bound by that.
 
     Members
     -------
@@ -86,17 +89,21 @@ class Datapath(wiring.Component):
     reset with it.
     """
 
-    def __init__(self, width, segment, slots, *, types, convert):
+    def __init__(self, width, segment, slots, *, types, convert, ports):
         self._receiver = Receiver(width, segment=segment, slots=slots)
         self._moves = MoveUnit(segment)
         axi = {"addr_width": ADDRESS_BITS, "id_width": _ID_WIDTH}
         self._send_lane = SendLane(width, convert=convert, **axi)
         self._receive_lane = ReceiveLane(width, types=types, convert=convert, ids=(0, 0, 0), **axi)
         self._packetizer = Packetizer(width, 3)
-        self._read = ReadArbiter(3, addr_width=ADDRESS_BITS, data_width=8 * width, id_width=_ID_WIDTH)
+        if ports not in (1, 2):
+            raise ValueError(f"ports must be 1 or 2, not {ports}")
+        self.ports = ports
+        self._read = ReadArbiter(4 - ports, addr_width=ADDRESS_BITS, data_width=8 * width, id_width=_ID_WIDTH)
         self.bus = AXI4Signature(addr_width=ADDRESS_BITS, data_width=8 * width, id_width=self._read.bus_id_width)
         super().__init__({
-            "net_rx": In(PacketSignature(width)), "net_tx": Out(PacketSignature(width)), "mem": Out(self.bus),
+            "net_rx": In(PacketSignature(width)), "net_tx": Out(PacketSignature(width)),
+            "mem": Out(self.bus).array(ports),
             "kernel": In(PacketSignature(width)), "kernel_out": Out(PacketSignature(width)),
             "node": In(4), "timeout": In(32),
             "open": In(stream.Signature(Opening)), "is_open": In(COMMUNICATORS), "is_broken": In(COMMUNICATORS),
@@ -191,21 +198,19 @@ class Datapath(wiring.Component):
         ]
 
     def _memory(self, m):
-        """Three readers share the read channels; the receive lane writes alone."""
-        read, receive, mem = self._read, self._receive_lane, self.mem
-        readers = ((self._send_lane.ar, self._send_lane.r), (receive.ar_local, receive.r_local),
-                   (receive.ar_other, receive.r_other))
+        """The receive lane has the first port, and writes there alone; the send lane reads through the last."""
+        read, send, receive, mem = self._read, self._send_lane, self._receive_lane, self.mem[0]
+        readers = [(receive.ar_local, receive.r_local), (receive.ar_other, receive.r_other), (send.ar, send.r)]
+        if self.ports == 2:
+            ar, r = readers.pop()
+            theirs = self.mem[1]
+            m.d.comb += [*_copy(theirs.ar, ar), *_copy(r, theirs.r), theirs.b.ready.eq(1)]
         for k, (ar, r) in enumerate(readers):
             wiring.connect(m, ar, read.i_ar[k])
             wiring.connect(m, read.o_r[k], r)
         wiring.connect(m, read.o_ar, wiring.flipped(mem.ar))
         wiring.connect(m, wiring.flipped(mem.r), read.i_r)
-        for name in ("aw", "w"):
-            ours, theirs = getattr(mem, name), getattr(receive, name)
-            m.d.comb += [ours.valid.eq(theirs.valid), theirs.ready.eq(ours.ready),
-                         *(ours.payload[field].eq(theirs.payload[field]) for field, _ in ours.payload.shape())]
-        m.d.comb += [receive.b.valid.eq(mem.b.valid), mem.b.ready.eq(receive.b.ready),
-                     receive.b.payload.id.eq(mem.b.payload.id), receive.b.payload.resp.eq(mem.b.payload.resp)]
+        m.d.comb += [*_copy(mem.aw, receive.aw), *_copy(mem.w, receive.w), *_copy(receive.b, mem.b)]
 
     def _count(self, m):
         receiver, packetizer, events = self._receiver, self._packetizer, self.events
@@ -215,3 +220,9 @@ class Datapath(wiring.Component):
             events.bytes_received.eq(receiver.received_size), events.stalled_credit.eq(self._moves.stalled),
             *(getattr(events, name).eq(getattr(receiver, name)) for name in EVENTS[3:10]),
         ]
+
+
+def _copy(to, of):
+    """Stream ``of`` goes on as ``to``, whose ids may have another width."""
+    return [to.valid.eq(of.valid), of.ready.eq(to.ready),
+            *(to.payload[field].eq(of.payload[field]) for field, _ in to.payload.shape())]

@@ -49,6 +49,8 @@ class Collective(wiring.Component):
         Sum of ``1 << ElementType`` of those that can be reduced, and :data:`CONVERT`. By default all that fit.
     calls:
         Calls that may wait, 4 to 64.
+    ports:
+        Memory ports, 1 or 2 (see :class:`~rackgate.collective.datapath.Datapath`).
     build:
         What the BUILD registers say, 64 bits.
 
@@ -62,7 +64,7 @@ class Collective(wiring.Component):
     """
 
     def __init__(self, width: int = 8, segment: int = 1024, slots: int = 64, program: int = 2048,
-                 types: int | None = None, calls: int = 16, *, build: int = 0):
+                 types: int | None = None, calls: int = 16, ports: int = 2, *, build: int = 0):
         self.width, self.segment, self.slots = operator.index(width), operator.index(segment), operator.index(slots)
         self.program, self.calls, self.build = operator.index(program), operator.index(calls), operator.index(build)
         if not 0 <= self.build < 1 << 64:
@@ -71,11 +73,11 @@ class Collective(wiring.Component):
             types = types_mask(element for element in ElementType if element.size <= self.width) | CONVERT
         self.types = operator.index(types)
         self._datapath = Datapath(self.width, self.segment, self.slots, types=_types(self.types, self.width),
-                                  convert=bool(self.types & CONVERT))
+                                  convert=bool(self.types & CONVERT), ports=operator.index(ports))
         self._control = ControlUnit(program=self.program, calls=self.calls, segment=self.segment, types=self.types)
         super().__init__({
             "csr": In(AXI4LiteSignature()),
-            "mem": Out(self._datapath.bus),
+            "mem": Out(self._datapath.bus) if ports == 1 else Out(self._datapath.bus).array(ports),
             "net_rx": In(PacketSignature(self.width)), "net_tx": Out(PacketSignature(self.width)),
             "kernel": In(PacketSignature(self.width)), "kernel_out": Out(PacketSignature(self.width)),
             "irq": Out(1),
@@ -86,7 +88,8 @@ class Collective(wiring.Component):
         restart = Signal()
         for name, part in (("control", self._control), ("datapath", self._datapath)):
             m.submodules[name] = ResetInserter(restart)(part)
-        m.submodules.isolator = isolator = ResetInserter(restart)(Isolator(self._datapath.bus))
+        isolators = [ResetInserter(restart)(Isolator(self._datapath.bus)) for _ in self._datapath.mem]
+        m.submodules += isolators
         edges = {"net_rx": FrameEntry(self.width), "net_tx": FrameExit(self.width), "kernel": FrameEntry(self.width),
                  "kernel_out": FrameExit(self.width)}
         m.submodules += edges.values()
@@ -95,12 +98,14 @@ class Collective(wiring.Component):
             "PARAM_TYPES": self.types, "PARAM_PROGRAM": self.program,
             "BUILD_LO": self.build & 0xFFFFFFFF, "BUILD_HI": self.build >> 32})
         wiring.connect(m, wiring.flipped(self.csr), bank.bus)
-        wiring.connect(m, self._datapath.mem, isolator.i)
-        wiring.connect(m, isolator.o, wiring.flipped(self.mem))
+        for inner, isolator, ours in zip(self._datapath.mem, isolators,
+                                         [self.mem] if len(isolators) == 1 else self.mem, strict=True):
+            wiring.connect(m, inner, isolator.i)
+            wiring.connect(m, isolator.o, wiring.flipped(ours))
         self._join(m, edges)
         self._command(m, bank)
         self._count(m, bank, restart)
-        self._restart(m, bank, edges, isolator, restart)
+        self._restart(m, bank, edges, isolators, restart)
         return m
 
     def _join(self, m, edges):
@@ -164,12 +169,12 @@ class Collective(wiring.Component):
                 m.d.sync += count.eq(0)
             m.d.comb += getattr(bank, f"count_{name}").eq(count)
 
-    def _restart(self, m, bank, edges, isolator, restart):
+    def _restart(self, m, bank, edges, isolators, restart):
         """CONTROL.RESET: let what is outside end, then forget."""
         stop = Signal()
         entries = [edge for edge in edges.values() if isinstance(edge, FrameEntry)]
         exits = [edge for edge in edges.values() if isinstance(edge, FrameExit)]
-        m.d.comb += [bank.clear.eq(restart), isolator.stop.eq(stop), *(edge.stop.eq(stop) for edge in edges.values()),
+        m.d.comb += [bank.clear.eq(restart), *(part.stop.eq(stop) for part in (*isolators, *edges.values())),
                      *(edge.restart.eq(restart) for edge in entries)]
         with m.FSM():
             with m.State("RUN"):
@@ -177,6 +182,6 @@ class Collective(wiring.Component):
                     m.next = "STOP"
             with m.State("STOP"):
                 m.d.comb += stop.eq(1)
-                with m.If(isolator.quiet & Cat(edge.quiet for edge in exits).all()):
+                with m.If(Cat(part.quiet for part in (*isolators, *exits)).all()):
                     m.d.comb += restart.eq(1)
                     m.next = "RUN"
