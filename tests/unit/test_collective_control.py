@@ -282,7 +282,8 @@ def test_latency_and_throughput():
     kinds = {
         "alu": ("add r1, r2, 1", 2), "load": ("lda r1, 3", 2), "special": ("lds r1, RANK", 2), "li": ("li r1, 4", 2),
         "field": ("mv COUNT, r1, 3", 2), "branch": ("beq r0, r0, {next}", 3), "untaken": ("bne r0, r0, 0", 3),
-        "sync": ("sync 3", 3), "go": ("go", 3), "mul": ("mul r1, r1, r1", 7), "div": ("div r1, r1, 3", 47),
+        "sync": ("sync 3", 3), "go": ("go", 3), "mul": ("mul r1, r1, r1", 7), "div": ("div r1, r1, 3", 44),
+        "shift": ("shl r1, r1, 2", 7), "far": ("shr r1, r1, 20", 24),
     }
     text = "nop: ret\n"
     for name, (line, _) in kinds.items():

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Arithmetic of the sequencer that takes one cycle."""
 
-from amaranth.hdl import Cat, Module, Mux, Signal
+from amaranth.hdl import Module, Mux, Signal
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
@@ -16,13 +16,13 @@ class Alu(wiring.Component):
     Members
     -------
     operation:
-        Opcode from ADD to SUBM, but for MUL, DIV and MOD.
+        Opcode from ADD to XOR, MIN, MAX, ADDM or SUBM.
     a, b:
         Operands.
     size:
         Of the communicator, for ADDM and SUBM.
     result:
-        Anything for an operation that does not exist.
+        Anything for another operation.
     total:
         a + b.
     is_equal, is_less:
@@ -40,41 +40,33 @@ class Alu(wiring.Component):
 
     def elaborate(self, platform):
         m = Module()
-        a, b = self.a, self.b
-        difference = Signal(REGISTER_BITS + 1)
+        a, b, operation = self.a, self.b, self.operation
+        difference, bitwise, modular = Signal(REGISTER_BITS + 1), Signal(REGISTER_BITS), Signal(6)
         m.d.comb += [
             self.total.eq(a + b),
             difference.eq(a - b),
             self.is_less.eq(difference[-1]),
             self.is_equal.eq(a == b),
+            modular.eq(self._modular(m)),
         ]
-        with m.Switch(self.operation):
+        # Three bits say what becomes of each pair of bits, so that this is small.
+        takes_a, is_pick, is_or = Signal(), Signal(), operation == Opcode.OR
+        m.d.comb += [
+            is_pick.eq((operation == Opcode.MIN) | (operation == Opcode.MAX)),
+            takes_a.eq(self.is_less ^ (operation == Opcode.MAX)),
+            bitwise.eq(Mux(is_pick, Mux(takes_a, a, b),
+                           Mux(operation == Opcode.XOR, a ^ b, Mux(is_or, a | b, a & b)))),
+        ]
+        with m.Switch(operation):
             with m.Case(Opcode.ADD):
                 m.d.comb += self.result.eq(self.total)
             with m.Case(Opcode.SUB):
                 m.d.comb += self.result.eq(difference)
-            with m.Case(Opcode.AND):
-                m.d.comb += self.result.eq(a & b)
-            with m.Case(Opcode.OR):
-                m.d.comb += self.result.eq(a | b)
-            with m.Case(Opcode.XOR):
-                m.d.comb += self.result.eq(a ^ b)
-            with m.Case(Opcode.MIN):
-                m.d.comb += self.result.eq(Mux(self.is_less, a, b))
-            with m.Case(Opcode.MAX):
-                m.d.comb += self.result.eq(Mux(self.is_less, b, a))
             with m.Case(Opcode.ADDM, Opcode.SUBM):
-                m.d.comb += self.result.eq(self._modular(m))
+                m.d.comb += self.result.eq(modular)
             with m.Default():
-                m.d.comb += self.result.eq(self._shift(m))
+                m.d.comb += self.result.eq(bitwise)
         return m
-
-    def _shift(self, m):
-        """One shifter to the right; for the left, the bits are in reverse before and after."""
-        is_left, amount, shifted = self.operation == Opcode.SHL, self.b[:6], Signal(REGISTER_BITS)
-        source = Mux(is_left, Cat(reversed(list(self.a))), self.a)
-        m.d.comb += shifted.eq(source >> amount)
-        return Mux(is_left, Cat(reversed(list(shifted))), shifted)
 
     def _modular(self, m):
         """On few bits, so that two sums after one another are as fast as one."""

@@ -10,6 +10,7 @@ from amaranth.lib.wiring import In, Out
 
 from rackgate.collective.abi import CALL_WORDS
 from rackgate.collective.callport import CallPort, HostPort, call_word_layout
+from rackgate.collisions import ATTRIBUTE
 from rackgate.stream.arbiter import Arbiter
 
 __all__ = ["KERNEL_CALLS", "CallStore"]
@@ -127,7 +128,8 @@ class CallStore(wiring.Component):
         m.d.sync += is_odd.eq(self.load_word[0])
         looked, loaded = [], []
         for parity, name in enumerate(("even", "odd")):
-            m.submodules[name] = memory = Memory(shape=32, depth=_PAIRS * self.slots, init=[])
+            m.submodules[name] = memory = Memory(
+                shape=32, depth=_PAIRS * self.slots, init=[], attrs={ATTRIBUTE: 1})  # only whole calls are read
             write, look, load = memory.write_port(), memory.read_port(), memory.read_port()
             # The word after an odd one is in the next pair.
             pair = self.load_word[1:] + self.load_word[0] if parity == 0 else self.load_word[1:]
@@ -143,7 +145,7 @@ class CallStore(wiring.Component):
             self.look.eq(Cat(looked)),
             self.load.eq(Mux(is_odd, Cat(reversed(loaded)), Cat(loaded))),
         ]
-        m.submodules.stamps = stamps = Memory(shape=32, depth=self.slots, init=[])
+        m.submodules.stamps = stamps = Memory(shape=32, depth=self.slots, init=[], attrs={ATTRIBUTE: 1})
         stamp, age, now = stamps.write_port(), stamps.read_port(), Signal(32)
         m.d.sync += now.eq(now + 1)
         m.d.comb += [

@@ -77,7 +77,7 @@ class Completer(wiring.Component):
             note.data.slot.eq(self.info.slot), note.data.id.eq(self.info.id),
             kept.addr.eq(chosen), self.age_slot.eq(kept.data.slot),
         ]
-        total = self._receive(m, chosen)
+        total, has_any = self._receive(m, chosen)
         m.d.sync += self.o.valid.eq(0)
         with m.FSM():
             with m.State("LOOK"):
@@ -94,6 +94,8 @@ class Completer(wiring.Component):
                     self.o.valid.eq(1), self.o.payload.slot.eq(kept.data.slot), fields.id.eq(kept.data.id),
                     fields.cycles.eq(self.age), fields.bytes.eq(total),
                 ]
+                with m.If(~has_any.bit_select(chosen, 1)):
+                    m.d.sync += fields.bytes.eq(0)
                 with m.Switch(chosen):
                     for number, result in enumerate(self.result):
                         with m.Case(number):
@@ -118,4 +120,4 @@ class Completer(wiring.Component):
             m.d.sync += has_any.bit_select(received.context, 1).eq(1)
         with m.If(self.start):
             m.d.sync += has_any.bit_select(self.context, 1).eq(0)
-        return Mux(has_any.bit_select(chosen, 1), total.data, 0)
+        return total.data, has_any

@@ -34,7 +34,7 @@ class Completions(wiring.Component):
     i:
         Completions.
     waiting, first, pop:
-        The host's: how many can be seen; the oldest, or 0; forget it (nothing if there is none).
+        The host's: how many can be seen; the oldest, if there is one; forget it (nothing if there is none).
     arrived:
         High for a cycle when one more of the host's can be seen, or a little later.
     kernel:
@@ -64,7 +64,7 @@ class Completions(wiring.Component):
             self.i.ready.eq(1),
             host.i.valid.eq(self.i.valid & (self.i.payload.slot < self.calls)),
             self.waiting.eq(Mux(host.o.valid, host.level, 0)),
-            self.first.eq(Mux(host.o.valid, host.o.payload.fields.as_value(), 0)),
+            self.first.eq(host.o.payload.fields),
             host.o.ready.eq(self.pop),
             self.arrived.eq(coming[-1]),
         ]

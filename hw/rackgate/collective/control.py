@@ -52,7 +52,7 @@ class ControlUnit(wiring.Component):
     abort_id, abort_write:
         End calls with this id.
     completions, completion, completion_pop:
-        How many can be read, the oldest (else 0), and forget it.
+        How many can be read, the oldest if there is one, and forget it.
     call_ended, ended:
         High for a cycle: a call of the host, of anyone, has ended.
     kernel_call, kernel_completion:

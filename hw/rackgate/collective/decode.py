@@ -16,8 +16,7 @@ class Action(enum.Enum, shape=4):
 
     ILLEGAL = 0
     ALU = 1  # also LI
-    MULTIPLY = 2
-    DIVIDE = 3
+    LONG = 2  # what takes more than a cycle
     BRANCH = 4
     LOAD_WORD = 5
     LOAD_ADDRESS = 6
@@ -31,7 +30,8 @@ class Action(enum.Enum, shape=4):
 class Decoded(data.Struct):
     """An instruction.
 
-    ``operation``: of the ALU. ``immediate``: as it is. ``select``: which special, branch, end, or result of a division.
+    ``operation``: of the ALU, or what takes longer. ``immediate``: as it is. ``select``: which special, branch or end;
+    or that it is a division.
     """
 
     action: Action
@@ -113,17 +113,15 @@ class Decode(wiring.Component):
         loads = (action == Action.LOAD_WORD) | (action == Action.LOAD_ADDRESS) | (action == Action.LOAD_SPECIAL)
         is_quick = (action == Action.ALU) | loads
         m.d.comb += [
-            self.o.writes.eq((is_quick | (action == Action.MULTIPLY) | (action == Action.DIVIDE)) & (self.o.rd != 0)),
+            self.o.writes.eq((is_quick | (action == Action.LONG)) & (self.o.rd != 0)),
             self.goes_on.eq(is_quick | (action == Action.MOVE_FIELD)),
         ]
         return m
 
     def _calculate(self, m, opcode):
-        action = {Opcode.MUL: Action.MULTIPLY, Opcode.DIV: Action.DIVIDE, Opcode.MOD: Action.DIVIDE}
-        m.d.comb += [
-            self.o.action.eq(action.get(opcode, Action.ALU)),
-            self.o.select.eq(opcode == Opcode.MOD),
-        ]
+        divides = opcode in (Opcode.DIV, Opcode.MOD)
+        is_long = divides or opcode in (Opcode.SHL, Opcode.SHR, Opcode.MUL)
+        m.d.comb += [self.o.action.eq(Action.LONG if is_long else Action.ALU), self.o.select.eq(divides)]
 
     def _limit(self, m, exists, action):
         """Illegal if the operand does not exist."""

@@ -92,7 +92,7 @@ class Execute(wiring.Component):
             alu.operation.eq(decoded.operation), alu.a.eq(issued.a), alu.b.eq(issued.b),
             alu.size.eq(issued.info.size),
             multicycle.context.eq(issued.context), multicycle.a.eq(issued.a), multicycle.b.eq(issued.b),
-            multicycle.divides.eq(decoded.action == Action.DIVIDE), multicycle.wants_remainder.eq(decoded.select[0]),
+            multicycle.operation.eq(decoded.operation),
             self.target.eq(decoded.immediate),
             self.wake.eq(self.move.valid & self.move.ready | multicycle.is_soon
                          | multicycle.is_busy & multicycle.release),
@@ -116,12 +116,11 @@ class Execute(wiring.Component):
                         self.end_status.eq(Mux(is_err, Status.PROGRAM_RAISED, Status.SUCCESS)),
                         self.end_cause.eq(Mux(is_err, decoded.immediate, Cause.NONE)),
                     ]
-                with m.Case(Action.MULTIPLY, Action.DIVIDE):
+                with m.Case(Action.LONG):
                     self._calculate(m, multicycle)
         # Its owner was ended, or its program was rewritten under it.
-        waits = (decoded.action == Action.MULTIPLY) | (decoded.action == Action.DIVIDE)
         with m.If(~self.is_running.bit_select(multicycle.owner, 1)
-                  | self.valid & (issued.context == multicycle.owner) & ~waits):
+                  | self.valid & (issued.context == multicycle.owner) & (decoded.action != Action.LONG)):
             m.d.comb += multicycle.release.eq(1)
         with m.If(self.move.valid & self.move.ready):
             m.d.sync += self.move.valid.eq(0)
@@ -156,16 +155,15 @@ class Execute(wiring.Component):
                     for special, value in specials.items():
                         with m.Case(special):
                             m.d.comb += self.value.eq(value)
-            with m.Case(Action.MULTIPLY, Action.DIVIDE):
+            with m.Case(Action.LONG):
                 m.d.comb += self.value.eq(multicycle.result)
             with m.Default():
                 m.d.comb += self.value.eq(alu.result)
-        waits = (decoded.action == Action.MULTIPLY) | (decoded.action == Action.DIVIDE)
-        m.d.comb += self.write.eq(self.valid & decoded.writes & (~waits | self.resume))
+        m.d.comb += self.write.eq(self.valid & decoded.writes & ((decoded.action != Action.LONG) | self.resume))
 
     def _calculate(self, m, multicycle):
         """Begin; or, when the instruction comes again and the result is there, take it."""
-        issued, divides = self.issued, self.issued.decoded.action == Action.DIVIDE
+        issued, divides = self.issued, self.issued.decoded.select[0]
         is_mine = multicycle.is_busy & (multicycle.owner == issued.context)
         with m.If(divides & (issued.b == 0)):
             self._refuse(m, Status.PROGRAM_ERROR)

@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """The sequencer's first stage: whose instruction comes next."""
 
-from amaranth.hdl import Array, Assert, Module, Mux, Signal
+from amaranth.hdl import Assert, Module, Mux, Signal
 from amaranth.lib import data, wiring
+from amaranth.lib.memory import Memory
 from amaranth.lib.wiring import In, Out
 
 from rackgate.collective.abi import CONTEXTS
@@ -27,7 +28,8 @@ class Fetched(data.Struct):
 class Fetch(wiring.Component):
     """Keep the program counters, and choose a ready context in each cycle, the next one after the last.
 
-    In the cycle in which a call begins nothing is fetched: its latch is cleared instead. Reset: nothing is fetched.
+    In a cycle in which a context jumps, nothing is fetched; in the one in which a call begins neither: its latch is
+    cleared instead. Reset: nothing is fetched.
 
     Members
     -------
@@ -69,26 +71,27 @@ class Fetch(wiring.Component):
                     for distance in reversed(range(1, CONTEXTS)):
                         with m.If(self.ready[(last + distance) % CONTEXTS]):
                             m.d.comb += chosen.eq((last + distance) % CONTEXTS)
-        pcs = Array(Signal(PC_BITS, name=f"pc_{number}") for number in _CONTEXT)
-        following = Signal(PC_BITS)
+        m.submodules.pcs = pcs = Memory(shape=PC_BITS, depth=CONTEXTS, init=[])
+        m.submodules.entries = entries = Memory(shape=12, depth=CONTEXTS, init=[])
+        write, read = pcs.write_port(), pcs.read_port(domain="comb")
+        note, entry = entries.write_port(), entries.read_port(domain="comb")
+        is_fresh = Signal(CONTEXTS)  # its call's first instruction comes next
         m.d.comb += [
-            fetches.eq(self.ready.any() & ~self.start),
-            self.pc.eq(pcs[chosen]),
-            following.eq(self.pc + 1),
+            fetches.eq(self.ready.any() & ~self.start & ~self.jump),
             self.taken.eq(Mux(fetches, 1 << chosen, 0)),
+            read.addr.eq(chosen), entry.addr.eq(chosen),
+            self.pc.eq(Mux(is_fresh.bit_select(chosen, 1), entry.data, read.data)),
+            write.en.eq(1),
+            write.addr.eq(Mux(self.jump, self.jump_context, chosen)),
+            write.data.eq(Mux(self.jump, self.target, self.pc + fetches)),
+            note.addr.eq(self.context), note.data.eq(self.address), note.en.eq(self.start),
         ]
+        m.d.sync += is_fresh.eq(is_fresh & ~self.taken | Mux(self.start, 1 << self.context, 0))
         m.d.sync += [
             self.o.valid.eq(fetches), self.o.clear.eq(self.start & self.clear),
             self.o.context.eq(Mux(self.start, self.context, chosen)), self.o.pc.eq(self.pc),
         ]
         with m.If(fetches):
             m.d.sync += turn.eq(chosen)
-        for number in _CONTEXT:
-            with m.If(self.start & (self.context == number)):
-                m.d.sync += pcs[number].eq(self.address)
-            with m.Elif(self.jump & (self.jump_context == number)):
-                m.d.sync += pcs[number].eq(self.target)
-            with m.Elif(self.taken[number]):
-                m.d.sync += pcs[number].eq(following)
-        m.d.sync += Assert(~self.jump | ~self.taken.bit_select(self.jump_context, 1), "a context goes two ways")
+        m.d.sync += Assert(~self.jump | ~is_fresh.bit_select(self.jump_context, 1), "a context jumps before it begins")
         return m

@@ -32,17 +32,18 @@ class Multiplier(wiring.Component):
 
     def elaborate(self, platform):
         m = Module()
-        places = range(0, REGISTER_BITS, _DIGIT)
-        a, b = Signal.like(self.a), Signal.like(self.b)
-        m.d.sync += [a.eq(self.a), b.eq(self.b)]
-        terms = []
-        for low in places:
-            for other in places:
-                if (left := REGISTER_BITS - low - other) > 0:
-                    # Digits of which only some bits can reach the result are cut, so that no multiplier is spent.
-                    digits = [value[place:place + min(_DIGIT, left)] for value, place in ((a, low), (b, other))]
-                    term = Signal(min(2 * _DIGIT, left), name=f"term_{low}_{other}")
-                    m.d.sync += term.eq(digits[0] * digits[1])
-                    terms.append(term << low + other)
-        m.d.sync += self.product.eq(sum(terms))
+        terms = {}
+        for low in range(0, REGISTER_BITS, _DIGIT):
+            for other in range(0, REGISTER_BITS - low, _DIGIT):
+                # Digits of which only some bits can reach the result are cut, so that no multiplier is spent.
+                bits = REGISTER_BITS - low - other
+                digits = [value[place:place + min(_DIGIT, bits)] for value, place in ((self.a, low), (self.b, other))]
+                terms[low, other] = term = Signal(min(2 * _DIGIT, bits), name=f"term_{low}_{other}")
+                m.d.sync += term.eq(digits[0] * digits[1])
+        middle, lowest = Signal(REGISTER_BITS - _DIGIT), Signal.like(terms[0, 0])
+        highest = sum(term for (low, other), term in terms.items() if low + other == 2 * _DIGIT)
+        m.d.sync += [
+            middle.eq(terms[0, _DIGIT] + terms[_DIGIT, 0] + (highest << _DIGIT)), lowest.eq(terms[0, 0]),
+            self.product.eq(lowest + (middle << _DIGIT)),
+        ]
         return m

@@ -10,6 +10,7 @@ from amaranth.lib.wiring import In, Out
 
 from rackgate.collective.abi import ConfigSpace
 from rackgate.collective.isa import MAX_PROGRAM
+from rackgate.collisions import ATTRIBUTE
 
 __all__ = ["EntryFields", "ProgramMemory"]
 
@@ -59,8 +60,8 @@ class ProgramMemory(wiring.Component):
 
     def elaborate(self, platform):
         m = Module()
-        m.submodules.program = program = Memory(shape=32, depth=self.words, init=[])
-        m.submodules.entries = entries = Memory(shape=13, depth=_ENTRIES, init=[])
+        m.submodules.program = program = Memory(shape=32, depth=self.words, init=[], attrs={ATTRIBUTE: 1})
+        m.submodules.entries = entries = Memory(shape=13, depth=_ENTRIES, init=[], attrs={ATTRIBUTE: 1})
         write, read = program.write_port(), program.read_port()
         m.d.comb += [
             write.addr.eq(self.address), write.data.eq(self.value),

@@ -25,8 +25,8 @@ class Sequencer(wiring.Component):
 
     An instruction takes three cycles: it is fetched, decoded while its operands are read, and carried out. One is
     fetched a cycle. A context's next one is fetched two cycles after the one before, or three after a branch, GO and
-    SYNC. A multiplication takes 7 cycles, a division 47, both more when another context has the unit. Contexts
-    that wait take no turns.
+    SYNC. A multiplication takes 7 cycles, a division 44, a shift by n bits 7 or n + 4, and more when another context
+    has the unit. Contexts that wait take no turns.
 
     Parameters
     ----------
