@@ -49,6 +49,10 @@ class Collective:
             name: parameter.default for name, parameter in inspect.signature(function).parameters.items()
             if parameter.kind is inspect.Parameter.KEYWORD_ONLY}
 
+    def write(self, c: Rank, **tuning: int) -> None:
+        """Write it into another collective, as a part of that."""
+        self._function(c, **tuning)
+
     def trace(self, **tuning: int) -> Trace:
         """Its statements. ``tuning``: values for its keywords. Raises CollectiveError for a mistake in it."""
         for name in tuning:
@@ -57,7 +61,7 @@ class Collective:
                 raise CollectiveError(f"{self.name} has no {name} to tune; it has {known}")
         rank = Rank()
         try:
-            self._function(rank, **tuning)
+            self.write(rank, **tuning)
         except (TypeError, ValueError) as error:
             if isinstance(error, CollectiveError):
                 raise
