@@ -14,6 +14,7 @@ import typer
 
 from . import doctor, waves
 from .bench import command as bench
+from .collective import command as collectives
 from .inflate import command as inflate
 from .locks import command as locks
 from .sabre import command as sabre
@@ -47,7 +48,7 @@ def _global(
         os.environ[_DEBUG] = "1"
 
 
-for _module in (inflate, sabre, locks, doctor, waves, bench):
+for _module in (inflate, sabre, locks, collectives, doctor, waves, bench):
     _module.register(app)
 
 

@@ -26,7 +26,8 @@ class Cluster:
     timeout:
         Cycles without progress after which a call fails; 0: never.
     credits:
-        Of the communicator; by default half of the receive buffers are given to it.
+        Of the communicator; by default half of the receive buffers are given to it, with ``"all"`` all of them: then
+        there can be no other.
 
     Attributes
     ----------
@@ -44,7 +45,7 @@ class Cluster:
     [[3, 3, 3, 3], [3, 3, 3, 3], [3, 3, 3, 3]]
     """
 
-    def __init__(self, world: World, *, timeout: int = DEFAULT_TIMEOUT, credits: int | None = None):
+    def __init__(self, world: World, *, timeout: int = DEFAULT_TIMEOUT, credits: int | str | None = None):
         self.world = world
         self.engines = [Engine(device, world, node, timeout=timeout) for node, device in enumerate(world.devices)]
         self._credits = credits
@@ -54,9 +55,11 @@ class Cluster:
         nodes = list(range(len(self.engines)))
         most = min(engine.slots for engine in self.engines)
         credits = credits_for(most, len(nodes)) if self._credits is None else self._credits
-        if not 1 <= credits <= 255 or credits * len(nodes) > most:
+        if credits == "all":
+            credits = min(255, most // len(nodes))
+        if not isinstance(credits, int) or not 1 <= credits <= 255 or credits * len(nodes) > most:
             raise ValueError(f"credits must be 1 to {min(255, most // len(nodes))} for {len(nodes)} ranks and {most} "
-                             f"receive buffers, not {credits}")
+                             f"receive buffers, or 'all', not {credits!r}")
         self.comms = [Communicator(engine, 0, nodes, rank, credits) for rank, engine in enumerate(self.engines)]
 
     @property
@@ -102,8 +105,8 @@ class Cluster:
         self.close()
 
 
-def open_cluster(device: str = "model", ranks: int = 8, *, timeout: int = DEFAULT_TIMEOUT, credits: int | None = None,
-                 **options: Any) -> Cluster:
+def open_cluster(device: str = "model", ranks: int = 8, *, timeout: int = DEFAULT_TIMEOUT,
+                 credits: int | str | None = None, **options: Any) -> Cluster:
     """A cluster of ``ranks`` engines, 1 to 16.
 
     Parameters
