@@ -205,7 +205,7 @@ def random_segments(rng, count, width, types, *, convert=True):
     return segments, packets, kernel
 
 
-WIDTHS = pytest.mark.parametrize("width, convert", [(4, True), (8, True), (8, False), (16, True), (64, True)])
+WIDTHS = [(4, True), (8, True), (8, False), (16, True), (64, True)]
 
 
 def random_run(rng, count, width, convert, stall):
@@ -217,14 +217,14 @@ def random_run(rng, count, width, convert, stall):
         latency=rng.choice([0, 10]), types=types)
 
 
-@WIDTHS
+@pytest.mark.parametrize("width, convert", WIDTHS)
 def test_random(seed, width, convert):
     random_run(random.Random(f"{seed} {width}"), 24, width, convert, 0.3)
 
 
 @pytest.mark.soak
 @pytest.mark.parametrize("round", range(8))
-@WIDTHS
+@pytest.mark.parametrize("width, convert", [*WIDTHS, (32, True)])
 def test_random_long(seed, width, convert, round):
     rng = random.Random(f"{seed} {width} {round}")
     random_run(rng, 60, width, convert, rng.choice([0, 0.1, 0.3, 0.7]))
