@@ -58,16 +58,12 @@ def _combine(received: int, local: int) -> int:
     return received | local
 
 
-def _oldest(order: list[int]) -> None:
-    """As they are."""
-
-
 def _newest(order: list[int]) -> None:
     order.reverse()
 
 
 #: Orders of events that programs are tried with.
-_ORDERS: Sequence[Callable[[list[int]], None]] = (_oldest, _newest, random.Random(1).shuffle)
+_ORDERS: Sequence[Callable[[list[int]], None] | None] = (None, _newest, random.Random(1).shuffle)
 
 
 def _counts(size: int, contract: Contract, more: Sequence[int]) -> list[int]:
@@ -107,13 +103,14 @@ def check(trace: Trace, contract: Contract, ranks: Iterable[int] = range(1, 17),
         for count in _counts(size, contract, counts):
             for root in _roots(size, contract):
                 for in_place in (False, True) if contract.in_place is not None else (False,):
-                    orders = _ORDERS if count > size + 1 and root == 0 else _ORDERS[1:2]
+                    is_long = count > size + 1 and root == 0 and not in_place
+                    orders = _ORDERS if is_long else _ORDERS[1:2]
                     _check_case(trace, contract, Case(size, count, root), in_place, credits, orders)
     return CheckedFor(sizes, tuple(counts), credits)
 
 
 def _check_case(trace: Trace, contract: Contract, case: Case, in_place: bool, credits: int,
-                orders: Sequence[Callable[[list[int]], None]]) -> None:
+                orders: Sequence[Callable[[list[int]], None] | None]) -> None:
     where = f"{trace.name} of {case.size} ranks, count {case.count}"
     where += (f", root {case.root}" if contract.is_rooted else "") + (", in place" if in_place else "")
     first_results: list[list[int | None]] = []

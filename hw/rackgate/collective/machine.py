@@ -31,13 +31,28 @@ class Region(NamedTuple):
 
 
 class _Active:
-    """A move under way."""
+    """A move under way. ``reads``, ``writes``: its memory; ``before``: moves that it waits for."""
 
-    def __init__(self, step: Step, segments: int, before: "list[_Active]"):
+    def __init__(self, step: Step, segments: int, shift: int):
         self.step = step
         self.segments = segments
         self.done = 0
-        self.before = before
+        self.before: list[_Active] = []
+        length, control = step.count << shift, step.control
+        self.reads: list[tuple[int, int]] = []
+        self.writes: list[tuple[int, int]] = []
+        if length:
+            if control.local == Local.MEMORY:
+                self.reads.append((step.local, step.local + length))
+            if control.other == Other.MEMORY:
+                self.reads.append((step.other, step.other + length))
+            if control.target == Target.MEMORY:
+                self.writes.append((step.result, step.result + length))
+
+    def conflicts(self, earlier: "_Active") -> bool:
+        """Whether the two share memory that one of them writes."""
+        return (any(_overlap(one, other) for one in self.reads + self.writes for other in earlier.writes)
+                or any(_overlap(one, other) for one in self.writes for other in earlier.reads))
 
     @property
     def has_ended(self) -> bool:
@@ -141,25 +156,9 @@ class Machine:
             if len(active) >= MOVES_UNDER_WAY:
                 return
             steps.popleft()
-            before = [move for move in active if self._conflict(step, move.step)]
-            active.append(_Active(step, max(1, -(-step.count // self._per_segment)), before))
-
-    def _ranges(self, step: Step) -> tuple[list[tuple[int, int]], list[tuple[int, int]]]:
-        """What it reads and writes."""
-        length = step.count << self._shift
-        if not length:
-            return [], []
-        reads = [(address, address + length) for is_read, address in (
-            (step.control.local == Local.MEMORY, step.local), (step.control.other == Other.MEMORY, step.other))
-            if is_read]
-        writes = [(step.result, step.result + length)] if step.control.target == Target.MEMORY else []
-        return reads, writes
-
-    def _conflict(self, step: Step, earlier: Step) -> bool:
-        reads, writes = self._ranges(step)
-        early_reads, early_writes = self._ranges(earlier)
-        return (any(_overlap(one, other) for one in reads + writes for other in early_writes)
-                or any(_overlap(one, other) for one in writes for other in early_reads))
+            move = _Active(step, max(1, -(-step.count // self._per_segment)), self._shift)
+            move.before = [earlier for earlier in active if move.conflicts(earlier)]
+            active.append(move)
 
     def _wait(self, rank: int, move: _Active) -> tuple[str, int] | None:
         """What the next segment of the move waits for, and whom; None: nothing."""
