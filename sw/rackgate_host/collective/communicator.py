@@ -121,8 +121,9 @@ class Communicator(Endpoint):
         if sendbuf is IN_PLACE:
             return self._start(Arguments(name, scenario, result=recvbuf, count=count, in_place=self.rank * count,
                                          **others))
-        self._equal(name, size_of(sendbuf), count, "the send buffer and a rank's part of the receive buffer differ")
-        return self._start(Arguments(name, scenario, operand=_array(name, sendbuf), result=recvbuf, count=count,
+        operand = _array(name, sendbuf)
+        self._equal(name, size_of(operand), count, "the send buffer and a rank's part of the receive buffer differ")
+        return self._start(Arguments(name, scenario, operand=operand, result=recvbuf, count=count,
                                      **others))
 
     def Iallgather(self, sendbuf: _Operand, recvbuf: np.ndarray, *, wire: str | None = None) -> Request:
@@ -147,8 +148,9 @@ class Communicator(Endpoint):
         """A call whose operand and result are of one length."""
         if sendbuf is IN_PLACE:
             return self._start(Arguments(name, scenario, result=recvbuf, count=count, in_place=0, **others))
-        self._equal(name, size_of(sendbuf), size_of(recvbuf), "send and receive buffer differ")
-        return self._start(Arguments(name, scenario, operand=_array(name, sendbuf), result=recvbuf, count=count,
+        operand = _array(name, sendbuf)
+        self._equal(name, size_of(operand), size_of(recvbuf), "send and receive buffer differ")
+        return self._start(Arguments(name, scenario, operand=operand, result=recvbuf, count=count,
                                      **others))
 
     def Iallreduce(self, sendbuf: _Operand, recvbuf: np.ndarray | Stream, op: Function = SUM, *,
