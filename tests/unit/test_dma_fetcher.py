@@ -81,7 +81,7 @@ def test_random(width, variant, seed):
     rng = random.Random(seed)
     parameters = [{}, {"burst": 1, "fifo_depth": 1, "outstanding": 1}, {"burst": 4, "fifo_depth": 7, "outstanding": 3},
                   {"burst": 64, "fifo_depth": 64, "id": 5}][variant]
-    ranges = some_ranges(rng, width, 30, 60 * width)
+    ranges = some_ranges(rng, width, 20, 40 * width)
     results, model = run(width, ranges, seed=seed, stall=rng.choice([0, 0.2, 0.6]), latency=rng.choice([0, 3, 40]),
                          **parameters)
     check(width, ranges, results, model)
@@ -165,7 +165,7 @@ def cycles_of(width, ranges, *, latency, o_ready=lambda cycle: True, **parameter
 
 
 @pytest.mark.parametrize("width", WIDTHS)
-@pytest.mark.parametrize("offset", [0, 1, 3])
+@pytest.mark.parametrize("offset", [0, 3])
 @pytest.mark.parametrize("size", [64, 1024])
 def test_back_to_back(width, offset, size):
     """At most an idle cycle a command, none when aligned, behind a latency of 40 cycles; and 2 for the FIFO."""

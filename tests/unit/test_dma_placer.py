@@ -93,7 +93,7 @@ def test_random(width, variant, seed):
     rng = random.Random(seed)
     parameters = [{}, {"burst": 1, "fifo_depth": 2, "outstanding": 2}, {"burst": 4, "fifo_depth": 7, "outstanding": 3},
                   {"burst": 64, "fifo_depth": 65, "id": 5}][variant]
-    errors, model = run(width, some_ranges(rng, width, 30, 60 * width), seed=seed, stall=rng.choice([0, 0.2, 0.6]),
+    errors, model = run(width, some_ranges(rng, width, 20, 40 * width), seed=seed, stall=rng.choice([0, 0.2, 0.6]),
                         latency=rng.choice([0, 3, 40]), **parameters)
     assert not any(errors)
     assert {id for id, _, _ in model.writes} == {parameters.get("id", 0)}
@@ -177,7 +177,7 @@ def cycles_of(width, ranges, *, latency, **parameters):
 
 
 @pytest.mark.parametrize("width", WIDTHS)
-@pytest.mark.parametrize("offset", [0, 1, 3])
+@pytest.mark.parametrize("offset", [0, 3])
 @pytest.mark.parametrize("size", [64, 1024])
 def test_back_to_back(width, offset, size):
     """At most an idle cycle a command at ``words``, none when aligned, behind a latency of 40 cycles."""
