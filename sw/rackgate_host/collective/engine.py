@@ -32,6 +32,8 @@ __all__ = ["DEFAULT_TIMEOUT", "Engine"]
 DEFAULT_TIMEOUT = 1 << 20
 
 _ABORT_CYCLES = 1 << 20
+#: Cycles that an engine may take to open a communicator, once it is written.
+_OPENING_CYCLES = 512
 _FLOATS_CONVERT = 1 << 31
 
 
@@ -96,6 +98,7 @@ class Engine:
         self._next_word = 0
         self._number = 0
         self._is_accessed = False
+        self._open_from = 0
         self._waiting: list[Request] = []
         self._running: dict[int, Request] = {}
         self.free_slots = self.slots
@@ -177,8 +180,13 @@ class Engine:
         with self._accessing():
             self.configure(base + 16, nodes)
             self.configure(base, [len(nodes) | rank << 8 | 1 << 31, credits])
+        self.await_opening()
         self.free_ids &= ~(1 << number)
         self.free_slots -= credits * len(nodes)
+
+    def await_opening(self) -> None:
+        """Let the next call wait until communicators that have been written by now, anywhere, are open."""
+        self._open_from = self.world.cycle + _OPENING_CYCLES
 
     def close(self, number: int, size: int, credits: int) -> None:
         """Forget a communicator. No call on it may be under way."""
@@ -191,6 +199,8 @@ class Engine:
 
     def submit(self, request: Request) -> None:
         """Let a call begin as soon as it can."""
+        if self.world.cycle < self._open_from:
+            self.world.wait(lambda: False, cycles=self._open_from - self.world.cycle)
         with self._accessing():
             self._ensure(request.call.scenario)
             self._waiting.append(request)
