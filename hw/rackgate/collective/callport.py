@@ -29,7 +29,9 @@ class CallPort(wiring.Component):
     Parameters
     ----------
     slots:
-        Calls that have been begun and not released, 1 to 64.
+        Calls that have been begun and not released, 2 to 64.
+    words:
+        Words of a call, at least 3; proofs make it small.
 
     Members
     -------
@@ -49,10 +51,12 @@ class CallPort(wiring.Component):
     o: stream.Interface
     call: stream.Interface
 
-    def __init__(self, slots: int):
-        self.slots = operator.index(slots)
-        if not 1 <= self.slots <= 64:
-            raise ValueError(f"slots must be 1 to 64, not {slots}")
+    def __init__(self, slots: int, *, words: int = CALL_WORDS):
+        self.slots, self.words = operator.index(slots), operator.index(words)
+        if not 2 <= self.slots <= 64:
+            raise ValueError(f"slots must be 2 to 64, not {slots}")
+        if not 3 <= self.words <= CALL_WORDS:
+            raise ValueError(f"words must be 3 to {CALL_WORDS}, not {words}")
         super().__init__({
             "i": In(stream.Signature(32)),
             "o": Out(stream.Signature(call_word_layout(self.slots))),
@@ -62,16 +66,17 @@ class CallPort(wiring.Component):
             "space": Out(range(self.slots + 1), init=self.slots),
         })
         # State is made here, not in elaborate, so that a proof can state invariants about it.
-        self._used = Signal(self.slots)
-        self._next, self._has_next = Signal(range(self.slots)), Signal()  # slot of the call that is begun next
+        self._next, self._has_next = Signal(range(self.slots)), Signal(init=1)  # slot of the call that is begun next
+        self._used = Signal(self.slots, init=1)  # in use, or the next
+        self._calls = Queue(range(self.slots), depth=self.slots, block_ram=False)
         self._was_released = Signal()  # there is space only when the slot has been found
         self._slot, self._word = Signal(range(self.slots)), Signal(range(CALL_WORDS))
 
     def elaborate(self, platform):
         m = Module()
-        m.submodules.calls = calls = Queue(range(self.slots), depth=self.slots)
+        m.submodules.calls = calls = self._calls
         wiring.connect(m, calls.o, wiring.flipped(self.call))
-        is_first, is_last, put = self._word == 0, self._word == CALL_WORDS - 1, Signal()
+        is_first, is_last, put = self._word == 0, self._word == self.words - 1, Signal()
         may_pass = ~is_first | self._has_next
         m.d.comb += [
             self.i.ready.eq(self.o.ready & may_pass),
@@ -84,7 +89,7 @@ class CallPort(wiring.Component):
             calls.i.payload.eq(self._slot),
         ]
         with m.If(put):
-            m.d.sync += self._word.eq(self._word + 1)
+            m.d.sync += self._word.eq(Mux(is_last, 0, self._word + 1))
         with m.If(put & is_first):
             m.d.sync += [self._slot.eq(self._next), self._has_next.eq(0)]
         with m.Elif(~self._has_next):

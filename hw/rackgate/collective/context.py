@@ -82,6 +82,11 @@ class Context(wiring.Component):
     result: Out(Failure)
     breaks: Out(COMMUNICATORS)
 
+    def __init__(self):
+        super().__init__()
+        # Made here, not in elaborate, so that a proof can look at them.
+        self._communicator, self._is_stopping = Signal(range(COMMUNICATORS)), Signal()
+
     def elaborate(self, platform):
         m = Module()
         is_running, may_fetch, sleeps = self.is_running, Signal(), Signal()
@@ -93,7 +98,7 @@ class Context(wiring.Component):
         with m.Elif(self.sleep):
             m.d.sync += sleeps.eq(1)
         m.d.sync += self.outstanding.eq(self.outstanding + self.go - (self.done & is_running))
-        communicator, is_collective = Signal.like(self.communicator), Signal()
+        communicator, is_collective = self._communicator, Signal()
         with m.FSM():
             with m.State("FREE"):
                 m.d.comb += self.is_free.eq(1)
@@ -110,6 +115,7 @@ class Context(wiring.Component):
                 m.d.comb += is_running.eq(1)
                 self._run(m, communicator)
             with m.State("STOPPING"):
+                m.d.comb += self._is_stopping.eq(1)
                 with m.If(~self.is_moving):
                     m.next = "KILLING"
             with m.State("KILLING"):
