@@ -1,0 +1,253 @@
+# amaranth: UnusedElaboratable=no
+# SPDX-License-Identifier: Apache-2.0
+"""Arithmetic, program memory and call ports of the collective engine's sequencer, each alone."""
+
+import random
+
+import pytest
+from amaranth.hdl import Module, ResetInserter, Signal
+
+from rackgate.collective.abi import ConfigSpace
+from rackgate.collective.aborts import Aborts
+from rackgate.collective.alu import Alu
+from rackgate.collective.callport import CallPort
+from rackgate.collective.divider import Divider, DividerTask
+from rackgate.collective.isa import REGISTER_BITS, Opcode
+from rackgate.collective.multicycle import Multicycle
+from rackgate.collective.multiplier import Multiplier
+from rackgate.collective.programmemory import ProgramMemory
+from rackgate.collective.sequencer import Sequencer
+from rackgate.verif.stimulus import receive, send, simulate
+from rackgate_sim.collective.sequencer import Entry
+
+MASK = (1 << REGISTER_BITS) - 1
+CORNERS = [0, 1, 2, 15, 16, 31, 40, 63, 1 << 17, 1 << 18, (1 << 36) - 1, 1 << 39, MASK - 1, MASK]
+
+
+def operands(rng, count):
+    for _ in range(count):
+        yield [rng.choice([rng.choice(CORNERS), rng.getrandbits(40), rng.getrandbits(rng.randrange(1, 41))])
+               for _ in range(2)]
+
+
+def test_alu(seed):
+    """Every operation against Python's integers."""
+    rng = random.Random(seed)
+    dut = Alu()
+    expected = {
+        Opcode.ADD: lambda a, b: a + b & MASK, Opcode.SUB: lambda a, b: a - b & MASK, Opcode.AND: lambda a, b: a & b,
+        Opcode.OR: lambda a, b: a | b, Opcode.XOR: lambda a, b: a ^ b, Opcode.MIN: min, Opcode.MAX: max,
+    }
+
+    async def testbench(ctx):
+        for a, b in operands(rng, 300):
+            ctx.set(dut.a, a)
+            ctx.set(dut.b, b)
+            for opcode, function in expected.items():
+                ctx.set(dut.operation, opcode)
+                assert ctx.get(dut.result) == function(a, b), (opcode, a, b)
+            assert (ctx.get(dut.is_less), ctx.get(dut.is_equal)) == (a < b, a == b)
+            assert ctx.get(dut.total) == a + b & MASK
+            await ctx.tick()
+        for size in range(1, 17):
+            ctx.set(dut.size, size)
+            for a in range(size):
+                for b in range(size):
+                    ctx.set(dut.a, a | rng.getrandbits(35) << 5)
+                    ctx.set(dut.b, b | rng.getrandbits(35) << 5)
+                    ctx.set(dut.operation, Opcode.ADDM)
+                    assert ctx.get(dut.result) == (a + b) % size
+                    ctx.set(dut.operation, Opcode.SUBM)
+                    assert ctx.get(dut.result) == (a - b) % size
+        await ctx.tick()
+
+    m = Module()
+    m.submodules.dut = dut
+    m.d.sync += Signal().eq(1)  # the block has no clock of its own
+    simulate(m, testbench)
+
+
+def test_multiplier(seed):
+    """A product a cycle, three cycles later."""
+    rng = random.Random(seed)
+    dut = Multiplier()
+    pairs = [*operands(rng, 400), *([a, b] for a in CORNERS for b in CORNERS)]
+
+    async def testbench(ctx):
+        for cycle in range(len(pairs) + 3):
+            if cycle >= 3:
+                a, b = pairs[cycle - 3]
+                assert ctx.get(dut.product) == a * b & MASK
+            a, b = pairs[min(cycle, len(pairs) - 1)]
+            ctx.set(dut.a, a)
+            ctx.set(dut.b, b)
+            await ctx.tick()
+
+    simulate(dut, testbench)
+
+
+def test_divider(seed):
+    """Divisions and shifts, with the documented number of cycles; each is begun anew by the next."""
+    rng = random.Random(seed)
+    dut = Divider(REGISTER_BITS)
+
+    async def testbench(ctx):
+        for a, b in operands(rng, 40):
+            task = rng.choice(list(DividerTask))
+            b = b or 3
+            ctx.set(dut.a, a)
+            ctx.set(dut.b, b)
+            ctx.set(dut.task, task)
+            ctx.set(dut.start, 1)
+            await ctx.tick()
+            ctx.set(dut.start, 0)
+            cycles = 40 if task == DividerTask.DIVIDE else b & 63
+            assert ctx.get(dut.left) == cycles
+            if rng.random() < 0.2:
+                continue
+            for _ in range(cycles):
+                assert ctx.get(dut.left)
+                await ctx.tick()
+            assert ctx.get(dut.left) == 0
+            quotient = {DividerTask.DIVIDE: a // b, DividerTask.SHIFT_LEFT: a << (b & 63) & MASK,
+                        DividerTask.SHIFT_RIGHT: a >> (b & 63)}[task]
+            assert ctx.get(dut.quotient) == quotient
+            if task == DividerTask.DIVIDE:
+                assert ctx.get(dut.remainder) == a % b
+
+    simulate(dut, testbench)
+
+
+def test_multicycle(seed):
+    """What is asked for, after the documented cycles, and until it is released; whatever stands at the inputs then."""
+    rng = random.Random(seed)
+    dut = Multicycle()
+
+    async def testbench(ctx):
+        for a, b in operands(rng, 40):
+            opcode, owner = rng.choice([Opcode.MUL, Opcode.DIV, Opcode.MOD, Opcode.SHL, Opcode.SHR]), rng.randrange(4)
+            b = b or 9
+            for name, value in (("a", a), ("b", b), ("operation", opcode), ("context", owner), ("start", 1)):
+                ctx.set(getattr(dut, name), value)
+            await ctx.tick()
+            ctx.set(dut.start, 0)
+            expected, cycles = {
+                Opcode.MUL: (a * b & MASK, 3), Opcode.DIV: (a // b, 40), Opcode.MOD: (a % b, 40),
+                Opcode.SHL: (a << (b & 63) & MASK, b & 63), Opcode.SHR: (a >> (b & 63), b & 63)}[opcode]
+            soon = 0
+            for _ in range(cycles):
+                assert ctx.get(dut.is_busy) and not ctx.get(dut.is_done) and ctx.get(dut.owner) == owner
+                soon += ctx.get(dut.is_soon)
+                for name in ("a", "b", "operation", "context"):
+                    ctx.set(getattr(dut, name), rng.getrandbits(len(getattr(dut, name))))
+                await ctx.tick()
+            assert soon == min(cycles, 3) and ctx.get(dut.is_soon)
+            for _ in range(rng.randrange(5)):
+                assert ctx.get(dut.is_done) and ctx.get(dut.result) == expected, (opcode, a, b)
+                await ctx.tick()
+            assert ctx.get(dut.is_done) and ctx.get(dut.result) == expected, (opcode, a, b)
+            ctx.set(dut.release, 1)
+            await ctx.tick()
+            ctx.set(dut.release, 0)
+            assert not ctx.get(dut.is_busy) and not ctx.get(dut.is_done)
+
+    simulate(dut, testbench)
+
+
+def test_program_memory(seed):
+    """Words and entries against dictionaries; writes elsewhere change nothing; entries do not outlive a reset."""
+    rng = random.Random(seed)
+    dut, reset = ProgramMemory(words=64), Signal()
+    words, entries = {}, {}
+    boundaries = [0, 63, 64, 65, 4095, ConfigSpace.ENTRY, ConfigSpace.ENTRY + 255, ConfigSpace.COMMUNICATOR]
+
+    async def testbench(ctx):
+        for _ in range(2500):
+            address = rng.choice([rng.choice(boundaries), rng.randrange(80), ConfigSpace.ENTRY + rng.randrange(256)])
+            value = rng.choice([rng.getrandbits(32), Entry(rng.getrandbits(12)).to_int()])
+            written = rng.random() < 0.6
+            ctx.set(dut.address, address)
+            ctx.set(dut.value, value)
+            ctx.set(dut.write, written)
+            fetch, scenario = rng.randrange(64), rng.randrange(256)
+            ctx.set(dut.fetch, fetch)
+            ctx.set(dut.scenario, scenario)
+            await ctx.tick()
+            ctx.set(dut.write, 0)
+            collides = written and address in (fetch, ConfigSpace.ENTRY + scenario)
+            if not collides:
+                if fetch in words:
+                    assert ctx.get(dut.instruction) == words[fetch]
+                entry = entries.get(scenario)
+                assert ctx.get(dut.entry.is_valid) == (entry is not None and entry.is_valid)
+                if entry is not None and entry.is_valid:
+                    assert (ctx.get(dut.entry.address), ctx.get(dut.entry.is_collective)) == entry[:2]
+            if written and address < 64:
+                words[address] = value
+            elif written and address >> 8 == ConfigSpace.ENTRY >> 8:
+                entries[address & 255] = Entry.from_int(value)
+            if rng.random() < 0.002:
+                ctx.set(reset, 1)
+                await ctx.tick()
+                ctx.set(reset, 0)
+                entries.clear()
+
+    simulate(ResetInserter(reset)(dut), testbench)
+
+
+def test_call_port(seed):
+    """Random words, stalls and releases: slots in order, never one of a call that is not released; space is honest."""
+    rng = random.Random(seed)
+    dut = CallPort(5)
+    taken, words, count = [], [], 40
+    used = set()
+
+    async def writer(ctx):
+        for number in range(count):
+            while not ctx.get(dut.space):
+                await ctx.tick()
+            assert ctx.get(dut.i.ready) or not ctx.get(dut.o.ready)
+            await send(ctx, dut.i, [number << 8 | word for word in range(16)], rng=rng, idle=0.2)
+
+    async def sink(ctx):
+        while len(words) < 16 * count:
+            words.extend(await receive(ctx, dut.o, 1, rng=rng, stall=0.3))
+            place = words[-1]
+            assert (place.word, place.value & 255) == ((len(words) - 1) % 16,) * 2
+            if place.word == 0:
+                assert place.slot not in used
+                used.add(place.slot)
+            assert place.slot == words[-1 - place.word].slot
+
+    async def user(ctx):
+        held = []
+        while len(taken) < count or held:
+            if len(taken) < count and rng.random() < 0.5 and ctx.get(dut.call.valid):
+                taken.extend(await receive(ctx, dut.call, 1))
+                held.append(taken[-1])
+            elif held and rng.random() < 0.1:
+                slot = held.pop(rng.randrange(len(held)))
+                used.discard(slot)
+                ctx.set(dut.release, 1)
+                ctx.set(dut.release_slot, slot)
+                await ctx.tick()
+                ctx.set(dut.release, 0)
+            else:
+                await ctx.tick()
+
+    simulate(dut, writer, sink, user)
+    assert taken == [place.slot for place in words[::16]]
+
+
+@pytest.mark.parametrize("make,message", [
+    (lambda: Divider(7), "width must be at least 8, not 7"),
+    (lambda: CallPort(1), "slots must be 2 to 64, not 1"),
+    (lambda: CallPort(4, words=2), "words must be 3 to 16, not 2"),
+    (lambda: Aborts(129), "slots must be 2 to 128, not 129"),
+    (lambda: ProgramMemory(words=96), "words must be a power of two from 64 to 4096, not 96"),
+    (lambda: Sequencer(words=32), "words must be a power of two from 64 to 4096, not 32"),
+])
+def test_parameters(make, message):
+    with pytest.raises(ValueError) as error:
+        make()
+    assert message in str(error.value)
