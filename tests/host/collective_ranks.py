@@ -36,6 +36,10 @@ class Clusters:
             self._open[key] = open_cluster(f"{world}:collective", ranks, memory=16 << 20, **options)
         return self._open[key]
 
+    def drop(self, world, ranks, **options):
+        """Close a cluster that a test may have broken."""
+        self._open.pop((world, ranks, tuple(sorted(options.items())))).close()
+
     def close(self):
         for cluster in self._open.values():
             cluster.close()

@@ -12,9 +12,11 @@ from collective_ranks import DTYPES, Clusters, make, reduced
 from rackgate_host.collective import MAX, SUM, Stream
 
 SIZES = (2, 3, 4, 5, 8, 16)
+SIMULATED = (2, 3)  # what is run on the gateware as well; more in `make soak`
 COUNT = 16  # the peer's default
 SEGMENT = 256  # elements of four bytes in a packet
 OPS = [SUM, MAX]
+LATENCY = 20
 
 
 @pytest.fixture(scope="module")
@@ -26,14 +28,34 @@ def clusters():
 
 @pytest.fixture
 def cluster(clusters, request):
-    return clusters.get("model", request.param)
+    world, size = request.param
+    failed = request.session.testsfailed
+    yield clusters.get(world, size, link_latency=LATENCY)
+    if request.session.testsfailed > failed:
+        clusters.drop(world, size, link_latency=LATENCY)  # its communicator may be broken
 
 
-ranked = pytest.mark.parametrize("cluster", SIZES, indirect=True)
+def case(world, size, *others, is_long=False):
+    """A parameter: a cluster, and what else there is."""
+    marks = [pytest.mark.soak] if is_long else []
+    if world == "sim":
+        marks += [pytest.mark.cosim, pytest.mark.xdist_group("native")]
+        if size not in (1, *SIMULATED):
+            marks.append(pytest.mark.soak)
+    return pytest.param((world, size), *others, marks=marks, id="-".join(map(str, (world, size, *others))))
+
+
+def on(*sizes):
+    """Clusters of these sizes, on each world."""
+    return pytest.mark.parametrize("cluster", [case(world, size) for world in ("model", "sim") for size in sizes],
+                                   indirect=True)
+
+
+ranked = on(*SIZES)
 #: Every root; of many ranks most in `make soak` only.
 rooted = pytest.mark.parametrize(("cluster", "root"), [
-    pytest.param(size, root, marks=() if size <= 5 or root in (0, 1, size - 1) else pytest.mark.soak)
-    for size in SIZES for root in range(size)], indirect=["cluster"])
+    case(world, size, root, is_long=size > 5 and root not in (0, 1, size - 1))
+    for world in ("model", "sim") for size in SIZES for root in range(size)], indirect=["cluster"])
 reducing = pytest.mark.parametrize("op", OPS)
 wires = pytest.mark.parametrize("wire", [None, "float16"])
 
@@ -43,7 +65,7 @@ def numbers(rank, count=COUNT, wire=None, seed=0):
     return make(count, rank, "float16" if wire else "float32", seed).astype(np.float32)
 
 
-@pytest.mark.parametrize("cluster", [1], indirect=True)
+@on(1)
 @pytest.mark.parametrize("count", [COUNT, 5000])
 def test_copy(cluster, count):
     def program(comm):
@@ -58,7 +80,7 @@ def test_copy(cluster, count):
     cluster.run(program)
 
 
-@pytest.mark.parametrize("cluster", [1], indirect=True)
+@on(1)
 def test_copy_stream(cluster):
     def program(comm):
         source, target = numbers(0), np.zeros(COUNT, np.float32)
@@ -70,7 +92,7 @@ def test_copy_stream(cluster):
     cluster.run(program)
 
 
-@pytest.mark.parametrize("cluster", [1], indirect=True)
+@on(1)
 @reducing
 def test_combine(cluster, op):
     def program(comm):
@@ -106,7 +128,7 @@ def test_sendrcv(cluster, wire):
     check_ring(cluster, COUNT, wire)
 
 
-@pytest.mark.parametrize("cluster", [2, 3], indirect=True)
+@on(2, 3)
 @pytest.mark.parametrize("count", [k * SEGMENT + offset for k in (1, 2) for offset in (-1, 0, 1)])
 def test_sendrcv_segmentation(cluster, count):
     check_ring(cluster, count, None)
@@ -231,7 +253,7 @@ def test_allgather_comms(cluster):
     cluster.run(program)
 
 
-@pytest.mark.parametrize("cluster", [4, 5, 8, 16], indirect=True)
+@on(4, 5, 8, 16)
 def test_multicomm(cluster):
     def program(comm):
         ranks = [0, 2, 3]
@@ -320,8 +342,8 @@ def test_stress_sndrcv(cluster, rounds):
 
 
 @pytest.mark.parametrize(("cluster", "count"), [
-    pytest.param(size, count, marks=pytest.mark.soak if size > 5 and count in (21, 3 * SEGMENT) else ())
-    for size in SIZES for count in (1, 21, 128, 3 * SEGMENT)], indirect=["cluster"])
+    case(world, size, count, is_long=size > 5 and count in (21, 3 * SEGMENT))
+    for world in ("model", "sim") for size in SIZES for count in (1, 21, 128, 3 * SEGMENT)], indirect=["cluster"])
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_every_type_and_count(cluster, dtype, count):
     """pyaccl's matrix: each collective, counts 1, 16, 21, 128, four types."""
