@@ -165,7 +165,8 @@ class Lifecycle(wiring.Component):
         stamp, note = stamps.read_port(domain="comb"), stamps.write_port()
         now, k, has_moved = Signal(32), Signal(range(MOVES)), Signal(MOVES)
         waits_for, is_late = Signal(MOVES), Signal()
-        m.d.sync += [now.eq(now + 1), k.eq(k + 1)]
+        with m.If(self.active.any() | has_moved.any()):  # time stands still without moves: an idle node costs nothing
+            m.d.sync += [now.eq(now + 1), k.eq(k + 1)]
         m.d.comb += [
             waits_for.eq(Cat(mask.any() for mask in self._waits_for)),
             stamp.addr.eq(k), note.addr.eq(k), note.data.eq(now), self.asked.eq(k),
@@ -205,7 +206,7 @@ class Lifecycle(wiring.Component):
                 m.d.sync += number.eq(0)
                 with m.If((self._is_dying & self.kill & is_quiet).bit_select(context, 1)):
                     m.next = "LOOK"
-                with m.Else():
+                with m.Elif(self._is_dying.any()):
                     m.d.sync += context.eq(context + 1)
             with m.State("LOOK"):
                 with m.If((self.active & self._is_posted).bit_select(place, 1)):

@@ -30,7 +30,7 @@ __all__ = ["MoveUnit"]
 class MoveUnit(wiring.Component):
     """Take moves from the sequencer and give segments to the lanes.
 
-    A lone move's segment is at its lane 9 cycles after the move was taken; segments follow each other in 5 cycles.
+    A lone move's segment is at its lane 8 cycles after the move was taken; segments follow each other in 4 cycles.
     Moves of a context wait for earlier ones only where they share memory; moves of different contexts never do.
 
     Parameters

@@ -45,7 +45,7 @@ class Scheduler(wiring.Component):
     """The table of moves, and turns among those that can go on.
 
     A move that can go on is looked at, in turn with the others; it takes a packet if it receives, and a credit if it
-    sends, and gives a segment of at most ``segment`` bytes of payload to its lane, 5 cycles after it was picked. One
+    sends, and gives a segment of at most ``segment`` bytes of payload to its lane, 4 cycles after it was picked. One
     that finds no credit is not looked at again before credit comes. All segments of a move are cut alike on both
     sides: as many whole elements as fit a packet.
 
@@ -126,7 +126,6 @@ class Scheduler(wiring.Component):
         m.d.comb += [
             write.addr.eq(self.place), write.data.eq(self.fixed), write.en.eq(self.install),
             told.addr.eq(self.asked), self.told.eq(told.data),
-            entry.addr.eq(pick), now.addr.eq(pick),
             self.front.eq(pick), self.issued_move.eq(pick[:4]), self.issued_last.eq(cut.is_last),
             self.communicator.eq(fixed.communicator), self.node.eq(fixed.destination),
             self.waits_packet.eq(is_receiver & ~self.has_packet[:MOVES]),
@@ -147,17 +146,18 @@ class Scheduler(wiring.Component):
                 m.d.sync += lane.valid.eq(0)
         with m.FSM():
             with m.State("PICK"):
-                later = candidates & ~((Const(2, MOVES + 2) << pick) - 1)[:MOVES + 1]
-                m.d.sync += pick.eq(Mux(later.any(), _first(later), _first(candidates)))
-                with m.If(candidates.any()):
-                    m.next = "READ"
-                with m.Else():
-                    m.d.sync += pick.eq(pick)
-            with m.State("READ"):
+                later, choice = Signal(MOVES + 1), Signal(5)
+                m.d.comb += [
+                    later.eq(candidates & ~((Const(2, MOVES + 2) << pick) - 1)[:MOVES + 1]),
+                    choice.eq(Mux(later.any(), _first(later), _first(candidates))),
+                    entry.addr.eq(choice), now.addr.eq(choice),
+                ]
                 m.d.sync += [fixed.eq(entry.data), progress.eq(now.data)]
-                with m.If(is_stream):
+                with m.If(choice[4]):
                     m.d.sync += [fixed.eq(_STREAM), progress.is_begun.eq(1), progress.remaining.eq(~0)]
-                m.next = "DECIDE"
+                with m.If(candidates.any()):
+                    m.d.sync += pick.eq(choice)
+                    m.next = "DECIDE"
             with m.State("DECIDE"):
                 is_eligible, may = Signal(), Signal()
                 m.d.comb += [

@@ -46,7 +46,7 @@ class Scoreboard(wiring.Component):
     """Compare a move's memory with that of the moves under way in its context, one a cycle, and remember it.
 
     Two moves conflict if they share a byte and at least one of them writes it. The answer comes one cycle after the
-    last comparison: 2 to 5 cycles after the question. Ranges of other contexts are never looked at: calls that share
+    last comparison: 1 to 5 cycles after the question. Ranges of other contexts are never looked at: calls that share
     memory must not be under way together, as in MPI.
 
     Members
@@ -93,14 +93,15 @@ class Scoreboard(wiring.Component):
         new, old = question.ranges, read.data
         m.d.sync += self.done.eq(0)
         with m.If(is_busy):
-            with m.If(left == 0):
+            with m.If((left & (left - 1)) == 0):
                 m.d.sync += [self.done.eq(1), is_busy.eq(0)]
-            with m.Else():
+            with m.If(left != 0):
                 m.d.sync += [left.bit_select(pick, 1).eq(0), self.conflicts.bit_select(pick, 1).eq(
                     _overlap(new.local, old.result) | _overlap(new.other, old.result)
                     | _overlap(new.result, old.local) | _overlap(new.result, old.other)
                     | _overlap(new.result, old.result))]
         with m.Elif(self.i.valid):
-            m.d.sync += [question.eq(self.i.payload), is_busy.eq(1), self.conflicts.eq(0),
-                         left.eq(self.active.word_select(self.i.payload.move[2:], MOVES_PER_CONTEXT))]
+            others = self.active.word_select(self.i.payload.move[2:], MOVES_PER_CONTEXT)
+            m.d.sync += [question.eq(self.i.payload), self.conflicts.eq(0), left.eq(others), is_busy.eq(others.any()),
+                         self.done.eq(~others.any())]
         return m
