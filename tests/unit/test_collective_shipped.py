@@ -59,3 +59,25 @@ def test_instructions_at_random_calls(scenario, seed):
             operand=operand, operand_1=rng.randrange(1 << 36) << 3,
             result=operand if rng.random() < 0.3 else result))
     compare(scenario, places)
+
+
+@pytest.mark.parametrize("width", [4, 8, 64])
+def test_programs(width):
+    """Each engine's programs fit its memory, with those for few credits; sizes follow the width."""
+    plenty, few = shipped.programs(width), shipped.programs(width, credits=1)
+    assert list(plenty) == list(few) == list(shipped.COLLECTIVES)
+    assert sum(len(program.words) for one in (plenty, few) for program in one.values()) < 2048
+    differ = {scenario for scenario in plenty if plenty[scenario].words != few[scenario].words}
+    assert differ == {Scenario.ALLGATHER, Scenario.ALLREDUCE, Scenario.REDUCE_SCATTER, Scenario.ALLTOALL}
+    assert all(program.is_collective == (scenario in (
+        Scenario.BCAST, Scenario.SCATTER, Scenario.GATHER, Scenario.REDUCE, Scenario.ALLGATHER, Scenario.ALLREDUCE,
+        Scenario.REDUCE_SCATTER, Scenario.BARRIER, Scenario.ALLTOALL)) for scenario, program in plenty.items())
+
+
+@pytest.mark.parametrize("width,count,is_ring", [(8, 511, False), (8, 512, True), (64, 511, False), (4, 255, False),
+                                                 (4, 256, True)])
+def test_size_at_which_allreduce_changes(width, count, is_ring):
+    """At 8 bytes a cycle 8 ranks take the ring from 256 bytes times 8 on; at 64 they would later."""
+    program = shipped.programs(width)[Scenario.ALLREDUCE]
+    steps = microcode_steps(program, CALL._replace(size=8, rank=3, count=count, segment=1024))
+    assert (len(steps) > 8) == is_ring

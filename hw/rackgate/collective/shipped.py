@@ -34,6 +34,7 @@ and receives into ``result`` elsewhere. reduce, few bytes, uses ``result`` as sc
 """
 
 import functools
+import math
 
 from rackgate.collective.abi import Scenario
 from rackgate.collective.contract import COMBINE, COPY, NOTHING, RECV, SEND, STREAM_PUT
@@ -107,10 +108,12 @@ def programs(width: int = 8, hop: int = 48, credits: int = CREDITS) -> dict[Scen
         :data:`~rackgate.collective.symmetric.CREDITS` the programs are other ones: slower, and safe with a single
         credit.
     """
-    product = 1 << (width * hop).bit_length() - 1  # a power of two, as the programs then shift and do not multiply
-    tuning = {"per_rank": product // 2, "limit": product * 2, "credits": credits}
+    product = 1 << round(math.log2(width * hop))  # a power of two, as programs then shift and do not multiply
+    tree, ring = {"per_rank": max(1, product // 4)}, {"per_rank": max(1, product // 2)}
+    tuning = {Scenario.BCAST: tree, Scenario.REDUCE: tree, Scenario.ALLREDUCE: ring,
+              Scenario.ALLGATHER: {"limit": product}}
     found = {}
     for scenario, function in COLLECTIVES.items():
-        known = {name: value for name, value in tuning.items() if name in function.tunables}
-        found[scenario] = build(function, (), **known)
+        credit = {"credits": credits} if "credits" in function.tunables else {}
+        found[scenario] = build(function, (), **tuning.get(scenario, {}), **credit)
     return found
