@@ -189,7 +189,7 @@ def post(move, key):
 
 
 def test_latency():
-    """A posted packet shows 2 cycles after its header; headers are taken every 2 cycles."""
+    """A posted packet shows 2 cycles after its header; headers are taken every 3 cycles."""
     bench = Bench()
 
     async def testbench(ctx):
@@ -201,7 +201,7 @@ def test_latency():
         await bench.step(ctx)
         assert ctx.get(bench.dut.has_packet) == 1 << 3
         assert not bench.is_offering("header")
-        assert await bench.put(ctx, "header", header(2, tag=5, identity=7)) == 2
+        assert await bench.put(ctx, "header", header(2, tag=5, identity=7)) == 3
         await bench.step(ctx, take=3)
         await bench.step(ctx, take=3)
         await bench.step(ctx)
@@ -259,6 +259,7 @@ def test_no_slot():
         for identity in range(6):
             await bench.put(ctx, "header", header(1, identity=identity))
         assert bench.expected["no_buffer"] == 2
+        await bench.idle(ctx, 3)
         await bench.step(ctx, owe=(0, 1))
         await bench.step(ctx)
         assert bench.returned[0, 1] == 2
@@ -278,6 +279,7 @@ def test_closed_and_broken():
         ctx.set(bench.dut.is_broken, 1 << 2)
         for _ in range(4):
             await bench.put(ctx, "header", header(1, communicator=2))
+        await bench.idle(ctx, 3)
         await bench.step(ctx, owe=(2, 1))
         await bench.idle(ctx, 8)
         assert bench.returned[2, 1] == 3

@@ -91,6 +91,8 @@ class Depacketizer(wiring.Component):
         self._is_whole = Signal()  # ``_wire`` is to be checked
         self._has_words = Signal()  # payload comes behind it
         self._is_damaged = Signal()  # the link says so
+        self._sequences = Memory(shape=16, depth=NODES, init=[])  # expected of each source...
+        self._is_known = Signal(NODES)  # ...if it is known: the memory keeps its contents in reset
         self._words = Queue(packet_layout(self.width), depth=8)
         self._orders = Queue(TrimOrder, depth=2)
 
@@ -188,16 +190,16 @@ class Depacketizer(wiring.Component):
 
     def _sequence(self, m, source):
         """Sequence that is expected of the source, and a strobe that it has come."""
-        m.submodules.sequences = memory = Memory(shape=16, depth=NODES, init=[])
-        is_known, expected, accept = Signal(NODES), Signal(16), Signal()  # the memory keeps its contents in reset
-        read, write = memory.read_port(domain="comb"), memory.write_port()
+        m.submodules.sequences = self._sequences
+        read, write = self._sequences.read_port(domain="comb"), self._sequences.write_port()
+        expected, accept = Signal(16), Signal()
         m.d.comb += [
             read.addr.eq(source),
-            expected.eq(Mux(is_known.bit_select(source, 1), read.data, 0)),
+            expected.eq(Mux(self._is_known.bit_select(source, 1), read.data, 0)),
             write.addr.eq(source),
             write.data.eq(expected + 1),
             write.en.eq(accept),
         ]
         with m.If(accept):
-            m.d.sync += is_known.bit_select(source, 1).eq(1)
+            m.d.sync += self._is_known.bit_select(source, 1).eq(1)
         return expected, accept

@@ -39,6 +39,19 @@ class _Entry(data.Struct):
     is_queued: 1  # is in the queue of those to be sent a packet
 
 
+class _Step(data.Struct):
+    """What is done to an account."""
+
+    account: Account
+    give: 1  # what is owed...
+    pay: 1  # ...by a packet, if it is enough
+    spend: 1
+    owe: 1
+    open: 1
+    clear: 1
+    credits: 8
+
+
 class OwedCredits(wiring.Component):
     """Keep an account for each other node on each communicator.
 
@@ -47,10 +60,10 @@ class OwedCredits(wiring.Component):
     reached (:func:`rackgate.collective.abi.credit_threshold`). What a node has, what it is owed and what it has in
     buffers come to what it was opened with, always.
 
-    One change a cycle: ``take`` is never put off, then ``change`` goes before ``owe``, and that before packets. A
-    packet shows 4 cycles after the change that makes it due, if nothing is in the way; by then it may take more
-    credits along, and if a ``take`` came before it, it need not be sent. ``ready`` depends on ``take``, that of
-    ``owe`` also on ``change.valid``.
+    One change a cycle, seen by the next: ``take`` is never put off, then ``change`` goes before ``owe``, and that
+    before packets. A packet shows 6 cycles after the change that makes it due, if nothing is in the way; by then it may
+    take more credits along, and if a ``take`` came before it, it need not be sent. ``ready`` depends on ``take``, that
+    of ``owe`` also on ``change.valid``.
 
     Reset clears the accounts, which takes a cycle each: nothing is taken until then.
 
@@ -62,9 +75,9 @@ class OwedCredits(wiring.Component):
     Members
     -------
     change:
-        Changes (:class:`AccountChange`).
+        Changes (:class:`AccountChange`). One that does nothing is for ``may_spend``.
     may_spend:
-        The account of ``change`` has a credit; combinational, holds while ``change.ready``.
+        The account of the last change had a credit before it, from the cycle after it on.
     owe:
         Accounts that are owed one more.
     take, account:
@@ -97,71 +110,94 @@ class OwedCredits(wiring.Component):
         self._uncleared = Signal(range(accounts + 1), init=accounts)
         self._thresholds = Array(Signal(8, name=f"threshold_{k}") for k in range(self.communicators))
         self._due = Queue(Account, depth=accounts, block_ram=accounts > 16)
+        # Two stages: the account's entry is read, or taken from the step before, then it is changed.
+        self._step, self._has_step, self._entry = Signal(_Step), Signal(), Signal(_Entry)
+        self._after = Signal(_Entry)
+
+    def _index(self, account):
+        return Cat(account.node[:exact_log2(self.nodes)], account.communicator[:exact_log2(self.communicators)])
 
     def elaborate(self, platform):
         m = Module()
         m.submodules.entries, m.submodules.due = self._entries, self._due
-        clears, pays = Signal(), Signal()
-        account, change, owes = Signal(Account), self.change.payload, Signal()
-        m.d.comb += [
-            clears.eq((self._uncleared != 0) & ~self.take),
-            self.change.ready.eq(~self.take & (self._uncleared == 0)),
-            self.owe.ready.eq(self.change.ready & ~self.change.valid),
-            pays.eq(self.owe.ready & ~self.owe.valid & self._due.o.valid & (~self.packet.valid | self.packet.ready)),
-            self._due.o.ready.eq(pays),
-            account.eq(Mux(self.take, self.account, Mux(self.change.valid, change.account, Mux(
-                self.owe.valid, self.owe.payload, self._due.o.payload)))),
-        ]
-
         read, write = self._entries.read_port(domain="comb"), self._entries.write_port()
-        entry, after, threshold = read.data, write.data, Signal(8)
-        index = Cat(account.node[:exact_log2(self.nodes)], account.communicator[:exact_log2(self.communicators)])
-        is_due = Signal()
+        entry, seen = Signal(_Entry), Signal(8)
+        step, has_step, change = Signal(_Step), Signal(), self.change.payload
+        is_swept, pays = self._uncleared == 0, Signal()
+        m.d.comb += [
+            self.change.ready.eq(~self.take & is_swept),
+            self.owe.ready.eq(self.change.ready & ~self.change.valid),
+            pays.eq(self.owe.ready & ~self.owe.valid & self._due.o.valid & ~self.packet.valid
+                    & ~(self._has_step & self._step.pay)),
+            self._due.o.ready.eq(pays),
+            has_step.eq(self.take | ~is_swept | self.change.valid | self.owe.valid | pays),
+        ]
+        with m.If(self.take):
+            m.d.comb += [step.account.eq(self.account), step.give.eq(1)]
+        with m.Elif(~is_swept):
+            m.d.comb += [Cat(step.account.node[:exact_log2(self.nodes)], step.account.communicator)
+                         .eq(self._uncleared - 1), step.clear.eq(1)]
+            m.d.sync += self._uncleared.eq(self._uncleared - 1)
+        with m.Elif(self.change.valid):
+            m.d.comb += [
+                step.account.eq(change.account), step.spend.eq(change.spend), step.owe.eq(change.owe),
+                step.open.eq(change.open), step.credits.eq(change.credits),
+            ]
+            m.d.sync += seen.eq(entry.granted)
+        with m.Elif(self.owe.valid):
+            m.d.comb += [step.account.eq(self.owe.payload), step.owe.eq(1)]
+        with m.Else():
+            m.d.comb += [step.account.eq(self._due.o.payload), step.pay.eq(1)]
+
+        index, last = self._index(step.account), self._index(self._step.account)
         m.d.comb += [
             read.addr.eq(index),
-            write.addr.eq(Mux(clears, self._uncleared - 1, index)),
-            threshold.eq(self._thresholds[account.communicator]),
-            self.may_spend.eq(entry.granted != 0),
-            after.eq(Mux(clears, 0, entry)),
+            entry.eq(Mux(self._has_step & (index == last), self._after, read.data)),
+            self.may_spend.eq(seen != 0),
+            self.count.eq(self._entry.owed),
+            write.addr.eq(last), write.data.eq(self._after), write.en.eq(self._has_step),
         ]
-        gives = self.take | pays & is_due
-        m.d.comb += is_due.eq((threshold != 0) & (entry.owed + owes >= threshold))
-        with m.If(clears):
-            m.d.comb += write.en.eq(1)
-            m.d.sync += self._uncleared.eq(self._uncleared - 1)
-        with m.If(gives):
-            m.d.comb += [after.granted.eq(entry.granted + entry.owed), after.owed.eq(0), write.en.eq(1)]
-        with m.If(pays):
-            m.d.comb += [after.is_queued.eq(0), write.en.eq(1)]
-        with m.If(self.change.valid & self.change.ready):
-            m.d.comb += write.en.eq(1)
-            with m.If(change.spend):
-                m.d.comb += after.granted.eq(entry.granted - 1)
-            with m.If(change.open):
-                m.d.comb += [after.granted.eq(change.credits), after.owed.eq(0)]
-                m.d.sync += self._thresholds[account.communicator].eq((change.credits + 1) >> 1)
-            m.d.comb += owes.eq(change.owe)
-            m.d.sync += Assert(~change.spend | self.may_spend, "a credit is spent that nobody has")
-        with m.If(self.owe.valid & self.owe.ready):
-            m.d.comb += owes.eq(1)
-        with m.If(owes):
-            m.d.comb += [after.owed.eq(entry.owed + 1), write.en.eq(1)]
-            with m.If(is_due & ~entry.is_queued):
-                m.d.comb += [self._due.i.valid.eq(1), after.is_queued.eq(1)]
-        m.d.comb += self._due.i.payload.eq(account)
+        m.d.sync += [self._step.eq(step), self._has_step.eq(has_step), self._entry.eq(entry)]
+        self._change(m)
+        return m
 
-        m.d.sync += self.count.eq(entry.owed)
+    def _change(self, m):
+        """Second stage."""
+        step, entry, after, threshold, is_due = self._step, self._entry, self._after, Signal(8), Signal()
+        m.d.comb += [
+            threshold.eq(self._thresholds[step.account.communicator]),
+            is_due.eq((threshold != 0) & (entry.owed + step.owe >= threshold)),
+            after.eq(entry),
+            self._due.i.payload.eq(step.account),
+        ]
+        with m.If(step.spend):
+            m.d.comb += after.granted.eq(entry.granted - 1)
+        with m.If(step.owe):
+            m.d.comb += after.owed.eq(entry.owed + 1)
+            with m.If(self._has_step & is_due & ~entry.is_queued):
+                m.d.comb += [self._due.i.valid.eq(1), after.is_queued.eq(1)]
+        with m.If(step.pay):
+            m.d.comb += after.is_queued.eq(0)
+        with m.If(step.give | step.pay & is_due):
+            m.d.comb += [after.granted.eq(entry.granted + entry.owed), after.owed.eq(0)]
+        with m.If(step.open):
+            m.d.comb += [after.granted.eq(step.credits), after.owed.eq(0)]
+        with m.If(step.clear):
+            m.d.comb += after.eq(0)
+        with m.If(self._has_step & step.open):
+            m.d.sync += self._thresholds[step.account.communicator].eq((step.credits + 1) >> 1)
+
         with m.If(self.packet.ready):
             m.d.sync += self.packet.valid.eq(0)
-        with m.If(pays):
+        with m.If(self._has_step & step.pay):
             m.d.sync += [
                 self.packet.valid.eq(is_due),
-                self.packet.payload.communicator.eq(account.communicator),
-                self.packet.payload.node.eq(account.node),
+                self.packet.payload.communicator.eq(step.account.communicator),
+                self.packet.payload.node.eq(step.account.node),
                 self.packet.payload.count.eq(entry.owed),
             ]
         m.d.sync += [
+            Assert(~(self._has_step & step.spend) | (entry.granted != 0), "a credit is spent that nobody has"),
             Assert(~self._due.i.valid | self._due.i.ready, "an account is due twice"),
-            Assert(~write.en | clears | (after.granted + after.owed < 256), "more credits than an account holds"),
+            Assert(~self._has_step | (after.granted + after.owed < 256), "more credits than an account holds"),
         ]
-        return m

@@ -8,7 +8,7 @@ from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
 
 from rackgate.collective.abi import COMMUNICATORS, MOVES, NODES, HeaderFlag, PacketType
-from rackgate.collective.owed import OwedCredits
+from rackgate.collective.owed import AccountChange, OwedCredits
 from rackgate.collective.postedkeys import PostedKeys
 from rackgate.collective.records import SLOT_BITS, Credit, CreditPacket, HeaderFields, Key, Packet
 from rackgate.collective.slotstore import SlotStore
@@ -35,7 +35,7 @@ class ReceiveQueues(wiring.Component):
     slot, which cannot be if no more credits were given than there are slots (the credit is owed back).
 
     Timing: a header is taken 1 cycle after it came, unless something else is under way, and one can be taken every
-    2 cycles; its packet shows in ``has_packet`` 2 cycles after it came. Headers wait while a move is posted: 3 cycles,
+    3 cycles; its packet shows in ``has_packet`` 2 cycles after it came. Headers wait while a move is posted: 3 cycles,
     2 for each packet that is looked at, 3 if it matches, and 1 for each further source if any will do. ``take`` and
     ``owe_take`` are never put off; each puts off all else by a cycle. Nothing here waits for the transmitter.
 
@@ -105,8 +105,9 @@ class ReceiveQueues(wiring.Component):
             "credit_packet": Out(stream.Signature(CreditPacket)),
             "no_buffer": Out(1), "no_communicator": Out(1), "matched_posted": Out(1), "matched_late": Out(1),
         })
-        # Of a header: which moves wait for it, whether its node has a credit.
-        self._matched, self._may_spend = Signal(self.moves), Signal()
+        # Of a header: which moves wait for it; then, what it does to its account.
+        self._matched = Signal(self.moves)
+        self._settles, self._has_settles = Signal(AccountChange), Signal()
         self._is_opening = Signal()  # what is scanned for is of a communicator that is opened
         self._node = Signal(range(self.nodes))  # whose account is opened
 
@@ -157,6 +158,10 @@ class ReceiveQueues(wiring.Component):
                 self._open(m)
             with m.State("CANCEL"):
                 self._cancel(m)
+        with m.If(self._has_settles):
+            m.d.comb += [accounts.change.valid.eq(1), accounts.change.payload.eq(self._settles)]
+            with m.If(accounts.change.ready):
+                m.d.sync += self._has_settles.eq(0)
         m.d.sync += Assert(self.header.payload.node < self.nodes, "a node is too high")
         return m
 
@@ -167,7 +172,6 @@ class ReceiveQueues(wiring.Component):
             self._is_opening.eq(self.open.valid),
             self._node.eq(0),
             self._matched.eq(self._keys.match),
-            self._may_spend.eq(accounts.may_spend),
         ]
         with m.If(self.open.valid):
             m.d.comb += [scan.is_purge.eq(1), scan.key.communicator.eq(self.open.payload.communicator)]
@@ -183,14 +187,14 @@ class ReceiveQueues(wiring.Component):
             m.next = "SCAN"
         with m.Elif(self.header.valid):
             m.d.comb += accounts.change.valid.eq(1)  # changes nothing: only looks
-            with m.If(accounts.change.ready):
+            with m.If(accounts.change.ready & ~self._has_settles):
                 m.next = "ADMIT"
 
     def _admit(self, m):
         """Take a header: give its credits on, give its packet a slot and a queue, or drop it."""
-        store, keys, change, header = self._store, self._keys, self._accounts.change, self.header.payload
+        store, keys, header, may_spend = self._store, self._keys, self.header.payload, self._accounts.may_spend
         is_data, is_open, keeps, bounces = Signal(), Signal(), Signal(), Signal()
-        can_go, goes, has_credit, has_words = Signal(), Signal(), Signal(), Signal()
+        goes, has_credit, has_words = Signal(), Signal(), Signal()
         is_broken = self.is_broken.bit_select(header.communicator, 1)
         is_stream, matched, move = (header.flags & HeaderFlag.STREAM) != 0, Signal(), Signal.like(keys.move)
         for k in reversed(range(self.moves)):
@@ -199,18 +203,12 @@ class ReceiveQueues(wiring.Component):
         m.d.comb += [
             is_open.eq(self.is_open.bit_select(header.communicator, 1)),
             is_data.eq(header.type == PacketType.DATA),
-            keeps.eq(is_data & is_open & self._may_spend & ~is_broken & store.has_free),
-            bounces.eq(is_data & is_open & self._may_spend & ~keeps),
+            keeps.eq(is_data & is_open & may_spend & ~is_broken & store.has_free),
+            bounces.eq(is_data & is_open & may_spend & ~keeps),
             has_credit.eq(is_open & (header.credit != 0)),
             has_words.eq(is_data & (header.size != 0)),
-            can_go.eq((~has_credit | ~self.credit.valid | self.credit.ready)
-                      & (~has_words | ~self.admit.valid | self.admit.ready)),
-            goes.eq(can_go & (~keeps & ~bounces | change.ready)),
-            change.valid.eq(can_go & (keeps | bounces)),
-            change.payload.account.communicator.eq(header.communicator),
-            change.payload.account.node.eq(header.node),
-            change.payload.spend.eq(1),
-            change.payload.owe.eq(bounces),
+            goes.eq((~has_credit | ~self.credit.valid | self.credit.ready)
+                    & (~has_words | ~self.admit.valid | self.admit.ready)),
             self.header.ready.eq(goes),
             store.slot.eq(store.free_slot),
             store.list.eq(Mux(is_stream, self.moves + self.nodes, Mux(matched, move, self.moves + header.node))),
@@ -222,8 +220,13 @@ class ReceiveQueues(wiring.Component):
                 keys.withdraw.eq(keeps & matched & store.record.is_last),
                 keys.bind.eq(keeps & matched),
                 self.matched_posted.eq(keeps & matched),
-                self.no_communicator.eq(~is_open | is_data & is_broken & self._may_spend),
+                self.no_communicator.eq(~is_open | is_data & is_broken & may_spend),
                 self.no_buffer.eq(is_data & is_open & ~keeps & ~self.no_communicator),
+            ]
+            m.d.sync += [
+                self._has_settles.eq(keeps | bounces), self._settles.spend.eq(1), self._settles.owe.eq(bounces),
+                self._settles.account.communicator.eq(header.communicator),
+                self._settles.account.node.eq(header.node),
             ]
             with m.If(has_words):
                 m.d.sync += [
@@ -270,7 +273,7 @@ class ReceiveQueues(wiring.Component):
             change.payload.open.eq(1),
             change.payload.credits.eq(self.open.payload.credits),
         ]
-        with m.If(change.valid & change.ready):
+        with m.If(change.valid & change.ready & ~self._has_settles):
             m.d.sync += self._node.eq(self._node + 1)
             with m.If(is_last):
                 m.d.comb += self.open.ready.eq(1)

@@ -85,6 +85,7 @@ class SlotStore(wiring.Component):
         # For assertions only.
         self._is_listed, self._is_lent = Signal(self.slots), Signal(self.slots)
         self._listed, self._lent = Signal(range(self.slots + 1)), Signal(range(self.slots + 1))
+        self._moved = Signal()
 
     def elaborate(self, platform):
         m = Module()
@@ -169,6 +170,10 @@ class SlotStore(wiring.Component):
         m.d.sync += [
             self._listed.eq(self._listed + self.append - self.remove - self.take),
             self._lent.eq(self._lent + self.take - frees),
+            # One that was removed goes to another queue or to the pool.
+            self._moved.eq(self._moved ^ (self.remove != self.empty) ^ (self.append & ~self.fill)),
+            Assert(self._listed + self._moved + self._lent + self._pool.level == self.slots,
+                   "a slot is lost or made up"),
             Assert(~self.append | ~self._is_listed.bit_select(self.slot, 1), "a slot is in two queues"),
             Assert(~self.append | ~self._is_lent.bit_select(self.slot, 1), "a slot is in a queue that was taken"),
             Assert(~self.remove | self._is_listed.bit_select(self.slot, 1), "a slot is removed that is in no queue"),
