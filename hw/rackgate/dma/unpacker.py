@@ -108,7 +108,8 @@ class Unpacker(wiring.Component):
             self._is_flushing.eq(~ends & word.last),
             self._is_bad.eq(~ends & is_error),
             self._held.eq(turned.data),
-            self._keep.eq(Cat(self._is_inside & (plan.shift > k) for k in range(self.width))),
+            # In the first word too: strobes are low there.
+            self._keep.eq(Cat(plan.shift > k for k in range(self.width))),
             turned.strobe.eq(Cat(~plan.is_empty & (self._is_inside | (plan.shift <= k)) & (~ends | (plan.end >= k))
                                  for k in range(self.width))),
             turned.has_bytes.eq(~plan.is_empty),
