@@ -46,7 +46,8 @@ def examples(page):
     return re.findall(r"^```python\n(.*?)^```$", (TOP / page).read_text(), re.MULTILINE | re.DOTALL)
 
 
-@pytest.mark.parametrize("page", ["README.md", "docs/index.md", "docs/device.md", "docs/iaa.md"])
+@pytest.mark.parametrize("page", ["README.md", "docs/index.md", "docs/device.md", "docs/iaa.md",
+                                  "docs/collectives.md"])
 def test_examples_run(page, monkeypatch):
     """On the golden model, which takes no options of a simulated memory."""
     monkeypatch.setenv("RACKGATE_DEVICE", "model:inflate")
