@@ -55,7 +55,7 @@ def _iaa_model(memory: Any, **parameters: int) -> Any:
     return IaaModel(memory, **parameters)
 
 
-def _collective_models(memories: Sequence[Any], *, ports: int = 2, **parameters: int) -> Any:
+def _collective_models(memories: Sequence[Any], *, ports: int = 2, link: int = 0, **parameters: int) -> Any:
     # All ports see the same memory; how many there are is a matter of time only, which the model does not keep.
     from rackgate_sim.collective.fabric import Fabric
 
@@ -100,7 +100,7 @@ _MODELS: dict[str, Callable[..., Any]] = {
 
 _JOINED: dict[str, Callable[..., Any]] = {"collective": _collective_models}
 
-#: Bytes of a packet, first and how many, that name the node it goes to.
+#: Bytes of a packet, first and how many, that name the node it goes to; those of a frame if ``link`` is not 0.
 _DESTINATIONS = {"collective": (4, 2)}
 
 #: Names of the devices that there is gateware of.
@@ -128,9 +128,10 @@ def joined_models(name: str, memories: Sequence[Any], **parameters: int) -> Any:
     return _JOINED[_known(name, _JOINED)](memories, **parameters)
 
 
-def route(name: str) -> "Route":
-    """How a crossbar finds the node that a packet of device ``name`` goes to."""
+def route(name: str, **parameters: int) -> "Route":
+    """How a crossbar finds the node that a packet of device ``name`` goes to, if it has been built so."""
     from rackgate_sim.native import Route
 
-    offset, width = _DESTINATIONS[_known(name, _DESTINATIONS)]
+    # Over UDP packets are in Ethernet frames: the last byte of the destination's address is the node.
+    offset, width = (5, 1) if parameters.get("link") else _DESTINATIONS[_known(name, _DESTINATIONS)]
     return Route(offset, width)

@@ -44,9 +44,11 @@ DEVICES = {
         "inflate", inflate.REGISTERS, ("contexts", "window", "lanes"),
         _TIMING | {"PARAM_LANES", "RING_HEAD", "IRQ_STATUS"}),
     "collective": DeviceType(
-        "collective", collective.REGISTERS, ("width", "segment", "slots", "ports"),
-        frozenset({"BUILD_LO", "BUILD_HI", "PARAM_TYPES", "PARAM_PROGRAM", "CALL_SPACE", "COMPLETIONS", "COMPLETION_1",
-                   "IRQ_STATUS", *(f"COUNT_{counter.name}" for counter in collective.Counter)}), has_links=True),
+        "collective", collective.REGISTERS, ("width", "segment", "slots", "ports", "link"),
+        frozenset({"BUILD_LO", "BUILD_HI", "PARAM_LINK", "PARAM_TYPES", "PARAM_PROGRAM", "CALL_SPACE", "COMPLETIONS",
+                   "COMPLETION_1", "IRQ_STATUS",
+                   *(name for name in collective.REGISTERS if name.startswith("COUNT_"))}),
+        has_links=True),
     **{name: DeviceType(name, pipeline.map, tuple(pipeline.all_parameters),
                         frozenset({"BUILD_LO", "BUILD_HI", "STATUS", "IRQ_STATUS", *COUNTERS}), has_memory=False)
        for name, pipeline in PIPELINES.items()},

@@ -14,6 +14,7 @@ import enum
 import struct
 from typing import NamedTuple
 
+from rackgate.collective.link.abi import LINK_REGISTERS
 from rackgate.csr.map import Access, Field, Register, RegisterMap
 
 __all__ = [
@@ -316,12 +317,13 @@ class Counter(enum.IntEnum):
     CALLS = 13  # ended
 
 
-REGISTERS = RegisterMap("COLL", (1, 0), (
+REGISTERS = RegisterMap("COLL", (1, 1), (
     Register("PARAM_WIDTH", 0x20, Access.CONST, "Bytes a cycle of the data path."),
     Register("PARAM_SEGMENT", 0x24, Access.CONST, "Payload bytes of the largest packet."),
     Register("PARAM_SLOTS", 0x28, Access.CONST, "Receive buffers, of a segment each."),
     Register("PARAM_TYPES", 0x2C, Access.CONST, "Bit k: element type k can be reduced; bit 31: floats convert."),
     Register("PARAM_PROGRAM", 0x30, Access.CONST, "Words of program memory."),
+    Register("PARAM_LINK", 0x34, Access.CONST, "How packets travel: 0 as they are, 1 over UDP."),
     Register("CONTROL", 0x40, Access.RW, "Engine control.",
              fields=(Field("ENABLE", 0, 1, "Take calls."), Field("RESET", 1, 1, "Restart; reads as zero."))),
     Register("NODE", 0x44, Access.RW, "Number of this node, 0 to 15."),
@@ -344,4 +346,5 @@ REGISTERS = RegisterMap("COLL", (1, 0), (
     Register("IRQ_ENABLE", 0x78, Access.RW, "Which of them raise it.",
              fields=(Field("COMPLETION", 0, 1, "A call has ended."),)),
     *(Register(f"COUNT_{counter.name}", 0x80 + 4 * counter, Access.RO, "Counter.") for counter in Counter),
+    *LINK_REGISTERS,
 ))

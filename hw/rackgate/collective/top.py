@@ -10,9 +10,11 @@ from amaranth.lib.wiring import In, Out
 from rackgate.arith.abi import ElementType, types_mask
 from rackgate.axi.bus import AXI4LiteSignature
 from rackgate.axi.isolator import Isolator
-from rackgate.collective.abi import REGISTERS, Control, Counter
+from rackgate.collective.abi import REGISTERS, Control
 from rackgate.collective.control import ControlUnit
 from rackgate.collective.datapath import EVENTS, Datapath
+from rackgate.collective.link.abi import Link, LinkCounter
+from rackgate.collective.link.udp import UdpLink
 from rackgate.csr.bank import Bank
 from rackgate.stream.edge import FrameEntry, FrameExit
 from rackgate.stream.packet import PacketSignature
@@ -51,6 +53,9 @@ class Collective(wiring.Component):
         Calls that may wait, 4 to 64.
     ports:
         Memory ports, 1 or 2 (see :class:`~rackgate.collective.datapath.Datapath`).
+    link:
+        What is on the way from and to net_rx and net_tx, a :class:`~rackgate.collective.link.abi.Link`. With UDP they
+        carry Ethernet frames without FCS, and ``width`` is 4, 8 or 16.
     build:
         What the BUILD registers say, 64 bits.
 
@@ -64,7 +69,8 @@ class Collective(wiring.Component):
     """
 
     def __init__(self, width: int = 8, segment: int = 1024, slots: int = 64, program: int = 2048,
-                 types: int | None = None, calls: int = 16, ports: int = 2, *, build: int = 0):
+                 types: int | None = None, calls: int = 16, ports: int = 2, link: int = Link.DIRECT, *,
+                 build: int = 0):
         self.width, self.segment, self.slots = operator.index(width), operator.index(segment), operator.index(slots)
         self.program, self.calls, self.build = operator.index(program), operator.index(calls), operator.index(build)
         if not 0 <= self.build < 1 << 64:
@@ -74,6 +80,10 @@ class Collective(wiring.Component):
         self.types = operator.index(types)
         self._datapath = Datapath(self.width, self.segment, self.slots, types=_types(self.types, self.width),
                                   convert=bool(self.types & CONVERT), ports=operator.index(ports))
+        if link not in tuple(Link):
+            raise ValueError(f"link must be one of {', '.join(f'{one} ({one.name})' for one in Link)}, not {link}")
+        self.link = Link(link)
+        self._link = UdpLink(self.width, segment=self.segment, slots=self.slots) if self.link is Link.UDP else None
         self._control = ControlUnit(program=self.program, calls=self.calls, segment=self.segment, types=self.types)
         super().__init__({
             "csr": In(AXI4LiteSignature()),
@@ -86,8 +96,9 @@ class Collective(wiring.Component):
     def elaborate(self, platform):
         m = Module()
         restart = Signal()
-        for name, part in (("control", self._control), ("datapath", self._datapath)):
-            m.submodules[name] = ResetInserter(restart)(part)
+        for name, part in (("control", self._control), ("datapath", self._datapath), ("link", self._link)):
+            if part is not None:
+                m.submodules[name] = ResetInserter(restart)(part)
         isolators = [ResetInserter(restart)(Isolator(self._datapath.bus)) for _ in self._datapath.mem]
         m.submodules += isolators
         edges = {"net_rx": FrameEntry(self.width), "net_tx": FrameExit(self.width), "kernel": FrameEntry(self.width),
@@ -95,7 +106,7 @@ class Collective(wiring.Component):
         m.submodules += edges.values()
         m.submodules.bank = bank = Bank(REGISTERS, values={
             "PARAM_WIDTH": self.width, "PARAM_SEGMENT": self.segment, "PARAM_SLOTS": self.slots,
-            "PARAM_TYPES": self.types, "PARAM_PROGRAM": self.program,
+            "PARAM_TYPES": self.types, "PARAM_PROGRAM": self.program, "PARAM_LINK": self.link,
             "BUILD_LO": self.build & 0xFFFFFFFF, "BUILD_HI": self.build >> 32})
         wiring.connect(m, wiring.flipped(self.csr), bank.bus)
         for inner, isolator, ours in zip(self._datapath.mem, isolators,
@@ -111,8 +122,13 @@ class Collective(wiring.Component):
     def _join(self, m, edges):
         """Sequencer and datapath, datapath and the outside."""
         control, datapath = self._control, self._datapath
+        if self._link is not None:
+            wiring.connect(m, datapath.net_tx, self._link.i)
+            wiring.connect(m, self._link.o, datapath.net_rx)
         for name, edge in edges.items():
             ours, inner = getattr(self, name), getattr(datapath, name)
+            if self._link is not None and name.startswith("net_"):
+                inner = getattr(self._link, name)
             if isinstance(edge, FrameEntry):
                 wiring.connect(m, wiring.flipped(ours), edge.i)
                 wiring.connect(m, edge.o, inner)
@@ -151,6 +167,12 @@ class Collective(wiring.Component):
             control.completion_pop.eq(bank.completion_pop_written),
             bank.irq_status_set.eq(control.call_ended),
         ]
+        if self._link is not None:
+            m.d.comb += [
+                self._link.node.eq(bank.node), self._link.settings.address.eq(bank.link_address),
+                self._link.settings.port.eq(bank.link_port), self._link.settings.session.eq(bank.link_session),
+                self._link.timeout.eq(bank.link_timeout), self._link.delay.eq(bank.link_ack_delay),
+            ]
         m.d.sync += self.irq.eq((bank.irq_status & bank.irq_enable).any())
 
     def _count(self, m, bank, restart):
@@ -161,8 +183,9 @@ class Collective(wiring.Component):
             "bytes_sent": Mux(events.packets_sent, events.bytes_sent, 0),
             "bytes_received": Mux(events.packets_received, events.bytes_received, 0),
         }
-        for counter in Counter:
-            name = counter.name.lower()
+        if self._link is not None:
+            steps |= {f"link_{one.name.lower()}": getattr(self._link.events, one.name.lower()) for one in LinkCounter}
+        for name in steps:
             count = Signal(32, name=name)
             m.d.sync += count.eq(count + steps[name])
             with m.If(restart):

@@ -98,6 +98,8 @@ class CollectiveModel:
                 return len(completions)
             case "COMPLETION_0" | "COMPLETION_1" | "COMPLETION_2":
                 return completions[0].words()[int(name[-1])] if completions else 0
+        if name.startswith("COUNT_LINK_"):  # the model's network loses nothing: it has no such link
+            return 0
         if name.startswith("COUNT_"):
             return engine.counts[Counter[name.removeprefix("COUNT_")]] & _WORD
         return self._registers[name]

@@ -17,6 +17,7 @@ from rackgate.collective.abi import (
     Status,
 )
 from rackgate.collective.isa import MAX_PROGRAM
+from rackgate.collective.link.abi import LINK_SESSIONS
 from rackgate.collective.program import Program
 from rackgate.collective.shipped import CREDITS, programs
 
@@ -84,14 +85,22 @@ class Engine:
         #: Scenarios of the collectives that users have loaded, by name.
         self.names: dict[str, int] = {}
         self._has_tag = "COMPLETION_3" in device.map
-        device.regs.CONTROL.write(reset=1)
-        device.regs.NODE.value = node
-        device.regs.TIMEOUT.value = timeout
-        device.regs.IRQ_ENABLE.value = 1
-        device.regs.CONTROL.value = int(Control.ENABLE)
+        self._session = 0
+        self._start()
         device.driver = self
         self._forget()
         world.pollers.append(self.poll)
+
+    def _start(self) -> None:
+        """Reset the engine, and begin a session of its link: what the last one left on the network is not taken."""
+        regs = self.device.regs
+        regs.CONTROL.write(reset=1)
+        self._session = self._session % LINK_SESSIONS + 1
+        regs.NODE.value = self.node
+        regs.LINK_SESSION.value = self._session  # from here on frames are taken
+        regs.TIMEOUT.value = self.timeout
+        regs.IRQ_ENABLE.value = 1
+        regs.CONTROL.value = int(Control.ENABLE)
 
     def _forget(self) -> None:
         self._loaded: set[int] = set()
@@ -109,11 +118,7 @@ class Engine:
         error = DeviceFault(f"node {self.node} was reset")
         for request in [*self._waiting, *self._running.values()]:
             request.give_up(error)
-        self.device.regs.CONTROL.write(reset=1)
-        self.device.regs.NODE.value = self.node
-        self.device.regs.TIMEOUT.value = self.timeout
-        self.device.regs.IRQ_ENABLE.value = 1
-        self.device.regs.CONTROL.value = int(Control.ENABLE)
+        self._start()
         self._forget()
 
     # Types and programs

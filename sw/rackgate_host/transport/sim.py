@@ -167,7 +167,8 @@ def connect_many(kind: DeviceType, nodes: int, options: dict[str, Any]) -> "Join
 
         library = plan.library()
         simulations, memories = zip(*(plan.simulation(library, node) for node in range(nodes)), strict=True)
-        fabric = _native().Fabric(simulations, route=route(kind.name), seed=plan.seed, **{"latency": 1, **links})
+        way = route(kind.name, **plan.parameters)
+        fabric = _native().Fabric(simulations, route=way, seed=plan.seed, **{"latency": 1, **links})
     if plan.waves:
         path = Path(plan.waves)
         for number, simulation in enumerate(simulations):
