@@ -24,7 +24,7 @@ from collective_lane_bench import (
 
 from rackgate.arith.abi import ElementType, Function
 from rackgate.collective.receivelane import ReceiveLane, built_types
-from rackgate.verif.stimulus import AXI4Memory, simulate
+from rackgate.verif.stimulus import AXI4Memory, send, simulate
 
 SIZE = 0x2000
 #: Results go here, each to a place of its own; operands come from below.
@@ -113,6 +113,33 @@ class Golden:
                 self._stream, self._is_bad = bytearray(), False
 
 
+class Buffer:
+    """Receive buffers: they take a command when all but a few words of the last one are out."""
+
+    def __init__(self, dut, packets, rng, stall):
+        self.dut, self.packets, self.rng, self.stall = dut, packets, rng, stall
+        self.reads, self.words, self.given = [], [], 0
+
+    async def read(self, ctx):
+        for words in self.packets:
+            valid = ready = False
+            while not (valid and ready):
+                ready = len(self.words) - self.given <= 3 and self.rng.random() >= self.stall
+                ctx.set(self.dut.read.ready, ready)
+                _, _, valid, command = await ctx.tick().sample(self.dut.read.valid, self.dut.read.payload)
+            self.reads.append((command.slot, command.size))
+            self.words += words
+        ctx.set(self.dut.read.ready, 0)
+
+    async def give(self, ctx):
+        while self.given < sum(map(len, self.packets)):
+            if self.given < len(self.words):
+                await send(ctx, self.dut.packet, [self.words[self.given]], rng=self.rng, idle=self.stall)
+                self.given += 1
+            else:
+                await ctx.tick()
+
+
 def run(segments, packets=(), *, width=8, seed=1, stall=0.3, bad=(), kernel=b"", latency=0, convert=True, **parameters):
     """Run segments through a lane and compare everything that comes out; return the cycles of the retirements."""
     rng = random.Random(seed)
@@ -124,8 +151,8 @@ def run(segments, packets=(), *, width=8, seed=1, stall=0.3, bad=(), kernel=b"",
                          width=width, latency=latency) for salt in range(3)]
     dut = ReceiveLane(width, convert=convert, **parameters)
     results, cycles = {}, []
-    words = [word for index, (content, error) in enumerate(packets)
-             for word in packet_words(content, width, error=error, seed=index)]
+    words = [packet_words(content, width, error=error, seed=index)
+             for index, (content, error) in enumerate(packets) if content]
     kernel_in, place = [], 0
     for each in segments:
         if each["from_stream"] and (each["reduce"] or not (each["has_packet"] or each["has_other"])):
@@ -135,19 +162,20 @@ def run(segments, packets=(), *, width=8, seed=1, stall=0.3, bad=(), kernel=b"",
         "header": sum(each["send"] for each in segments),
         "payload": sum(-(-each["header"]["size"] // width) for each in segments if each["send"]),
         "kernel_out": sum(-(-each["size"] // width) for each in segments if each["to_stream"]),
-        "read": len(golden.reads), "free": len(golden.freed), "retired": len(segments),
+        "free": len(golden.freed), "retired": len(segments),
     }
     takers = [taker(results, name, getattr(dut, name), count, seed + 10 + salt, stall)
               for salt, (name, count) in enumerate(counts.items())]
-    outputs = watched(dut, *counts, "ar_local", "ar_other", "aw", "w")
-    simulate(outputs, sender(dut.i, segments, seed + 4, stall), sender(dut.packet, words, seed + 5, stall),
+    outputs = watched(dut, *counts, "read", "ar_local", "ar_other", "aw", "w")
+    buffer = Buffer(dut, words, random.Random(seed + 5), stall)
+    simulate(outputs, sender(dut.i, segments, seed + 4, stall), buffer.read, buffer.give,
              sender(dut.kernel, kernel_in, seed + 6, stall), *takers, clock(cycles, dut.retired, len(segments)),
              models=[models[0].reader(dut.ar_local, dut.r_local), models[1].reader(dut.ar_other, dut.r_other),
                      models[2].writer(dut.aw, dut.w, dut.b)])
     assert [fields(each) for each in results["header"]] == [each["header"] for each in segments if each["send"]]
     compare(payload_bytes(results["payload"], width), golden.sent)
     compare(stream_bytes(results["kernel_out"], width), golden.streamed)
-    assert [(each.slot, each.size) for each in results["read"]] == golden.reads
+    assert buffer.reads == golden.reads
     assert [each.slot for each in results["free"]] == golden.freed
     assert [(each.move, each.read_error, each.write_error) for each in results["retired"]] == golden.retired
     for index, value in enumerate(memory):

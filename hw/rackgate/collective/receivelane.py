@@ -54,9 +54,9 @@ class ReceiveLane(wiring.Component):
     result whose address is no multiple of ``width`` takes one cycle more. From ``packet`` to ``payload``, and to the
     placer, it is 2 cycles; 2 more for what is expanded, the reducer's latency for what is reduced, 4 for what is
     compressed (6 to the placer). Only when something that did not take such a way follows something that did, it waits
-    that long. No output depends combinationally on an input but ``ready``
-    of packets and kernel's streams, and ``valid`` of the last word of a packet on ``free.ready``.
-    Reset forgets all segments; bursts under way must be reset with it.
+    that long. A packet is asked for in the cycle in which
+    its segment is taken. No output depends combinationally on an input but ``read`` on ``i``, and ``ready`` of packets
+    and kernel's streams. Reset forgets all segments; bursts under way must be reset with it.
 
     Parameters
     ----------

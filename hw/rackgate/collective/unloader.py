@@ -3,7 +3,7 @@
 
 import operator
 
-from amaranth.hdl import Module, Signal
+from amaranth.hdl import Module, Mux, Signal
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
 
@@ -25,10 +25,10 @@ unload_layout = data.StructLayout({"slot": SLOT_BITS, "size": SIZE_BITS, "expand
 class Unloader(wiring.Component):
     """Read packets, and free each slot as soon as its last word has been taken.
 
-    A packet of size 0 is not read and gives no word; its slot is freed when its turn comes. A read is asked for one
-    cycle after its command, ahead of the words of those before. The words pass without a register; ``packet.ready``
-    depends combinationally on ``o.ready`` and on ``packet.payload``. No bubble between packets with words. Reset
-    forgets what is under way.
+    A packet of size 0 is not read and gives no word; its slot is freed when its turn comes. A read is asked for in the
+    cycle of its command, if none waits before it, and ahead of the words of those before. The words pass without a
+    register; ``packet.ready`` depends combinationally on ``o.ready`` and on ``packet.payload``, ``read`` on ``i``. No
+    bubble between packets with words. Reset forgets what is under way.
 
     Parameters
     ----------
@@ -73,23 +73,26 @@ class Unloader(wiring.Component):
         m = Module()
         ticket = data.StructLayout({"slot": SLOT_BITS, "is_empty": 1, "expand": 1})
         m.submodules.tickets = tickets = Queue(ticket, depth=self.packets, block_ram=False)
-        can_take = Signal()
+        m.submodules.reads = reads = Queue(read_layout, depth=self.packets, block_ram=False)
+        is_taken, is_wanted = Signal(), Signal()
         m.d.comb += [
-            can_take.eq(tickets.i.ready & (~self.read.valid | self.read.ready)),
-            self.i.ready.eq(can_take),
-            tickets.i.valid.eq(self.i.valid & can_take),
+            self.i.ready.eq(tickets.i.ready & reads.i.ready),
+            is_taken.eq(self.i.valid & self.i.ready),
+            tickets.i.valid.eq(is_taken),
             tickets.i.payload.slot.eq(self.i.payload.slot),
             tickets.i.payload.is_empty.eq(self.i.payload.size == 0),
             tickets.i.payload.expand.eq(self.i.payload.expand),
         ]
-        with m.If(self.read.ready):
-            m.d.sync += self.read.valid.eq(0)
-        with m.If(tickets.i.valid):
-            m.d.sync += [
-                self.read.valid.eq(self.i.payload.size != 0),
-                self.read.payload.slot.eq(self.i.payload.slot),
-                self.read.payload.size.eq(self.i.payload.size),
-            ]
+        # Past the queue when that is empty.
+        m.d.comb += [
+            is_wanted.eq(is_taken & (self.i.payload.size != 0)),
+            reads.i.payload.slot.eq(self.i.payload.slot),
+            reads.i.payload.size.eq(self.i.payload.size),
+            reads.i.valid.eq(is_wanted & (reads.o.valid | ~self.read.ready)),
+            reads.o.ready.eq(self.read.ready),
+            self.read.valid.eq(reads.o.valid | is_wanted),
+            self.read.payload.eq(Mux(reads.o.valid, reads.o.payload, reads.i.payload)),
+        ]
         self._pass(m, tickets.o)
         return m
 
