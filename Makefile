@@ -34,7 +34,7 @@ export CCACHE_NOHASHDIR ?= 1
 endif
 
 APT := sudo apt-get install -y g++ make perl python3-venv zlib1g-dev liblz4-dev ccache
-BENCHES := inflate iaa sabre locks cosim area
+BENCHES := inflate iaa sabre locks collectives cosim area
 
 # The first Python of 3.11 or newer that can make an environment; $PYTHON goes before all.
 define FIND_PYTHON

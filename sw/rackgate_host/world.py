@@ -83,6 +83,10 @@ class World:
             self.step(deadline - self.cycle)
         return True
 
+    def traffic(self, source: int, destination: int) -> tuple[int, int]:
+        """Packets that one device has sent to another, and their bytes with headers, as the network counted them."""
+        return self._joined.traffic(source, destination)
+
     def close(self) -> None:
         """Let go of all devices. A second call does nothing."""
         for device in self.devices:

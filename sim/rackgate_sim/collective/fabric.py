@@ -53,6 +53,7 @@ class Fabric:
             raise ValueError(f"link_latency must be at least 1, not {link_latency}")
         self.cycle = 0
         self.bytes_sent: dict[tuple[int, int], int] = {}
+        self._traffic: dict[tuple[int, int], tuple[int, int]] = {}
         self._width, self._latency = width, link_latency
         self._random = random.Random(seed) if seed else None
         self._events: list[tuple[int, int, int, Callable[[], None]]] = []
@@ -77,6 +78,9 @@ class Fabric:
         """Bring a packet to a node. One for a node that does not exist is lost."""
         pair = source, destination
         self.bytes_sent[pair] = self.bytes_sent.get(pair, 0) + len(packet) - HEADER_SIZE
+        packets, size = self.traffic(*pair)
+        # A header is padded to a word of the link.
+        self._traffic[pair] = packets + 1, size + len(packet) + max(0, self._width - HEADER_SIZE)
         if destination >= len(self.nodes):
             return
         beats = -(-len(packet) // self._width)
@@ -89,6 +93,10 @@ class Fabric:
         self._entering[destination] = max(self._entering[destination], start + _PASSAGE_CYCLES + self._latency) + beats
         self._last[pair] = arrival
         self.at(arrival, destination, lambda: self.nodes[destination].engine.arrive(packet))
+
+    def traffic(self, source: int, destination: int) -> tuple[int, int]:
+        """Packets that one node has sent to another, and their bytes with headers."""
+        return self._traffic.get((source, destination), (0, 0))
 
     def run(self, cycles: int, until_irq: bool = False) -> int:
         """Let at most ``cycles`` pass, with ``until_irq`` none once an interrupt is high. Returns how many passed."""

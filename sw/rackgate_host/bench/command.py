@@ -49,6 +49,8 @@ BENCHES: Mapping[str, Bench] = {
     "iaa": Bench("rackgate_host.bench.iaa:run", "output bytes a cycle, latency and scaling of the accelerator"),
     "sabre": Bench("rackgate_host.bench.sabre:run", "ratios of functions' memory, and how long restoring it takes"),
     "locks": Bench("rackgate_sim.locks.bench:run", "FissLock, NetLock and one server: grants, throughput, cycles"),
+    "collectives": Bench("rackgate_host.bench.collectives:run",
+                         "cycles of collectives against what links allow, and against ACCL's algorithms"),
     "cosim": Bench("rackgate_tb.speed:run", "simulated cycles a second of the inflate engine on four simulators"),
     "area": Bench("rackgate_boards.bench:run", "routed ECP5 clock and area of the engines"),
 }
@@ -99,8 +101,12 @@ def _show(record: Record, console: Console) -> None:
     for point in record.results:
         limits = ["" if getattr(point, name) is None else f"{getattr(point, name):g}" for name in bounds]
         value = f"not measured: {point.why}" if point.value is None else f"{point.value:.6g}"
-        table.add_row(point.case, point.metric, value, *limits, point.unit, style=None if point.holds else "bold red")
+        style = "bold red" if not point.holds else None if point.reaches else "yellow"
+        table.add_row(point.case, point.metric, value, *limits, point.unit, style=style)
     console.print(table)
+    aimed = [point for point in record.results if point.target is not None]
+    if short := [point for point in aimed if not point.reaches]:
+        console.print(f"{len(short)} of {len(aimed)} targets are not reached (yellow)", soft_wrap=True, markup=False)
     for point in record.missed:
         console.print(f"{point.case} {point.metric}: floor {point.floor:g} does not hold", soft_wrap=True, markup=False)
 

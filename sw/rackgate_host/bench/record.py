@@ -17,7 +17,8 @@ __all__ = ["Record", "Result", "commit", "machine"]
 
 #: Metrics of which less is better: their floor and target are upper bounds.
 LESS_IS_BETTER = frozenset({"cycles", "lut4", "ff", "ebr", "dsp", "stage_latency_cycles", "bits_per_lock",
-                            "busiest_link_bytes", "bubbles_per_packet", "cpu_seconds_per_gb"})
+                            "busiest_link_bytes", "half_bandwidth_bytes", "fraction_of_limit", "bubbles_per_packet",
+                            "cpu_seconds_per_gb"})
 
 
 @dataclass(frozen=True)
@@ -61,11 +62,19 @@ class Result:
     @property
     def holds(self) -> bool:
         """Whether the floor holds; a point with a floor that was not measured does not hold it."""
-        if self.floor is None:
+        return self._meets(self.floor)
+
+    @property
+    def reaches(self) -> bool:
+        """Whether the target is reached, in the same way."""
+        return self._meets(self.target)
+
+    def _meets(self, limit: float | None) -> bool:
+        if limit is None:
             return True
         if self.value is None:
             return False
-        return self.value <= self.floor if self.metric in LESS_IS_BETTER else self.value >= self.floor
+        return self.value <= limit if self.metric in LESS_IS_BETTER else self.value >= limit
 
     def as_dict(self) -> dict[str, Any]:
         """The point as it stands in the record."""

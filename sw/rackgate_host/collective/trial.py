@@ -1,26 +1,34 @@
 # SPDX-License-Identifier: Apache-2.0
 """One collective, run by all ranks of a cluster and compared with NumPy."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 
 from rackgate.arith.abi import Function
-from rackgate.collective.abi import Counter
+from rackgate.collective.abi import HEADER_SIZE
+from rackgate.collective.contract import Case
 
 from .bounds import Bound, bound
 from .cluster import Cluster
 from .communicator import Communicator
+from .constants import IN_PLACE
 from .requests import Request
 
 __all__ = ["Trial", "Work", "run_trial"]
 
+#: Operations that MPI allows in place, those with a root at it only.
+_IN_PLACE = ("scatter", "gather", "reduce", "allgather", "reduce_scatter", "allreduce", "alltoall")
+
 
 @dataclass(frozen=True)
 class Work:
-    """What to run. ``count``: elements, as the call counts them. ``operation``: one of :data:`.bounds.OPERATIONS`."""
+    """What to run. ``count``: elements, as the call counts them. ``operation``: one of :data:`.bounds.OPERATIONS`.
+
+    ``is_in_place``: with the operand in the result's buffer, at the ranks at which MPI allows it. ``program``: name of
+    a collective that was loaded and does it instead of the shipped one; its buffers are apart.
+    """
 
     operation: str
     count: int
@@ -28,6 +36,8 @@ class Work:
     op: Function = Function.SUM
     root: int = 0
     wire: str | None = None
+    is_in_place: bool = False
+    program: str | None = None
 
     @property
     def wire_bytes(self) -> int:
@@ -41,13 +51,26 @@ class Work:
 
 @dataclass(frozen=True)
 class Trial:
-    """What a run came to. ``cycles``: of each rank's call. ``busiest_bytes``: payload that the busiest node sent or
-    received. ``greatest_error``: relative to the greatest value; 0 for integers that are right."""
+    """What a run came to.
+
+    ``cycles``: of each rank's call. ``elapsed``: from the last rank's call to the last rank's end; ranks call at almost
+    the same time, ``skew`` cycles apart at most. ``bytes_out``, ``bytes_in``: payload that each node sent and received,
+    and ``busiest_bytes`` the greatest of them. ``greatest_error``: relative to the greatest value; 0 for integers that
+    are right.
+    """
 
     cycles: tuple[int, ...]
-    busiest_bytes: int
+    elapsed: int
+    skew: int
+    bytes_out: tuple[int, ...]
+    bytes_in: tuple[int, ...]
     is_right: bool
     greatest_error: float
+
+    @property
+    def busiest_bytes(self) -> int:
+        """Payload on the busiest direction of a node's port."""
+        return max(*self.bytes_out, *self.bytes_in)
 
 
 def operand(work: Work, rank: int, count: int, seed: int) -> np.ndarray:
@@ -62,45 +85,65 @@ def operand(work: Work, rank: int, count: int, seed: int) -> np.ndarray:
 class _Case:
     """Buffers of one rank, how to begin the call, and what it should give."""
 
-    def __init__(self, comm: Communicator, work: Work, seed: int):
+    def __init__(self, comm: Communicator, work: Work, operands: list[np.ndarray]):
         size, count, self.rank = comm.size, work.count, comm.rank
-        whole = work.operation in ("scatter", "alltoall", "reduce_scatter")
-        self.work = work
-        self.operands = [operand(work, rank, count * size if whole else count, seed) for rank in range(size)]
-        self.given = comm.device.allocate(self.operands[comm.rank].size, work.dtype)
-        self.given[:] = self.operands[comm.rank]
+        self.work, self.operands = work, operands
+        own = operands[comm.rank]
+        self.is_in_place = work.is_in_place and work.operation in _IN_PLACE and (
+            comm.rank == work.root or work.operation not in ("scatter", "gather", "reduce"))
         many = work.operation in ("gather", "allgather", "alltoall")
-        self.result = comm.device.allocate(count * size if many else count, work.dtype)
-        if work.operation != "bcast" or comm.rank != work.root:
-            self.result[:] = 0
-        else:
-            self.result[:] = self.given
+        length = count * size if many or self.is_in_place and work.operation == "reduce_scatter" else count
+        self.given = comm.device.allocate(own.size, work.dtype)
+        self.given[:] = own
+        self.result = comm.device.allocate(length, work.dtype)
+        self.result[:] = 0
+        if work.operation == "bcast" and comm.rank == work.root:
+            self.result[:] = own
+        elif self.is_in_place and work.operation != "scatter":
+            begin = comm.rank * count if work.operation in ("gather", "allgather") else 0
+            self.result[begin:begin + own.size] = own
 
-    def begin(self, comm: Communicator) -> list[Request]:
-        """The call."""
-        work, given, result, wire = self.work, self.given, self.result, self.work.wire
+    def begin(self, comm: Communicator) -> Iterator[Request]:
+        """Make the calls, one after the other."""
+        work, result, wire = self.work, self.result, self.work.wire
         is_root = comm.rank == work.root
+        if work.program is not None:
+            yield self._call_program(comm, work.program)
+            return
+        given = IN_PLACE if self.is_in_place else self.given
         match work.operation:
             case "sendrecv":
                 following, before = (comm.rank + 1) % comm.size, (comm.rank - 1) % comm.size
-                return [comm.Irecv(result, before, 0, wire=wire), comm.Isend(given, following, 0, wire=wire)]
+                yield comm.Irecv(result, before, 0, wire=wire)
+                yield comm.Isend(self.given, following, 0, wire=wire)
             case "bcast":
-                return [comm.Ibcast(result, work.root, wire=wire)]
+                yield comm.Ibcast(result, work.root, wire=wire)
             case "scatter":
-                return [comm.Iscatter(given if is_root else None, result, work.root, wire=wire)]
+                target = IN_PLACE if self.is_in_place else result
+                yield comm.Iscatter(self.given if is_root else None, target, work.root, wire=wire)
             case "gather":
-                return [comm.Igather(given, result if is_root else None, work.root, wire=wire)]
+                yield comm.Igather(given, result if is_root else None, work.root, wire=wire)
             case "reduce":
-                return [comm.Ireduce(given, result if is_root else None, work.op, work.root, wire=wire)]
+                yield comm.Ireduce(given, result if is_root else None, work.op, work.root, wire=wire)
             case "allgather":
-                return [comm.Iallgather(given, result, wire=wire)]
+                yield comm.Iallgather(given, result, wire=wire)
             case "reduce_scatter":
-                return [comm.Ireduce_scatter_block(given, result, work.op, wire=wire)]
+                yield comm.Ireduce_scatter_block(given, result, work.op, wire=wire)
             case "allreduce":
-                return [comm.Iallreduce(given, result, work.op, wire=wire)]
+                yield comm.Iallreduce(given, result, work.op, wire=wire)
             case "alltoall":
-                return [comm.Ialltoall(given, result, wire=wire)]
-        return [comm.Ibarrier()]
+                yield comm.Ialltoall(given, result, wire=wire)
+            case _:
+                yield comm.Ibarrier()
+
+    def _call_program(self, comm: Communicator, name: str) -> Request:
+        """A loaded collective that does the same, with the buffers that its contract wants at this rank."""
+        contract = comm.engine.program(comm.engine.names[name]).contract
+        case = Case(comm.size, self.work.count, self.work.root)
+        has_result = contract.result(case, comm.rank)
+        return comm.Icall(name, self.given if contract.operand(case, comm.rank) else None,
+                          self.result if has_result else None, root=self.work.root, op=self.work.op,
+                          count=self.work.count, wire=self.work.wire)
 
     def wanted(self) -> np.ndarray | None:
         """What should be in ``result``; ``None``: nothing of meaning."""
@@ -133,6 +176,9 @@ class _Case:
             return 0.0
         self.result.sync_from_device()
         got = np.asarray(self.result)
+        if self.is_in_place and self.work.operation == "scatter":  # the root's own part is where it was
+            got = np.asarray(self.given)[self.rank * wanted.size:]
+        got = got[:wanted.size]
         if got.tobytes() == wanted.astype(got.dtype).tobytes():
             return 0.0
         if wanted.dtype.kind == "i":
@@ -158,43 +204,59 @@ def tolerance(work: Work, ranks: int) -> float:
     return float(step) if is_moved else float(step) * ranks
 
 
+def _payload(cluster: Cluster) -> np.ndarray:
+    """Payload bytes that each rank has sent to each other so far, as the network counted them."""
+    header = max(HEADER_SIZE, cluster.engines[0].width)  # padded to a word
+    moved = np.zeros((cluster.size, cluster.size), np.int64)
+    for source, destination in np.ndindex(moved.shape):
+        packets, size = cluster.world.traffic(source, destination)
+        moved[source, destination] = size - packets * header
+    return moved
+
+
 def run_trial(cluster: Cluster, work: Work, *, seed: int = 1,
               report: Callable[[str], None] = lambda text: None) -> Trial:
     """Run ``work`` once at all ranks, which begin together: what it came to.
 
     ``report`` is called with a line of text from time to time.
     """
-    def sums() -> list[tuple[int, int]]:
-        return [(counts[Counter.BYTES_SENT], counts[Counter.BYTES_RECEIVED]) for counts in cluster.counters()]
-
-    def prepare(comm: Communicator) -> _Case:
-        return _Case(comm, work, seed)
+    whole = work.operation in ("scatter", "alltoall", "reduce_scatter")
+    size, world = cluster.size, cluster.world
 
     report("filling the buffers")
-    cases: list[Any] = [prepare(comm) for comm in cluster.comms]
+    operands = [operand(work, rank, work.count * size if whole else work.count, seed) for rank in range(size)]
+    cases = [_Case(comm, work, operands) for comm in cluster.comms]
     cluster.run(lambda comm: comm.Barrier())
-    before = sums()
-    started = cluster.world.cycle
+    before = _payload(cluster)
+    began = world.cycle
+    start = max(device.cycles for device in cluster.devices)
 
-    def measure(comm: Communicator) -> int:
-        requests = cases[comm.rank].begin(comm)
+    def measure(comm: Communicator) -> tuple[int, int, int]:
+        comm.device.run(start - comm.device.cycles)  # nodes may be a little ahead of each other
+        requests, called = [], []
+        for request in cases[comm.rank].begin(comm):
+            requests.append(request)
+            called.append(comm.device.cycles)
         for request in requests:
             request.Wait()
-        return max(request.completion.cycles for request in requests if request.completion is not None)
+        cycles = [request.completion.cycles for request in requests if request.completion is not None]
+        return called[-1], max(cycles), max(map(int.__add__, called, cycles))
 
     def tell() -> None:
-        report(f"{work.operation}: {cluster.world.cycle - started:,} cycles")
+        report(f"{work.operation}: {world.cycle - began:,} cycles")
 
-    cluster.world.pollers.append(tell)
+    world.pollers.append(tell)
     try:
-        cycles = cluster.run(measure)
+        times = cluster.run(measure)
     finally:
-        cluster.world.pollers.remove(tell)
+        world.pollers.remove(tell)
     report("comparing with NumPy")
-    busiest = max(max(after[k] - then[k] & 0xFFFFFFFF for k in range(2))
-                  for after, then in zip(sums(), before, strict=True))
+    moved = _payload(cluster) - before
     worst = max(case.error() for case in cases)
     for case in cases:
         case.given.free()
         case.result.free()
-    return Trial(tuple(cycles), busiest, worst <= tolerance(work, cluster.size), worst)
+    last_call = max(called for called, _, _ in times)
+    return Trial(tuple(cycles for _, cycles, _ in times), max(end for _, _, end in times) - last_call,
+                 last_call - min(called for called, _, _ in times), tuple(moved.sum(axis=1).tolist()),
+                 tuple(moved.sum(axis=0).tolist()), worst <= tolerance(work, size), worst)

@@ -117,6 +117,10 @@ class Joined(Protocol):
         """Let all pass at most ``cycles``, with ``until_interrupt`` none once an interrupt is high."""
         ...
 
+    def traffic(self, source: int, destination: int) -> tuple[int, int]:
+        """Packets that one of them has sent to another, and their bytes with headers."""
+        ...
+
     def close(self) -> None:
         """Let go of all devices."""
         ...

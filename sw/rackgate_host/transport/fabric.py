@@ -91,6 +91,11 @@ class JoinedSimulations:
             elif events is not None:
                 one.check()
 
+    def traffic(self, source: int, destination: int) -> tuple[int, int]:
+        """Packets that one node has sent to another, and their bytes with headers."""
+        found = self.fabric.crossbar.traffic(source, destination)
+        return found.packets, found.bytes
+
     def advance(self, simulation: Any, cycles: int, mask: int) -> int:
         """Run one simulation until an event, for its own methods (see :class:`rackgate_sim.native`)."""
         number, turns = self._numbers[id(simulation)], self.turns

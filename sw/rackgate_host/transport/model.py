@@ -59,7 +59,7 @@ def connect_many(kind: DeviceType, nodes: int, options: dict[str, Any]) -> "Join
 
 
 class JoinedModels:
-    """Models on one time line, that of their fabric, which has ``cycle`` and ``run``."""
+    """Models on one time line, that of their fabric, which has ``cycle``, ``run`` and ``traffic``."""
 
     def __init__(self, fabric: Any, memories: Sequence[SharedMemory]):
         self._fabric = fabric
@@ -75,6 +75,10 @@ class JoinedModels:
     def run(self, cycles: int, until_interrupt: bool = True) -> None:
         """Let at most ``cycles`` pass."""
         self._fabric.run(cycles, until_interrupt)
+
+    def traffic(self, source: int, destination: int) -> tuple[int, int]:
+        """Packets that one node has sent to another, and their bytes with headers."""
+        return self._fabric.traffic(source, destination)
 
     def close(self) -> None:
         """Nothing to let go of."""
