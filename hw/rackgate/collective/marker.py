@@ -9,6 +9,7 @@ from amaranth.lib.wiring import In, Out
 
 from rackgate.stream.packet import PacketSignature, packet_layout
 from rackgate.stream.queue import Queue
+from rackgate.stream.skid import SkidBuffer
 
 __all__ = ["Marker", "marked_layout"]
 
@@ -21,8 +22,8 @@ def marked_layout(width: int, shape) -> data.StructLayout:
 class Marker(wiring.Component):
     """Keep a mark for each packet that is to come, and give it out with each of the packet's words.
 
-    The words pass without a register, and wait for their mark; a mark can be used the cycle after it came. ``i.ready``
-    comes from registers; ``words.ready`` depends combinationally on ``o.ready``. Reset forgets the marks.
+    The words pass without a register, and wait for their mark; a mark can be used 2 cycles after it came. ``i.ready``
+    and marks come from registers; ``words.ready`` depends combinationally on ``o.ready``. Reset forgets the marks.
 
     Parameters
     ----------
@@ -31,7 +32,7 @@ class Marker(wiring.Component):
     shape:
         Shape of a mark.
     packets:
-        Marks that can be kept, at least 1.
+        Marks that can be kept, at least 1; two more are on their way out.
 
     Members
     -------
@@ -61,12 +62,14 @@ class Marker(wiring.Component):
     def elaborate(self, platform):
         m = Module()
         m.submodules.marks = marks = Queue(self.shape, depth=self.packets, block_ram=False)
+        m.submodules.front = front = SkidBuffer(self.shape)  # a RAM's output would come too late in the cycle
         wiring.connect(m, wiring.flipped(self.i), marks.i)
+        wiring.connect(m, marks.o, front.i)
         m.d.comb += [
             self.o.payload.word.eq(self.words.payload),
-            self.o.payload.mark.eq(marks.o.payload),
-            self.o.valid.eq(self.words.valid & marks.o.valid),
-            self.words.ready.eq(self.o.ready & marks.o.valid),
-            marks.o.ready.eq(self.words.valid & self.o.ready & self.words.payload.last),
+            self.o.payload.mark.eq(front.o.payload),
+            self.o.valid.eq(self.words.valid & front.o.valid),
+            self.words.ready.eq(self.o.ready & front.o.valid),
+            front.o.ready.eq(self.words.valid & self.o.ready & self.words.payload.last),
         ]
         return m

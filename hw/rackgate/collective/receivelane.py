@@ -229,7 +229,9 @@ class ReceiveLane(wiring.Component):
         wiring.connect(m, self._operands.o, operand.i)
         wiring.connect(m, self._local.o, operand.memory)
         wiring.connect(m, wiring.flipped(self.kernel), operand.kernel)
-        wiring.connect(m, self._joins.o, join.i)
+        m.submodules.join_front = join_front = SkidBuffer(join_layout)  # a RAM's output comes too late in the cycle
+        wiring.connect(m, self._joins.o, join_front.i)
+        wiring.connect(m, join_front.o, join.i)
         wiring.connect(m, message.o, join.received)
         wiring.connect(m, operand.o, join.local)
         m.d.comb += operand.skip_kernel.eq(self.skip_kernel)
