@@ -39,19 +39,19 @@ def test_shipped(function, credits):
 
 
 @pytest.mark.soak
-@pytest.mark.parametrize("credits", [1, 2, 3, 4, 7])
+@pytest.mark.parametrize("credits", [1, 3, 4])
 @pytest.mark.parametrize("function", TOGETHER, ids=lambda function: function.name)
 def test_shipped_everywhere(function, credits):
-    check_shipped(function, range(1, 17), credits, (150, 400))
+    check_shipped(function, range(1, 17), credits, (130,))
 
 
 @pytest.mark.soak
 @pytest.mark.parametrize("credits", [1, 4])
 @pytest.mark.parametrize("name", ["allgather", "allreduce", "alltoall", "reduce_scatter"])
 def test_rings_in_many_orders(name, credits, seed, monkeypatch):
-    orders = [random.Random(f"{seed} {number}").shuffle for number in range(40)]
+    orders = [random.Random(f"{seed} {number}").shuffle for number in range(20)]
     monkeypatch.setattr(checker, "_ORDERS", orders)
-    check_shipped(getattr(shipped, name), (3, 4, 5, 6, 8), credits, (200,))
+    check_shipped(getattr(shipped, name), (3, 4, 5, 7), credits, ())
 
 
 def fault(contract, ranks=(2, 3, 4), **options):

@@ -3,12 +3,13 @@
 
 import pytest
 from collective_microcode import interpreted_steps, microcode_steps
-from hypothesis import given, settings
+from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 
 from rackgate.collective import interpreter
 from rackgate.collective.assembler import disassemble
 from rackgate.collective.contract import NOTHING
+from rackgate.collective.expression import as_expression
 from rackgate.collective.interpreter import Place, moves
 from rackgate.collective.language import CollectiveError, collective
 from rackgate.collective.program import Program, build
@@ -84,6 +85,125 @@ def test_expressions(trees, x):
                 c.signal(0, tag=make(c, tree, variable.value) & 0x7FFF)
             variable.set(variable.value * 2 + 1)
     both(program)
+
+
+NAMED = st.sampled_from(["v0", "v1", "v2", "k", "let"])
+SMALL = st.recursive(LEAVES | NAMED, lambda inner: st.tuples(st.sampled_from(sorted(OPERATORS)), inner, inner),
+                     max_leaves=5)
+STATEMENTS = st.recursive(
+    st.one_of(
+        st.tuples(st.just("signal"), SMALL, SMALL),
+        st.tuples(st.just("send"), SMALL, SMALL),
+        st.tuples(st.just("recv"), SMALL, SMALL),
+        st.tuples(st.just("set"), st.integers(0, 2), SMALL),
+        st.tuples(st.just("let"), SMALL),
+        st.tuples(st.just("sync"), st.integers(0, 3)),
+        st.just(("stop",)),
+    ),
+    lambda inner: st.one_of(
+        st.tuples(st.just("loop"), SMALL, st.lists(inner, max_size=4)),
+        st.tuples(st.just("when"), SMALL, SMALL, st.lists(inner, max_size=4), st.lists(inner, max_size=4)),
+        st.tuples(st.just("while"), st.integers(0, 2), st.lists(inner, max_size=3)),
+    ), max_leaves=14)
+
+
+class Writer:
+    """Writes statements as a collective."""
+
+    def __init__(self, c):
+        self.c = c
+        self.variables = [c.variable(number + 1) for number in range(3)]
+        self.named = {"k": c.let(5), "let": c.let(c.rank * 3)}
+
+    def number(self, tree):
+        tree = "v0" if tree == "x" else tree
+        if isinstance(tree, str) and tree[0] == "v":
+            return self.variables[int(tree[1])].value & 0xFFFFF
+        if isinstance(tree, str):
+            return self.named[tree] if tree in self.named else make(self.c, tree, None)
+        if isinstance(tree, int):
+            return as_expression(tree)
+        return OPERATORS[tree[0]](self.c, self.number(tree[1]), self.number(tree[2]))
+
+    def block(self, statements):
+        """Whether the block ends the program; what would follow is left out."""
+        kept = dict(self.named)
+        ended = any(self.statement(*statement) for statement in self.until_stop(statements))
+        self.named = kept
+        return ended
+
+    @staticmethod
+    def until_stop(statements):
+        for statement in statements:
+            yield statement
+            if statement == ("stop",):
+                return
+
+    def statement(self, kind, *operands):
+        c = self.c
+        if kind == "signal":
+            c.signal(self.number(operands[0]) % 5, tag=self.number(operands[1]) & 0xFFFF)
+        elif kind == "send":
+            c.send(c.operand.part(self.number(operands[0]) & 0xFFFF, self.number(operands[1]) & 0xFFF), to=c.right)
+        elif kind == "recv":
+            c.recv(c.left, into=c.result.part(self.number(operands[0]) & 0xFFFF, self.number(operands[1]) & 0xFFF))
+        elif kind == "set":
+            self.variables[operands[0]].set(self.number(operands[1]))
+        elif kind == "let":
+            self.named["let"] = c.let(self.number(operands[0]) & 0xFFFFF)
+        elif kind == "sync":
+            c.sync(operands[0])
+        elif kind == "stop":
+            c.stop()
+            return True
+        elif kind == "loop":
+            with c.loop(self.number(operands[0]) & 3) as k:
+                outer, self.named["k"] = self.named["k"], k
+                self.block(operands[1])
+                self.named["k"] = outer
+        elif kind == "while":
+            turns = c.variable(operands[0])
+            with c.repeat_while(lambda: turns.value != 0):
+                turns.set(turns.value - 1)
+                self.block(operands[1])
+        else:
+            first, second, then, other = operands
+            with c.when((self.number(first) & 7) < (self.number(second) & 7)):
+                then_ends = self.block(then)
+            if other:
+                with c.otherwise():
+                    return self.block(other) and then_ends
+        return False
+
+
+def write(c, statements):
+    writer = Writer(c)
+    if not writer.block(statements):
+        for number in range(3):
+            c.signal(1, tag=writer.variables[number].value & 0xFFFF)
+
+
+def run_statements(statements, rank):
+    try:
+        build(program_of(lambda c: write(c, statements)), ())
+    except CollectiveError as error:
+        assume("more than 15 values" not in str(error))
+        raise
+    both(lambda c: write(c, statements), CALL._replace(rank=rank))
+
+
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@given(st.lists(STATEMENTS, min_size=1, max_size=6), st.integers(0, 4))
+def test_statements(statements, rank):
+    """Whatever is nested in whatever, instructions do what the statements say."""
+    run_statements(statements, rank)
+
+
+@pytest.mark.soak
+@settings(max_examples=2000, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@given(st.lists(STATEMENTS, min_size=1, max_size=6), st.integers(0, 4))
+def test_many_statements(statements, rank):
+    run_statements(statements, rank)
 
 
 def test_numbers():

@@ -36,6 +36,7 @@ from rackgate.collective.statements import (
     Trace,
     When,
     While,
+    blocks,
     changed,
     expressions,
     walk,
@@ -208,6 +209,14 @@ class _Compiler(Emitter):
         for register in kept:
             self.registers.release(register)
 
+    def _reserve(self, body: list[Statement]) -> int:
+        """Registers that variables and loops in ``body`` will keep at a time."""
+        variables = {statement.variable.key for statement in body if isinstance(statement, Let)
+                     and self.registers.find(statement.variable) is None}
+        inner = [self._reserve(block) + 2 * isinstance(statement, Loop) for statement in body
+                 for block in blocks(statement)]
+        return len(variables) + max(inner, default=0)
+
     def _own(self, value: Expression) -> int:
         """A register with the value that is kept, and that nothing else reads."""
         register = self.compute(value) if self.registers.find(value) is None else self._copy(value)
@@ -232,8 +241,9 @@ class _Compiler(Emitter):
                 uses = wanted.get(part.key, (0, part))[0] + cost(part)
                 wanted[part.key] = uses, part
         kept: list[int] = []
+        reserve = _SPARE + self._reserve(body)
         for _, part in sorted(wanted.values(), key=lambda item: -item[0]):
-            if self.registers.free <= _SPARE:
+            if self.registers.free <= reserve:
                 break
             kept.append(self.value(part))
             self.registers.keep(kept[-1])

@@ -12,7 +12,7 @@ from rackgate.collective.expression import Expression
 from rackgate.collective.isa import Field, MoveControl
 
 __all__ = ["BUFFER_WORDS", "Fail", "Let", "Loop", "Move", "Statement", "Stop", "Sync", "Trace", "When", "While",
-           "changed", "expressions", "walk"]
+           "blocks", "changed", "expressions", "walk"]
 
 #: Word of the call that the address of a buffer begins in.
 BUFFER_WORDS = {"operand": 9, "operand_1": 11, "result": 13}
@@ -94,7 +94,8 @@ class Trace(NamedTuple):
     body: list[Statement]
 
 
-def _blocks(statement: Statement) -> tuple[list[Statement], ...]:
+def blocks(statement: Statement) -> tuple[list[Statement], ...]:
+    """The blocks within a statement."""
     match statement:
         case Loop(body=body) | While(body=body):
             return (body,)
@@ -107,7 +108,7 @@ def walk(body: list[Statement]) -> Iterator[Statement]:
     """All statements in ``body``, inner ones too, in order."""
     for statement in body:
         yield statement
-        for block in _blocks(statement):
+        for block in blocks(statement):
             yield from walk(block)
 
 
