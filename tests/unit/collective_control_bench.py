@@ -1,127 +1,15 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Random programs, a host and a move unit for the control side of the collective engine."""
+"""A host and a move unit for the control side of the collective engine."""
 
 import random
 from collections import defaultdict
 
 from rackgate.collective.abi import Call, ConfigSpace
-from rackgate.collective.assembler import Branch, Label, assemble
 from rackgate.collective.control import ControlUnit
-from rackgate.collective.isa import Field, Instruction, Local, MoveControl, Opcode, Other, Special, Target
 from rackgate.verif.stimulus import simulate
-from rackgate_sim.collective.sequencer import CommunicatorState, Entry, Execution, Move
+from rackgate_sim.collective.sequencer import CommunicatorState, Entry, Move
 
 TYPES = 0x8000000F
-ID = 15  # register with the call's id; all moves have it as their RESULT
-COUNTER = 14
-_ALU = [Opcode.ADD, Opcode.SUB, Opcode.AND, Opcode.OR, Opcode.XOR, Opcode.SHL, Opcode.SHR, Opcode.MIN, Opcode.MAX,
-        Opcode.MUL, Opcode.ADDM, Opcode.SUBM]
-_BRANCHES = [Opcode.BEQ, Opcode.BNE, Opcode.BLT, Opcode.BGE]
-
-
-class ProgramMaker:
-    """Programs that end, of all instructions. ``errors``: how often something is wrong with one."""
-
-    def __init__(self, rng: random.Random, ranks: int, errors: float = 0):
-        self.rng, self.ranks, self.errors = rng, ranks, errors
-        self.labels = 0
-
-    def program(self, length: int, moves: bool = True):
-        rng = self.rng
-        out = [Instruction(Opcode.LI, k, immediate=rng.choice([rng.randrange(16), rng.randrange(-1 << 17, 1 << 17)]))
-               for k in range(1, COUNTER)]
-        out += [Instruction(Opcode.LDD, ID, immediate=15), Instruction(Opcode.MV, Field.RESULT, ID),
-                *(Instruction(Opcode.MV, field, 0, immediate=rng.randrange(self.ranks))
-                  for field in (Field.SOURCE, Field.DESTINATION))]
-        while length > 0:
-            size = rng.randrange(1, 8)
-            length -= size
-            match rng.randrange(4):
-                case 0:
-                    out += self._loop([self._one(moves) for _ in range(size)])
-                case 1:
-                    out += self._skip([self._one(moves) for _ in range(size)])
-                case _:
-                    out += [self._one(moves) for _ in range(size)]
-        if rng.random() < self.errors:
-            return [*out, rng.choice([Instruction(Opcode.ERR, immediate=rng.randrange(-8, 100)), Instruction(0),
-                                      Instruction(Opcode.BEQ, immediate=rng.randrange(2048, 1 << 14)),
-                                      Instruction(Opcode.MOD + 32, 1, 1, immediate=0)])]
-        return [*out, Instruction(Opcode.RET)]
-
-    def _label(self):
-        self.labels += 1
-        return Label(f"label_{self.labels}")
-
-    def _loop(self, body):
-        label = self._label()
-        return [Instruction(Opcode.LI, COUNTER, immediate=self.rng.randrange(1, 4)), label, *body,
-                Instruction(Opcode.SUB + 32, COUNTER, COUNTER, immediate=1),
-                Branch(Opcode.BNE, COUNTER, 0, label.name)]
-
-    def _skip(self, body):
-        label, rng = self._label(), self.rng
-        return [Branch(rng.choice(_BRANCHES), rng.randrange(COUNTER), rng.randrange(COUNTER), label.name), *body, label]
-
-    def _one(self, moves):
-        rng = self.rng
-        rd, ra, rb = (rng.randrange(COUNTER) for _ in range(3))
-        immediate = rng.choice([rng.randrange(-4, 64), rng.randrange(-1 << 13, 1 << 13)])
-        kind = rng.random()
-        if rng.random() < self.errors / 20:
-            return rng.choice([
-                Instruction(Opcode.LDD, rd, immediate=16), Instruction(Opcode.LDA, rd, immediate=15),
-                Instruction(Opcode.LDS, rd, immediate=4), Instruction(Opcode.MV, 8, ra), Instruction(29),
-                Instruction(Opcode.DIV, rd, ra, 0),
-                Instruction(Opcode.MV, Field.CONTROL, 0, immediate=rng.getrandbits(9)),
-                Instruction(Opcode.MV, Field.SOURCE, ra), Instruction(Opcode.MV, Field.DESTINATION, ra)])
-        if kind < 0.3:
-            opcode = rng.choice(_ALU)
-            return (Instruction(opcode, rd, ra, rb) if rng.random() < 0.5
-                    else Instruction(opcode + 32, rd, ra, immediate=immediate))
-        if kind < 0.35:
-            return Instruction(rng.choice([Opcode.DIV, Opcode.MOD]) + 32, rd, ra, immediate=immediate or 1)
-        if kind < 0.5:
-            return rng.choice([
-                Instruction(Opcode.LDD, rd, immediate=rng.randrange(16)),
-                Instruction(Opcode.LDA, rd, immediate=rng.randrange(15)),
-                Instruction(Opcode.LDS, rd, immediate=rng.choice(list(Special))),
-                Instruction(Opcode.LI, rd, immediate=rng.randrange(-1 << 17, 1 << 17))])
-        if kind < 0.75 or not moves:
-            return self._field(ra, immediate)
-        return Instruction(Opcode.GO) if rng.random() < 0.75 else Instruction(Opcode.SYNC, immediate=rng.randrange(5))
-
-    def _field(self, ra, immediate):
-        rng = self.rng
-        match rng.randrange(4):
-            case 0:
-                control = MoveControl(rng.choice(list(Local)), rng.choice(list(Other)), rng.choice(list(Target)),
-                                      *(rng.random() < 0.5 for _ in range(3)))
-                return Instruction(Opcode.MV, Field.CONTROL, 0, immediate=control.to_int())
-            case 1:
-                return Instruction(Opcode.MV, rng.choice([Field.SOURCE, Field.DESTINATION]), 0,
-                                   immediate=rng.randrange(self.ranks))
-            case 2 if rng.random() < 0.3:
-                return Instruction(Opcode.MV, Field.TAG, 0, immediate=-1)
-        return Instruction(Opcode.MV, rng.choice([Field.COUNT, Field.LOCAL, Field.OTHER, Field.TAG]), ra,
-                           immediate=immediate)
-
-
-def run_alone(execution: Execution):
-    """Moves and end of a program of which nothing goes wrong."""
-    moves = []
-    while isinstance(found := execution.advance(0), Move):
-        moves.append(found)
-    return moves, found
-
-
-def random_call(rng, **fields):
-    values = {name: rng.getrandbits(32) for name in ("count", "peer", "tag")}
-    values |= {name: rng.getrandbits(64) for name in ("operand_0", "operand_1", "result")}
-    values |= {"function": rng.randrange(3), "element": rng.randrange(4), "streams": rng.choice([0, 1, 3, 0xFF02])}
-    if values["element"] == 3:
-        values["compression"] = rng.choice([0, 8])
-    return Call(**values | fields)
 
 
 class Bench:
@@ -256,12 +144,3 @@ class Bench:
 
     def run(self, *testbenches, limit=40_000):
         simulate(self.dut, *testbenches, models=[self.move_unit], limit=limit)
-
-
-def place(programs):
-    """Words of several programs one after the other, and where each begins."""
-    words, origins = [], []
-    for program in programs:
-        origins.append(len(words))
-        words += assemble(program, origin=len(words))
-    return words, origins

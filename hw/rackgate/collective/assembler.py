@@ -24,7 +24,8 @@ from typing import NamedTuple
 
 from rackgate.collective.isa import MAX_PROGRAM, Field, Instruction, Opcode, Special
 
-__all__ = ["ALU_OPCODES", "AssemblyError", "Branch", "Label", "assemble", "disassemble", "parse"]
+__all__ = ["ALU_OPCODES", "AssemblyError", "Branch", "Label", "Statement", "assemble", "disassemble",
+           "parse"]
 
 #: Opcodes that have a form with an immediate in place of register ``rb``.
 ALU_OPCODES = tuple(opcode for opcode in Opcode if Opcode.ADD <= opcode <= Opcode.SUBM)
@@ -57,6 +58,7 @@ class _Word(NamedTuple):
     value: int
 
 
+#: Part of a program.
 Statement = Label | Branch | Instruction | _Word
 
 

@@ -26,7 +26,7 @@ _CONVERTS = 31
 class ControlUnit(wiring.Component):
     """Take calls, run their programs, hand out their moves, report how they ended.
 
-    From the last word of a call whose program is RET alone until its completion can be read: 19 cycles. A call that
+    From the last word of a call whose program is RET alone until its completion can be read: 20 cycles. A call that
     fails breaks its communicator if it has started a move, or is a collective that was aborted; other calls that run
     on it then end with COMMUNICATOR_BROKEN. Calls are taken in turn from the host and the kernels, each one's in order;
     up to four run at a time, and end in any order. Reset forgets everything but the words of programs, whose entries

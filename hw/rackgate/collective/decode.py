@@ -4,11 +4,16 @@
 from amaranth.hdl import Cat, Module, Mux, Signal
 from amaranth.lib import data, enum, wiring
 from amaranth.lib.wiring import In, Out
+from amaranth.utils import exact_log2
 
 from rackgate.collective.abi import CALL_WORDS
 from rackgate.collective.isa import REGISTER_BITS, Field, Opcode, Special
 
 __all__ = ["Action", "Decode", "Decoded"]
+
+
+#: Arithmetic that takes one cycle.
+_QUICK = (Opcode.ADD, Opcode.SUB, Opcode.AND, Opcode.OR, Opcode.XOR, Opcode.MIN, Opcode.MAX, Opcode.ADDM, Opcode.SUBM)
 
 
 class Action(enum.Enum, shape=4):
@@ -30,8 +35,8 @@ class Action(enum.Enum, shape=4):
 class Decoded(data.Struct):
     """An instruction.
 
-    ``operation``: of the ALU, or what takes longer. ``immediate``: as it is. ``select``: which special, branch or end;
-    or that it is a division.
+    ``operation``: of the ALU, or what takes longer. ``writes``: its result, if it has one, goes to a register.
+    ``immediate``: as it is. ``select``: which special, branch or end; or that it is a division.
     """
 
     action: Action
@@ -58,7 +63,8 @@ class Decode(wiring.Component):
     uses_value, value:
         The second operand is not ``rb`` but this.
     goes_on:
-        The context's next instruction may be fetched before this one is executed.
+        The context's next instruction may be fetched before this one is executed; also if an operand does not exist,
+        so that it is known early.
     """
 
     instruction: In(32)
@@ -94,14 +100,15 @@ class Decode(wiring.Component):
             with m.Case(Opcode.BEQ, Opcode.BNE, Opcode.BLT, Opcode.BGE):
                 m.d.comb += [action.eq(Action.BRANCH), select.eq(code[:2])]
             with m.Case(Opcode.LDD):
-                self._limit(m, immediate < CALL_WORDS, Action.LOAD_WORD)
+                self._limit(m, immediate, exact_log2(CALL_WORDS), Action.LOAD_WORD)
             with m.Case(Opcode.LDA):
-                self._limit(m, immediate < CALL_WORDS - 1, Action.LOAD_ADDRESS)
+                with m.If(immediate[:4] != CALL_WORDS - 1):
+                    self._limit(m, immediate, exact_log2(CALL_WORDS), Action.LOAD_ADDRESS)
             with m.Case(Opcode.LDS):
-                self._limit(m, immediate < len(Special), Action.LOAD_SPECIAL)
+                self._limit(m, immediate, exact_log2(len(Special)), Action.LOAD_SPECIAL)
                 m.d.comb += select.eq(immediate)
             with m.Case(Opcode.MV):
-                self._limit(m, word[22:26] < len(Field), Action.MOVE_FIELD)
+                self._limit(m, word[22:26], exact_log2(len(Field)), Action.MOVE_FIELD)
             with m.Case(Opcode.GO):
                 m.d.comb += action.eq(Action.GO)
             with m.Case(Opcode.SYNC):
@@ -110,20 +117,20 @@ class Decode(wiring.Component):
                 m.d.comb += [action.eq(Action.END), select.eq(code == Opcode.ERR)]
         with m.If(self.is_outside):
             m.d.comb += action.eq(Action.ILLEGAL)
-        loads = (action == Action.LOAD_WORD) | (action == Action.LOAD_ADDRESS) | (action == Action.LOAD_SPECIAL)
-        is_quick = (action == Action.ALU) | loads
-        m.d.comb += [
-            self.o.writes.eq((is_quick | (action == Action.LONG)) & (self.o.rd != 0)),
-            self.goes_on.eq(is_quick | (action == Action.MOVE_FIELD)),
-        ]
+        # By the opcode alone, for that is early: what an illegal instruction writes does not matter any more.
+        with m.Switch(code):
+            with m.Case(Opcode.LI, Opcode.LDD, Opcode.LDA, Opcode.LDS, Opcode.MV, *_QUICK):
+                m.d.comb += self.goes_on.eq(1)
+        m.d.comb += self.o.writes.eq((word[22:26] != 0) & (code != Opcode.MV))
         return m
 
     def _calculate(self, m, opcode):
-        divides = opcode in (Opcode.DIV, Opcode.MOD)
-        is_long = divides or opcode in (Opcode.SHL, Opcode.SHR, Opcode.MUL)
-        m.d.comb += [self.o.action.eq(Action.LONG if is_long else Action.ALU), self.o.select.eq(divides)]
+        m.d.comb += [
+            self.o.action.eq(Action.ALU if opcode in _QUICK else Action.LONG),
+            self.o.select.eq(opcode in (Opcode.DIV, Opcode.MOD)),
+        ]
 
-    def _limit(self, m, exists, action):
-        """Illegal if the operand does not exist."""
-        with m.If(exists):
+    def _limit(self, m, operand, bits, action):
+        """Illegal if the operand has more than ``bits`` bits."""
+        with m.If(~operand[bits:].any()):
             m.d.comb += self.o.action.eq(action)

@@ -159,7 +159,12 @@ class Execute(wiring.Component):
                 m.d.comb += self.value.eq(multicycle.result)
             with m.Default():
                 m.d.comb += self.value.eq(alu.result)
-        m.d.comb += self.write.eq(self.valid & decoded.writes & ((decoded.action != Action.LONG) | self.resume))
+        results = (Action.ALU, Action.LOAD_WORD, Action.LOAD_ADDRESS, Action.LOAD_SPECIAL)
+        with m.Switch(decoded.action):
+            with m.Case(*results):
+                m.d.comb += self.write.eq(self.valid & decoded.writes)
+            with m.Case(Action.LONG):
+                m.d.comb += self.write.eq(self.valid & decoded.writes & self.resume)
 
     def _calculate(self, m, multicycle):
         """Begin; or, when the instruction comes again and the result is there, take it."""

@@ -4,13 +4,13 @@
 import operator
 
 from amaranth.hdl import Cat, Module, Mux, Signal
-from amaranth.lib import stream, wiring
+from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
 
 from rackgate.collective.abi import CALL_WORDS, COMMUNICATORS, CONTEXTS, NODES, Status
 from rackgate.collective.context import Context
 from rackgate.collective.execute import Execute
-from rackgate.collective.fetch import Fetch
+from rackgate.collective.fetch import PC_BITS, Fetch
 from rackgate.collective.isa import MAX_PROGRAM
 from rackgate.collective.operands import Operands
 from rackgate.collective.records import CallInfo, Done, Failure, Move
@@ -20,13 +20,29 @@ __all__ = ["Sequencer"]
 _CONTEXT = range(CONTEXTS)
 
 
+class _Outcome(data.Struct):
+    """What an instruction has led to: see :class:`~rackgate.collective.execute.Execute`."""
+
+    valid: 1
+    context: _CONTEXT
+    jump: 1
+    target: PC_BITS
+    resume: 1
+    sleep: 1
+    wake: 1
+    end: 1
+    end_stops: 1
+    end_status: 4
+    end_cause: 4
+
+
 class Sequencer(wiring.Component):
     """Run calls in four contexts, which take turns.
 
-    An instruction takes three cycles: it is fetched, decoded while its operands are read, and carried out. One is
-    fetched a cycle. A context's next one is fetched two cycles after the one before, or three after a branch, GO and
-    SYNC. A multiplication takes 7 cycles, a division 44, a shift by n bits 7 or n + 4, and more when another context
-    has the unit. Contexts that wait take no turns.
+    An instruction is fetched, decoded while its operands are read, and carried out; a cycle later it is known what
+    follows. One is fetched a cycle. A context's next one is fetched two cycles after the one before, or four after a
+    branch, GO and SYNC. A multiplication takes 8 cycles, a division 45, a shift by n bits 8 or n + 5, and more when
+    another context has the unit. Contexts that wait take no turns.
 
     Parameters
     ----------
@@ -92,20 +108,20 @@ class Sequencer(wiring.Component):
         for number, context in enumerate(contexts):
             m.submodules[f"context_{number}"] = context
         wiring.connect(m, execute.move, wiring.flipped(self.move))
-        issued = operands.issued
+        issued, outcome = operands.issued, self._conclude(m, operands, execute)
         m.d.comb += [
             fetch.ready.eq(Cat(context.is_ready for context in contexts)),
             fetch.start.eq(self.start), fetch.context.eq(self.context), fetch.address.eq(self.address),
             fetch.clear.eq(self.status == Status.SUCCESS),
-            # What goes to sleep comes again.
-            fetch.jump.eq(execute.jump | execute.sleep), fetch.jump_context.eq(issued.context),
-            fetch.target.eq(Mux(execute.sleep, operands.pc, execute.target)),
+            fetch.jump.eq(outcome.jump), fetch.jump_context.eq(outcome.context), fetch.target.eq(outcome.target),
             self.fetch.eq(fetch.pc),
             operands.fetched.eq(fetch.o), operands.instruction.eq(self.instruction),
             operands.start.eq(self.start), operands.context.eq(self.context), operands.info.eq(self.info),
             operands.write.eq(execute.write), operands.value.eq(execute.value),
             self.load_slot.eq(operands.load_slot), self.load_word.eq(operands.load_word),
-            execute.valid.eq(operands.valid), execute.issued.eq(issued), execute.clear.eq(operands.clear),
+            # What was fetched behind an instruction that ended the call has no effect.
+            execute.valid.eq(operands.valid & execute.is_running.bit_select(issued.context, 1)),
+            execute.issued.eq(issued), execute.clear.eq(operands.clear),
             execute.load.eq(self.load), execute.is_running.eq(Cat(context.is_running for context in contexts)),
             self.communicator.eq(execute.communicator), self.rank.eq(execute.rank), execute.node.eq(self.node),
         ]
@@ -115,13 +131,28 @@ class Sequencer(wiring.Component):
                     m.d.comb += execute.outstanding.eq(context.outstanding)
         breaks = 0
         for number, context in enumerate(contexts):
-            self._wire(m, number, context, fetch, operands, execute)
+            self._wire(m, number, context, fetch, operands, execute, outcome)
             breaks |= context.breaks
         m.d.comb += self.breaks.eq(breaks)
         return m
 
-    def _wire(self, m, number, context, fetch, operands, execute):
+    def _conclude(self, m, operands, execute):
+        """What follows from an instruction, a cycle later."""
+        outcome = Signal(_Outcome)
+        m.d.sync += [
+            outcome.valid.eq(operands.valid), outcome.context.eq(operands.issued.context),
+            # What goes to sleep comes again.
+            outcome.jump.eq(execute.jump | execute.sleep),
+            outcome.target.eq(Mux(execute.sleep, operands.pc, execute.target)),
+            outcome.wake.eq(execute.wake | self.done.valid),
+            *(getattr(outcome, name).eq(getattr(execute, name))
+              for name in ("resume", "sleep", "end", "end_stops", "end_status", "end_cause")),
+        ]
+        return outcome
+
+    def _wire(self, m, number, context, fetch, operands, execute, outcome):
         """A context and everything around it."""
+        is_concluded = outcome.valid & (outcome.context == number)
         is_issued = operands.valid & (operands.issued.context == number)
         is_fetched = fetch.o.valid & (fetch.o.context == number)
         is_offered = self.move.valid & (self.move.payload.context == number)
@@ -133,11 +164,13 @@ class Sequencer(wiring.Component):
             context.start.eq(self.start & (self.context == number)), context.status.eq(self.status),
             context.communicator.eq(self.info.communicator), context.is_collective.eq(self.info.is_collective),
             context.fetch.eq(fetch.taken[number]),
-            context.resume.eq(operands.resume[number] | is_issued & execute.resume),
-            context.sleep.eq(is_issued & execute.sleep), context.wake.eq(execute.wake | self.done.valid),
-            context.end.eq(is_issued & execute.end), context.end_stops.eq(execute.end_stops),
-            context.end_status.eq(execute.end_status), context.end_cause.eq(execute.end_cause),
-            context.is_moving.eq(is_issued | is_fetched | is_offered),
+            context.resume.eq(operands.resume[number] | is_concluded & outcome.resume),
+            context.sleep.eq(is_concluded & outcome.sleep),
+            # Also what happened in the cycle in which the instruction found that it had to wait.
+            context.wake.eq(execute.wake | self.done.valid | outcome.wake),
+            context.end.eq(is_concluded & outcome.end), context.end_stops.eq(outcome.end_stops),
+            context.end_status.eq(outcome.end_status), context.end_cause.eq(outcome.end_cause),
+            context.is_moving.eq(is_issued | is_fetched | is_concluded | is_offered),
             context.go.eq(is_issued & execute.go), context.done.eq(is_done),
             context.failed.eq(self.failed[number]), context.failure.eq(self.failure[number]),
             context.is_aborted.eq(self.is_aborted.bit_select(slot, 1)), context.is_broken.eq(self.is_broken),
