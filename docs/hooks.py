@@ -4,6 +4,9 @@
 import re
 from collections.abc import Callable, Iterable, Sequence
 
+from rackgate.collective import abi as collective
+from rackgate.collective import isa
+from rackgate.collective.link import abi as link
 from rackgate.csr.map import IDENTITY_REGISTERS, Register
 from rackgate.iaa import abi as iaa
 from rackgate.inflate import abi
@@ -52,6 +55,22 @@ def _sabre_header() -> str:
     ])
 
 
+def _documented(kind: type, header: Sequence[str]) -> str:
+    """The table in a class's docstring: between two lines of equal signs, with columns two blanks or more apart."""
+    text = re.sub(r":(?:class|func|data):`(?:\w+\.)*(\w+)`", r"`\1`", kind.__doc__ or "").replace("``", "`")
+    lines = text.splitlines()
+    rules = [k for k, line in enumerate(lines) if re.fullmatch(r"\s*=+(\s+=+)+", line)]
+    rows = [re.split(r"\s{2,}", line.strip(), maxsplit=len(header) - 1) for line in lines[rules[0] + 1:rules[1]]]
+    return _table(header, ([*row, *[""] * (len(header) - len(row))] for row in rows))
+
+
+#: What a move waited for, by cause.
+_CAUSES = {
+    collective.Cause.NONE: "nothing: no time-out",
+    collective.Cause.PACKET: "a packet from that node",
+    collective.Cause.CREDIT: "a credit of that node: it does not take what it was sent",
+    collective.Cause.LANE: "the data path: memory, or a kernel's stream",
+}
 _KINDS = {
     sabre.Kind.ZERO: "nothing; all bytes are zero",
     sabre.Kind.RAW: "the bytes as they are",
@@ -77,6 +96,18 @@ def _faults() -> str:
 
 _TABLES: dict[str, Callable[[], str]] = {
     "identity": lambda: _registers(IDENTITY_REGISTERS),
+    "collective-call": lambda: _documented(collective.Call, ("field", "words", "meaning")),
+    "collective-causes": lambda: _table(("code", "cause", "waited for"), (
+        (f"`{cause.value:#04x}`", f"`{cause.name}`", _CAUSES[cause]) for cause in collective.Cause)),
+    "collective-header": lambda: _documented(collective.Header, ("field", "bytes", "meaning")),
+    "collective-header-flags": lambda: _codes(collective.HeaderFlag),
+    "collective-link-header": lambda: _documented(link.LinkHeader, ("field", "bytes", "meaning")),
+    "collective-opcodes": lambda: _codes(isa.Opcode),
+    "collective-packets": lambda: _codes(collective.PacketType),
+    "collective-registers": lambda: _registers(
+        collective.REGISTERS[name] for name in collective.REGISTERS if collective.REGISTERS[name].offset >= 0x20),
+    "collective-scenarios": lambda: _codes(collective.Scenario),
+    "collective-status": lambda: _codes(collective.Status),
     "iaa-registers": lambda: _registers(
         register for name, register in iaa.REGISTERS.items()
         if register.offset >= 0x20 and not re.match("WQ[1-7]|GRP[1-3]", name)),

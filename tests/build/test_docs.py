@@ -26,6 +26,10 @@ def test_the_manual_builds(tmp_path):
     assert "<!-- table" not in text
     text = (tmp_path / "iaa.html").read_text()
     assert "AECS_GENERATION" in text and "COMPLETION_MISALIGNED" in text and "<!-- table" not in text
+    text = (tmp_path / "collective-engine.html").read_text()
+    for name in ("COMPLETION_POP", "COMMUNICATOR_BROKEN", "ALLREDUCE", "ADDM", "acknowledgement", "CREDIT"):
+        assert name in text
+    assert "<!-- table" not in text and ":class:" not in text
     text = (tmp_path / "sabre" / "format.html").read_text()
     assert "working_set_count" in text and "CANNED" in text and "<!-- table" not in text
 

@@ -52,7 +52,7 @@ def test_versions_agree():
     assert {vlnv(core).rpartition(":")[2] for core in CORES} == {version}
 
 
-@pytest.mark.parametrize("device", ["inflate", "iaa", "balancer"])
+@pytest.mark.parametrize("device", ["inflate", "iaa", "balancer", "collective"])
 def test_generate_and_lint(fusesoc, tmp_path, device):
     fusesoc("run", "--target", "lint", f"rackgate:{device}:{device}")
     made = list(tmp_path.rglob(f"rackgate_{device}.sv"))

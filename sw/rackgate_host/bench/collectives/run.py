@@ -90,7 +90,7 @@ def run(*, seed: int = 1, report: Callable[[str], None] = lambda line: None, qui
 
     def opened(count: int, most: int) -> Cluster:
         options: dict[str, Any] = {"progress": report, "seed": seed, "threads": threads}
-        return open_cluster(device, count, link_latency=link_latency, credits="all", memory=5 * max(most, 128 * _KB),
+        return open_cluster(device, count, link_latency=link_latency, credits="all", memory=8 * max(most, 128 * _KB),
                             **(options if device.startswith("sim") else {}))
 
     with opened(2, CHAIN_BYTES) as cluster:
