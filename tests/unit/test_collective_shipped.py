@@ -9,7 +9,7 @@ from collective_microcode import interpreted_steps, microcode_steps
 
 from rackgate.collective import shipped
 from rackgate.collective.abi import Scenario
-from rackgate.collective.interpreter import Place
+from rackgate.collective.interpreter import Place, Step, moves
 from rackgate.collective.program import build
 
 CALL = Place(1, 0, 0, tag=7, segment=256, operand=0x12_3456_7000, operand_1=0x1000, result=0xFE_0000_0000)
@@ -81,3 +81,18 @@ def test_size_at_which_allreduce_changes(width, count, is_ring):
     program = shipped.programs(width)[Scenario.ALLREDUCE]
     steps = microcode_steps(program, CALL._replace(size=8, rank=3, count=count, segment=1024))
     assert (len(steps) > 8) == is_ring
+
+
+@pytest.mark.parametrize("size", [2, 4, 8, 16])
+def test_alltoall_in_place_of_a_power_of_two_has_no_idle_round(size):
+    """Whoever a rank exchanges with in a round exchanges with it, in as few rounds as there are others."""
+    trace = shipped.alltoall.trace()
+
+    def partners(rank):
+        place = CALL._replace(size=size, rank=rank, count=1, shift=2, operand=CALL.result)
+        return [step.destination for step in moves(trace, place) if isinstance(step, Step) and step.control.send]
+
+    rounds = [partners(rank) for rank in range(size)]
+    assert [len(one) for one in rounds] == [size - 1] * size
+    for k in range(size - 1):
+        assert all(rounds[rounds[rank][k]][k] == rank for rank in range(size))

@@ -207,16 +207,22 @@ def alltoall(c: Rank, *, credits: int = CREDITS) -> None:
 
 
 def _exchange_blocks(c: Rank, is_frugal: bool) -> None:
-    """In round t ranks r and (t - r) % size exchange blocks in place, so many elements at a time as fit a packet."""
+    """In round t two ranks exchange blocks in place, so many elements at a time as fit a packet.
+
+    They are r and r ^ t if the size is a power of two: nobody idles but in round 0. Else they are r and (t - r) % size,
+    and each rank idles once.
+    """
     length = c.let(c.packet)
     with c.loop(c.size) as t:
-        partner = c.let(c.minus(t, c.rank))
-        with c.when(partner != c.rank):
+        partner = c.variable(c.minus(t, c.rank))
+        with c.when((c.size & (c.size - 1)) == 0):
+            partner.set(c.rank ^ t)
+        with c.when(partner.value != c.rank):
             done = c.variable(0)
             with c.repeat_while(lambda: done.value < c.count):
-                piece = c.result.part(partner * c.count + done.value, c.minimum(length, c.count - done.value))
-                c.send(piece, to=partner, tag=done.value)
-                c.recv(partner, into=piece, tag=done.value)
+                piece = c.result.part(partner.value * c.count + done.value, c.minimum(length, c.count - done.value))
+                c.send(piece, to=partner.value, tag=done.value)
+                c.recv(partner.value, into=piece, tag=done.value)
                 if is_frugal:
                     c.sync()
                 done.set(done.value + length)
