@@ -182,6 +182,8 @@ class Windows(wiring.Component):
             with m.If(is_behind):  # it came after all, before it was sent again
                 self._set(m, writes["cursor"], after)
                 self._set(m, writes["at"], link.data)
+            with m.If(values["unsent"] == oldest):  # an honest peer does not say so of what was never sent
+                self._set(m, writes["unsent"], oldest + 1)
             m.d.sync += [
                 self._is_sent.bit_select(self._peer, 1).eq(after != (oldest + 1)[:16]),
                 self.pending.bit_select(self._peer, 1).eq(after != end),
