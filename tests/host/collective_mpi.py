@@ -28,7 +28,7 @@ def results(programs):
     from rackgate.paths import cache_root
 
     text = json.dumps(programs, sort_keys=True)
-    sources = b"".join((HERE / name).read_bytes() for name in ("collective_mpi.py", "collective_programs.py"))
+    sources = b"".join((HERE / name).read_bytes() for name in ("collective_mpi.py", "collective_mixes.py"))
     versions = "".join(importlib.metadata.version(name) for name in ("mpi4py", "numpy", "openmpi"))
     digest = hashlib.sha256(text.encode() + sources + versions.encode()).hexdigest()[:24]
     kept = cache_root() / "mpi" / f"{digest}.pickle"
@@ -57,7 +57,7 @@ def _run(file):
 
 def main():
     """One rank of the run."""
-    from collective_programs import Library, perform
+    from collective_mixes import Library, perform
     from mpi4py import MPI
 
     def wrap(array):

@@ -9,6 +9,10 @@ from rackgate_host.collective import SUM, open_cluster
 DTYPES = {"int32": 1 << 20, "int64": 1 << 40, "float16": 64, "float32": 1 << 16, "float64": 1 << 40}
 
 
+#: Cycles of a link. Simulations whose links are shorter than that have to be looked after more often.
+LATENCY = 20
+
+
 def make(count, rank, dtype="float32", seed=0):
     """Whole numbers, so that sums are exact in any order."""
     most = DTYPES[np.dtype(dtype).name]
@@ -31,6 +35,7 @@ class Clusters:
 
     def get(self, world, ranks, **options):
         """A cluster of ``ranks`` in which all communicators but the first are free."""
+        options = {"link_latency": LATENCY, **options}
         key = world, ranks, tuple(sorted(options.items()))
         if key not in self._open:
             self._open[key] = open_cluster(f"{world}:collective", ranks, memory=16 << 20, **options)
@@ -38,6 +43,7 @@ class Clusters:
 
     def drop(self, world, ranks, **options):
         """Close a cluster that a test may have broken."""
+        options = {"link_latency": LATENCY, **options}
         self._open.pop((world, ranks, tuple(sorted(options.items())))).close()
 
     def close(self):

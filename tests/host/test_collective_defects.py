@@ -24,18 +24,18 @@ def late(comm, cycles):
 
 
 @pytest.mark.parametrize("ranks", [2, 3, 4])
-def test_129_bcast_from_the_last_rank_in_several_segments(clusters, ranks):
+def test_129_bcast_from_the_last_rank_in_several_segments(clusters, world, ranks):
     def program(comm):
         for count in (3 * SEGMENT, 3 * SEGMENT + 1):
             buffer = make(count, ranks - 1 if comm.rank == ranks - 1 else 50)
             comm.Bcast(buffer, ranks - 1)
             assert np.array_equal(buffer, make(count, ranks - 1))
 
-    clusters.get("model", ranks).run(program)
+    clusters.get(world, ranks).run(program)
 
 
 @pytest.mark.parametrize("ranks", [3, 4, 5])
-def test_gather_to_every_root_with_large_parts(clusters, ranks):
+def test_gather_to_every_root_with_large_parts(clusters, world, ranks):
     def program(comm):
         for root in range(ranks):
             whole = np.zeros((ranks, 9 * SEGMENT), np.float32)
@@ -43,11 +43,11 @@ def test_gather_to_every_root_with_large_parts(clusters, ranks):
             if comm.rank == root:
                 assert np.array_equal(whole, [make(9 * SEGMENT, rank) for rank in range(ranks)])
 
-    clusters.get("model", ranks).run(program)
+    clusters.get(world, ranks).run(program)
 
 
 @pytest.mark.parametrize("ranks", [4, 8, 16])
-def test_tree_reduce_of_a_power_of_two_ends_at_its_destination(clusters, ranks):
+def test_tree_reduce_of_a_power_of_two_ends_at_its_destination(clusters, world, ranks):
     def program(comm):
         for root in (0, ranks - 1):
             result = np.full(12, -1, np.float32)
@@ -55,10 +55,10 @@ def test_tree_reduce_of_a_power_of_two_ends_at_its_destination(clusters, ranks):
             if comm.rank == root:
                 assert np.array_equal(result, reduced([make(12, rank) for rank in range(ranks)]))
 
-    clusters.get("model", ranks).run(program)
+    clusters.get(world, ranks).run(program)
 
 
-def test_ranks_with_buffers_in_different_memories(clusters):
+def test_ranks_with_buffers_in_different_memories(clusters, world):
     def program(comm):
         for on_device in range(4):
             def buffer(count, on_device=on_device):
@@ -73,13 +73,13 @@ def test_ranks_with_buffers_in_different_memories(clusters):
                 comm.Alltoall(np.full(1200, comm.rank, np.int32), got)
                 assert np.array_equal(got, np.repeat(np.arange(4), 300))
 
-    clusters.get("model", 4).run(program)
+    clusters.get(world, 4).run(program)
 
 
 @pytest.mark.parametrize(("ranks", "counts"), [
     (4, (1, 2, 5)), (8, (*range(1, 7), *range(9, 14), *range(17, 21), *range(25, 28), 33, 34, 41)),
     (3, (1, 2, 4, 7)), (5, (1, 4, 6, 21))])
-def test_allreduce_of_counts_that_do_not_divide(clusters, ranks, counts):
+def test_allreduce_of_counts_that_do_not_divide(clusters, world, ranks, counts):
     def program(comm):
         for count in counts:
             for scale in (1, 97):  # short and long: each has its own algorithm
@@ -87,11 +87,11 @@ def test_allreduce_of_counts_that_do_not_divide(clusters, ranks, counts):
                 comm.Allreduce(make(scale * count, comm.rank, "int32"), result)
                 assert np.array_equal(result, reduced([make(scale * count, rank, "int32") for rank in range(ranks)]))
 
-    clusters.get("model", ranks).run(program)
+    clusters.get(world, ranks).run(program)
 
 
 @pytest.mark.parametrize("count", [5, 2000])
-def test_nothing_is_written_beside_the_buffers(clusters, count):
+def test_nothing_is_written_beside_the_buffers(clusters, world, count):
     def program(comm):
         memory = comm.device.allocate(16 * count + 4096, np.int32)
         memory[:] = 0x5A5A5A5A
@@ -111,11 +111,11 @@ def test_nothing_is_written_beside_the_buffers(clusters, count):
             part[:] = 0x5A5A5A5A
         assert (memory == 0x5A5A5A5A).all()
 
-    clusters.get("model", 4).run(program)
+    clusters.get(world, 4).run(program)
 
 
-def test_a_nop_does_nothing(clusters):
-    cluster = clusters.get("model", 2)
+def test_a_nop_does_nothing(clusters, world):
+    cluster = clusters.get(world, 2)
 
     def program(comm):
         result = np.zeros(4, np.int32)
@@ -136,7 +136,7 @@ def test_180_copies_of_more_than_eight_megabytes():
         assert np.array_equal(source, target)
 
 
-def test_more_messages_under_way_than_any_queue_holds(clusters):
+def test_more_messages_under_way_than_any_queue_holds(clusters, world):
     def program(comm):
         got = [np.zeros(20, np.int32) for _ in range(3 * 12)]
         others = [rank for rank in range(4) if rank != comm.rank]
@@ -147,10 +147,10 @@ def test_more_messages_under_way_than_any_queue_holds(clusters):
         wait_all(sends + receives)
         assert [array[0] for array in got] == [100 * rank + tag for rank in others for tag in range(12)]
 
-    clusters.get("model", 4).run(program)
+    clusters.get(world, 4).run(program)
 
 
-def test_messages_both_ways_at_a_time(clusters):
+def test_messages_both_ways_at_a_time(clusters, world):
     def program(comm):
         got = np.zeros(20 * SEGMENT, np.int32)
         request = comm.Isend(np.full(20 * SEGMENT, comm.rank, np.int32), 1 - comm.rank)
@@ -158,10 +158,10 @@ def test_messages_both_ways_at_a_time(clusters):
         request.Wait()
         assert (got == 1 - comm.rank).all()
 
-    clusters.get("model", 2).run(program)
+    clusters.get(world, 2).run(program)
 
 
-def test_calls_that_interleave_do_not_take_each_others_completions(clusters):
+def test_calls_that_interleave_do_not_take_each_others_completions(clusters, world):
     def program(comm):
         whole, got = np.zeros(4 * 900, np.int32), np.zeros(5, np.int32)
         gathering = comm.Iallgather(np.full(900, comm.rank, np.int32), whole)
@@ -172,40 +172,40 @@ def test_calls_that_interleave_do_not_take_each_others_completions(clusters):
         gathering.Wait()
         assert np.array_equal(whole, np.repeat(np.arange(4), 900))
 
-    clusters.get("model", 4).run(program)
+    clusters.get(world, 4).run(program)
 
 
-def test_139_196_repeated_runs_of_the_same(clusters):
+def test_139_196_repeated_runs_of_the_same(clusters, world):
     def program(comm):
         for turn in range(15):
             result = np.zeros(512, np.float32)
             comm.Allreduce(make(512, comm.rank, seed=turn), result)
             assert np.array_equal(result, reduced([make(512, rank, seed=turn) for rank in range(3)]))
 
-    clusters.get("model", 3).run(program)
+    clusters.get(world, 3).run(program)
 
 
-def test_130_compressed_scatter(clusters):
+def test_130_compressed_scatter(clusters, world):
     def program(comm):
         whole = make(4 * 700, 1, "float16").astype(np.float32)
         part = np.zeros(700, np.float32)
         comm.Scatter(whole if comm.rank == 1 else None, part, 1, wire="float16")
         assert np.array_equal(part, whole[700 * comm.rank:][:700])
 
-    clusters.get("model", 4).run(program)
+    clusters.get(world, 4).run(program)
 
 
 @pytest.mark.parametrize("count", [384, 1024])
-def test_160_messages_of_a_packet_and_more(clusters, count):
+def test_160_messages_of_a_packet_and_more(clusters, world, count):
     def program(comm):
         got = np.zeros(count, np.float32)
         comm.Sendrecv(make(count, comm.rank), 1 - comm.rank, 0, got, 1 - comm.rank, 0)
         assert np.array_equal(got, make(count, 1 - comm.rank))
 
-    clusters.get("model", 2).run(program)
+    clusters.get(world, 2).run(program)
 
 
-def test_200_allreduce_after_alltoall(clusters):
+def test_200_allreduce_after_alltoall(clusters, world):
     def program(comm):
         got, total = np.zeros(4 * 50, np.int32), np.zeros(50, np.int32)
         for _ in range(3):
@@ -213,11 +213,11 @@ def test_200_allreduce_after_alltoall(clusters):
             comm.Allreduce(np.full(50, comm.rank, np.int32), total)
             assert (total == 6).all() and np.array_equal(got, np.repeat(np.arange(4), 50))
 
-    clusters.get("model", 4).run(program)
+    clusters.get(world, 4).run(program)
 
 
 @pytest.mark.parametrize("ranks", [2, 5])
-def test_198_gather_in_the_right_order_however_late_ranks_come(clusters, ranks):
+def test_198_gather_in_the_right_order_however_late_ranks_come(clusters, world, ranks):
     draw = np.random.default_rng(ranks)
     delays = [[int(cycles) for cycles in draw.integers(0, 10_000, ranks)] for _ in range(4)]
 
@@ -229,7 +229,7 @@ def test_198_gather_in_the_right_order_however_late_ranks_come(clusters, ranks):
             if comm.rank == 0:
                 assert np.array_equal(whole, [make(24, rank, "int32") for rank in range(ranks)])
 
-    clusters.get("model", ranks).run(program)
+    clusters.get(world, ranks).run(program)
 
 
 def test_107_a_message_larger_than_all_buffers(clusters):
@@ -248,7 +248,7 @@ def test_107_a_message_larger_than_all_buffers(clusters):
     assert cluster.counters()[1][Counter.NO_BUFFER] == 0
 
 
-def test_two_communicators_with_equal_ranks_and_tags_at_a_time(clusters):
+def test_two_communicators_with_equal_ranks_and_tags_at_a_time(clusters, world):
     def program(comm):
         again = comm.Dup()
         first, second = np.zeros(400, np.int32), np.zeros(400, np.int32)
@@ -259,4 +259,4 @@ def test_two_communicators_with_equal_ranks_and_tags_at_a_time(clusters):
         assert (first == (comm.rank + 1) % 3).all() and (second == 100 + (comm.rank + 1) % 3).all()
         again.Free()
 
-    clusters.get("model", 3).run(program)
+    clusters.get(world, 3).run(program)

@@ -4,7 +4,7 @@
 import collective_mpi
 import numpy as np
 import pytest
-from collective_programs import COLLECTIVES, Library, perform, random_program
+from collective_mixes import COLLECTIVES, Library, perform, random_program
 from collective_ranks import Clusters
 
 import rackgate_host.collective as driver
@@ -36,23 +36,36 @@ def programs_of(seed, number):
     return [(size, random_program(seed * 1000 + k, size)) for size in SIZES for k in range(number)]
 
 
-@pytest.mark.parametrize("number", [PROGRAMS, LONG])
-def test_programs_give_what_mpi_gives(clusters, seed, number):
-    programs = programs_of(seed, number)
-    names = {operation["name"] for _, program in programs for step in program["steps"] for operation in step}
-    assert names == set(COLLECTIVES)
+def check(clusters, world, programs, sizes):
+    """Run programs of these sizes and compare: elements compared."""
     wanted = collective_mpi.results(programs)
     compared = 0
     for k, ((size, program), of_ranks) in enumerate(zip(programs, wanted, strict=True)):
+        if size not in sizes:
+            continue
         # Packets overtake each other in another way in every program.
-        cluster = clusters.get("model", size, seed=1 + k % 3)
+        cluster = clusters.get(world, size, seed=1 + k % 3)
         got = cluster.run(perform, program, OURS)
         for rank, (ours, theirs) in enumerate(zip(got, of_ranks, strict=True)):
             assert len(ours) == len(theirs)
             for place, (one, other) in enumerate(zip(ours, theirs, strict=True)):
                 assert one.tobytes() == other.tobytes(), f"program {k} of {size} ranks, rank {rank}, array {place}"
                 compared += one.size
-    assert compared > 10_000
+    return compared
+
+
+@pytest.mark.parametrize("number", [PROGRAMS, LONG])
+def test_programs_give_what_mpi_gives(clusters, seed, number):
+    programs = programs_of(seed, number)
+    names = {operation["name"] for _, program in programs for step in program["steps"] for operation in step}
+    assert names == set(COLLECTIVES)
+    assert check(clusters, "model", programs, SIZES) > 10_000
+
+
+@pytest.mark.cosim
+@pytest.mark.parametrize("sizes", [(2, 3, 4), pytest.param((5, 8, 16), marks=pytest.mark.soak)])
+def test_the_gateware_gives_what_mpi_gives(clusters, seed, sizes):
+    assert check(clusters, "sim", programs_of(seed, PROGRAMS), sizes) > 1000
 
 
 def test_floats_are_near_what_mpi_gives_whatever_the_order(clusters):

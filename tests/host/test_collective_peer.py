@@ -16,7 +16,6 @@ SIMULATED = (2, 3)  # what is run on the gateware as well; more in `make soak`
 COUNT = 16  # the peer's default
 SEGMENT = 256  # elements of four bytes in a packet
 OPS = [SUM, MAX]
-LATENCY = 20
 
 
 @pytest.fixture(scope="module")
@@ -30,9 +29,9 @@ def clusters():
 def cluster(clusters, request):
     world, size = request.param
     failed = request.session.testsfailed
-    yield clusters.get(world, size, link_latency=LATENCY)
+    yield clusters.get(world, size)
     if request.session.testsfailed > failed:
-        clusters.drop(world, size, link_latency=LATENCY)  # its communicator may be broken
+        clusters.drop(world, size)  # its communicator may be broken
 
 
 def case(world, size, *others, is_long=False):
