@@ -271,6 +271,30 @@ def test_done_that_is_not_taken_holds_up_and_loses_nothing():
     assert [done.tag.call for done in results] == [tag_of(number)["call"] for number in range(12)]
 
 
+@pytest.mark.parametrize("fifo_depth", [17, 18, 20, 40])
+def test_a_full_fifo_loses_nothing(fifo_depth):
+    """A memory that takes nothing for long; the FIFO fills, and what is in it comes out whole."""
+    dut = Placer(8, tag=TAG, fifo_depth=fifo_depth)
+    memory, raw = bytearray(SIZE), random.Random(fifo_depth).randbytes(1000)
+    model = AXI4Memory(memory, base=BASE)
+
+    async def late(ctx):
+        for _ in range(100):
+            await ctx.tick()
+        assert fifo_depth - 1 <= ctx.get(dut._queue.level) <= fifo_depth
+        await model.writer(dut.aw, dut.w, dut.b)(ctx)
+
+    async def source(ctx):
+        await send(ctx, dut.i, commands_of([(BASE + 3, 1000)]))
+        await send(ctx, dut.words, packed(raw, 8))
+
+    async def sink(ctx):
+        await receive(ctx, dut.done, 1)
+        assert memory[3:1003] == raw
+
+    simulate(dut, source, sink, models=[late], limit=1000)
+
+
 def test_a_burst_waits_for_its_data():
     """No address while a word of the burst is missing, and no data either."""
     dut = Placer(8, tag=TAG)
