@@ -4,10 +4,11 @@
 import numpy as np
 import pytest
 
+from rackgate.collective.abi import Cause, Status
 from rackgate_host.bench import collectives
 from rackgate_host.bench.collectives import aims, latency, peers, points
 from rackgate_host.bench.record import Result
-from rackgate_host.collective import bounds, open_cluster, trial
+from rackgate_host.collective import CollectiveError, bounds, open_cluster, trial
 from rackgate_host.errors import DeviceFault, UsageError
 
 LINK = aims.Link(8, 1024, 20)
@@ -91,6 +92,24 @@ def test_bytes_against_the_peer(four, operation, ratio):
     found = {(point["case"], point["metric"]): point for point in points.points(bench, four, operation, 1 << 14)}
     point = found[f"{operation}-p4-16384", "peer_bytes_ratio"]
     assert point["value"] == point["floor"] == pytest.approx(ratio, abs=1e-3)
+
+
+def test_an_algorithm_that_fails_has_no_figure(four, monkeypatch):
+    """It is said why, and all else is still measured."""
+    right = points.measure
+
+    def measure(cluster, operation, size, *, program=None, **options):
+        if program is not None:
+            raise CollectiveError("no packet came", rank=0, operation=operation, status=Status.TIMEOUT,
+                                  cause=Cause.PACKET)
+        return right(cluster, operation, size, **options)
+
+    monkeypatch.setattr(points, "measure", measure)
+    found = [Result(**point) for point in points.points(points.Bench(LINK, 1), four, "bcast", 64)]
+    assert [point.value for point in found if point.case == "peer-bcast-p4-64"] == [None]
+    assert found[-1].why == "no packet came"
+    assert found[0].value is not None
+    assert points.measure(four, "barrier", 0, seed=1).elapsed
 
 
 # Measuring

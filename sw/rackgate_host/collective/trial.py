@@ -221,12 +221,23 @@ def run_trial(cluster: Cluster, work: Work, *, seed: int = 1,
     ``report`` is called with a line of text from time to time.
     """
     whole = work.operation in ("scatter", "alltoall", "reduce_scatter")
-    size, world = cluster.size, cluster.world
+    size = cluster.size
 
     report("filling the buffers")
     operands = [operand(work, rank, work.count * size if whole else work.count, seed) for rank in range(size)]
     cases = [_Case(comm, work, operands) for comm in cluster.comms]
-    cluster.run(lambda comm: comm.Barrier())
+    try:
+        cluster.run(lambda comm: comm.Barrier())
+        return _measured(cluster, work, cases, report)
+    finally:
+        for case in cases:
+            case.given.free()
+            case.result.free()
+
+
+def _measured(cluster: Cluster, work: Work, cases: list[_Case], report: Callable[[str], None]) -> Trial:
+    """The run itself."""
+    size, world = cluster.size, cluster.world
     before = _payload(cluster)
     began = world.cycle
     start = max(device.cycles for device in cluster.devices)
@@ -253,9 +264,6 @@ def run_trial(cluster: Cluster, work: Work, *, seed: int = 1,
     report("comparing with NumPy")
     moved = _payload(cluster) - before
     worst = max(case.error() for case in cases)
-    for case in cases:
-        case.given.free()
-        case.result.free()
     last_call = max(called for called, _, _ in times)
     return Trial(tuple(cycles for _, cycles, _ in times), max(end for _, _, end in times) - last_call,
                  last_call - min(called for called, _, _ in times), tuple(moved.sum(axis=1).tolist()),

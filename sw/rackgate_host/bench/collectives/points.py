@@ -9,6 +9,7 @@ import numpy as np
 
 from ...collective.bounds import bound
 from ...collective.cluster import Cluster
+from ...collective.errors import CollectiveError
 from ...collective.trial import Trial, Work, run_trial
 from ...errors import DeviceFault
 from .aims import BLOCKS, Link, aimed_cycles, fraction_goals, is_long
@@ -102,10 +103,15 @@ def _peer(bench: Bench, cluster: Cluster, operation: str, size: int, own: Trial)
     program = algorithm(operation, size)
     if program.name not in cluster.engines[0].names:
         cluster.load_collective(program)
-    trial = measure(cluster, operation, size, seed=bench.seed, program=program.name)
     case = _case(f"peer-{operation}", ranks, size)
     told = {"ranks": ranks, "bytes": size, "algorithm": program.name, "eager_bytes": EAGER_BYTES}
     source = "ACCL's algorithm on the same engines and links"
+    try:
+        trial = measure(cluster, operation, size, seed=bench.seed, program=program.name)
+    except CollectiveError as error:  # its algorithms take no heed of credits
+        cluster.reset()
+        yield {**bench.point(case, "cycles", None, "cycle", source=source, **told), "why": str(error)}
+        return
     yield bench.point(case, "cycles", trial.elapsed, "cycle", source=source, skew=trial.skew, **told)
     yield bench.point(case, "busiest_link_bytes", trial.busiest_bytes, "byte", source=source, **told)
     serial = trial.busiest_bytes
