@@ -28,7 +28,7 @@ class Deframer(wiring.Component):
     its lengths and both checksums are too (UDP's must be there), and has a packet if it says so. Words are cut at the
     length in the UDP header; what is longer than any packet has none.
 
-    A word a cycle. An arrival comes some 6 cycles after the frame's last word; the words come before it.
+    A word a cycle. An arrival comes some 7 cycles after the frame's last word; the words come before it.
     ``i.ready`` depends on no input. Reset forgets the frame; the next word is taken for a frame's first.
 
     Parameters
@@ -171,8 +171,8 @@ class Deframer(wiring.Component):
             total.eq(self._udp.o.payload + record.length + PROTOCOL_UDP),
             arrival.eq(record.arrival), is_there.eq(has_sum), is_wrong.eq(self._ipv4.o.payload != 0xFFFF),
         ]
-        m.d.comb += [
-            folded.eq(total[:16] + total[16:]),
+        m.d.comb += folded.eq(total[:16] + total[16:])
+        m.d.sync += [
             self.o.valid.eq(is_there),
             self.o.payload.eq(arrival),
             self.o.payload.is_damaged.eq(arrival.is_damaged | is_wrong | (folded != 0xFFFF)),

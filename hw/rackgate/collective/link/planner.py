@@ -103,12 +103,15 @@ class Planner(wiring.Component):
 
     @staticmethod
     def _choose(m, asked, peer):
-        with m.Switch(peer):
-            for last in range(NODES):
-                with m.Case(last):
-                    for distance in reversed(range(1, NODES + 1)):
-                        with m.If(asked[(last + distance) % NODES]):
-                            m.d.sync += peer.eq((last + distance) % NODES)
+        """The next one behind ``peer`` that asks, or else the first one."""
+        behind, choice = Signal(NODES), Signal(NODES)
+        m.d.comb += [
+            behind.eq(asked & Cat(peer < number for number in range(NODES))),
+            choice.eq(Mux(behind.any(), behind, asked)),
+        ]
+        for number in reversed(range(NODES)):
+            with m.If(choice[number]):
+                m.d.sync += peer.eq(number)
 
     def _tell(self, m):
         """All but the checksums, and the sum of the two addresses."""
