@@ -170,7 +170,10 @@ class Completion(NamedTuple):
     bytes: int
 
     def words(self) -> tuple[int, int, int, int]:
-        """As registers. ``bytes``: payload received (of recv: the message's), modulo 2**32."""
+        """As registers. ``bytes``: payload received (of recv: the message's), modulo 2**32.
+
+        ``node``: of the cause; of a call that has ended well, the node of the last packet that it received, or 0.
+        """
         return (self.id | self.status << 16 | self.cause << 24 | self.node << 28,
                 self.cycles & 0xFFFFFFFF, self.bytes & 0xFFFFFFFF, 0)
 

@@ -168,11 +168,12 @@ class Done(data.Struct):
 
 
 class Received(data.Struct):
-    """``valid``: a packet of ``size`` payload bytes was taken for a move of ``context``."""
+    """``valid``: a packet of ``size`` payload bytes, from ``node``, was taken for a move of ``context``."""
 
     valid: 1
     context: 2
     size: SIZE_BITS
+    node: 4
 
 
 class Opening(data.Struct):
