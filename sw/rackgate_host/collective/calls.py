@@ -124,7 +124,9 @@ def start(engine: Engine, arguments: Arguments, *, communicator: int, rank: int,
     def ended(completion: Completion) -> None:
         if arguments.scenario == Scenario.RECV:
             size = completion.bytes * (2 if arguments.wire else 1)
-            request.status.bytes, request.status.source = size, nodes.index(completion.node)
+            request.status.bytes, request.status.source = size, arguments.peer
+            if arguments.peer == Call.ANY_SOURCE:
+                request.status.source = nodes.index(completion.node) if completion.node in nodes else None
             if arguments.tag != Call.ANY_TAG:
                 request.status.tag = arguments.tag
             operands.fetch(size)
