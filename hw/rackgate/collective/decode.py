@@ -60,6 +60,8 @@ class Decode(wiring.Component):
         What to do.
     ra, rb:
         Registers to read.
+    is_alone:
+        The first operand is not ``ra`` but 0; so that the registers can be read before that is known.
     uses_value, value:
         The second operand is not ``rb`` but this.
     goes_on:
@@ -72,6 +74,7 @@ class Decode(wiring.Component):
     o: Out(Decoded)
     ra: Out(4)
     rb: Out(4)
+    is_alone: Out(1)
     uses_value: Out(1)
     value: Out(REGISTER_BITS)
     goes_on: Out(1)
@@ -84,7 +87,7 @@ class Decode(wiring.Component):
         m.d.comb += [
             is_long.eq(code == Opcode.LI),
             self.o.rd.eq(word[22:26]), self.o.immediate.eq(immediate),
-            self.ra.eq(Mux(is_long, 0, word[18:22])), self.rb.eq(word[14:18]),
+            self.ra.eq(word[18:22]), self.rb.eq(word[14:18]), self.is_alone.eq(is_long),
             self.value.eq(Cat(immediate, Mux(is_long, word[14:18], sign.replicate(4)), sign.replicate(22))),
             self.uses_value.eq(has_immediate | is_long | (code == Opcode.MV)),
             self.o.operation.eq(Mux(code[4], Opcode.ADD, code[:4])),

@@ -86,4 +86,6 @@ class Operands(wiring.Component):
             issued.context.eq(fetched.context), issued.decoded.eq(decode.o), issued.info.eq(info.data),
             issued.a.eq(ra.data), issued.b.eq(Mux(decode.uses_value, decode.value, rb.data)),
         ]
+        with m.If(decode.is_alone):
+            m.d.sync += issued.a.eq(0)
         return m
