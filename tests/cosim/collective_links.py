@@ -10,10 +10,10 @@ from rackgate.collective.link.abi import LinkCounter
 from rackgate.collective.link.udp import UdpLink
 from rackgate_sim.native import Cluster, Route, Simulation, build
 
-__all__ = ["CountedLink", "Links", "packet"]
+__all__ = ["SETTINGS", "CountedLink", "Links", "packet"]
 
-SETTINGS = {"address": 0x0A520000, "port": 0x5247, "session": 5}
-_SETTINGS = SETTINGS["address"] | SETTINGS["port"] << 32 | SETTINGS["session"] << 48
+#: LinkSettings: address, port and session.
+SETTINGS = 0x0A520000 | 0x5247 << 32 | 5 << 48
 
 
 class CountedLink(wiring.Component):
@@ -62,7 +62,7 @@ class Links:
         self.crossbar = self.cluster.crossbar([(one, "net_tx", "net_rx") for one in self.nodes], latency=latency,
                                               route=Route(5), seed=seed, **faults)
         for node, one in enumerate(self.nodes):
-            for name, value in (("node", node), ("timeout", timeout), ("delay", delay), ("settings", _SETTINGS)):
+            for name, value in (("node", node), ("timeout", timeout), ("delay", delay), ("settings", SETTINGS)):
                 one.poke(name, value)
 
     def run(self, cycles):
