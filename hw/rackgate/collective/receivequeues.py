@@ -245,7 +245,8 @@ class ReceiveQueues(wiring.Component):
         """Let the scan use the store, and give the move what it finds; or free it."""
         store, scan = self._store, self._scanner
         m.d.comb += [
-            store.list.eq(self.moves + scan.source), store.slot.eq(scan.slot),
+            store.look_list.eq(self.moves + scan.source),
+            store.list.eq(store.look_list), store.slot.eq(scan.slot),
             store.look.eq(scan.look), store.look_slot.eq(scan.look_slot),
             store.remove.eq(scan.remove), store.has_previous.eq(scan.has_previous),
             scan.can_keep.eq(~self._is_opening | store.can_empty),
@@ -282,8 +283,11 @@ class ReceiveQueues(wiring.Component):
     def _cancel(self, m):
         """Free all packets of a move."""
         store = self._store
-        m.d.comb += [store.list.eq(self.cancel.payload.move), store.slot.eq(store.first), store.owes.eq(1)]
-        with m.If(~store.has_slots.bit_select(store.list, 1)):
+        m.d.comb += [
+            store.look_list.eq(self.cancel.payload.move),
+            store.list.eq(store.look_list), store.slot.eq(store.first), store.owes.eq(1),
+        ]
+        with m.If(~store.has_slots.bit_select(store.look_list, 1)):
             m.d.comb += self.cancel.ready.eq(1)
             m.next = "IDLE"
         with m.Elif(store.can_empty):

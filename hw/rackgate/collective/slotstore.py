@@ -45,8 +45,8 @@ class SlotStore(wiring.Component):
 
     Members
     -------
-    list, slot, first, next, is_last, append, remove, has_previous, previous, has_slots:
-        As of SlotLists. ``is_last``: ``slot`` is the last of ``list``.
+    look_list, first, list, slot, is_last, next, append, remove, has_previous, previous, has_slots:
+        As of SlotLists.
     has_free, free_slot, fill, record:
         A slot is free, and which; strobe: it is free no more, and has ``record``. It is appended in the same cycle.
     look, look_slot, seen:
@@ -73,8 +73,10 @@ class SlotStore(wiring.Component):
         self._pool = FreeSlots(self.slots)
         slot = range(self.slots)
         super().__init__({
-            "list": In(range(lists)), "slot": In(slot), "first": Out(slot), "next": Out(slot), "is_last": Out(1),
-            "append": In(1), "remove": In(1), "has_previous": In(1), "previous": In(slot), "has_slots": Out(lists),
+            "look_list": In(range(lists)), "first": Out(slot),
+            "list": In(range(lists)), "slot": In(slot), "is_last": Out(1), "next": Out(slot),
+            "append": In(1), "remove": In(1), "has_previous": In(1), "previous": In(slot),
+            "has_slots": Out(lists),
             "has_free": Out(1), "free_slot": Out(slot), "fill": In(1), "record": In(SlotRecord),
             "look": In(1), "look_slot": In(slot), "seen": Out(SeenPacket),
             "empty": In(1), "owes": In(1), "can_empty": Out(1),
@@ -91,13 +93,9 @@ class SlotStore(wiring.Component):
         m = Module()
         m.submodules.lists, m.submodules.pool = lists, pool = self._lists, self._pool
         m.d.comb += [
-            lists.list.eq(Mux(self.take, self.take_list, self.list)),
-            lists.slot.eq(Mux(self.take, lists.first, self.slot)),
-            lists.append.eq(self.append),
-            lists.remove.eq(self.remove | self.take),
-            lists.has_previous.eq(self.has_previous & ~self.take),
-            lists.previous.eq(self.previous),
-            self.first.eq(lists.first), self.next.eq(lists.next), self.is_last.eq(lists.slot == lists.last),
+            *(getattr(lists, name).eq(getattr(self, name)) for name in (
+                "look_list", "list", "slot", "append", "remove", "has_previous", "previous", "take", "take_list")),
+            self.first.eq(lists.first), self.next.eq(lists.next), self.is_last.eq(lists.is_last),
             self.has_slots.eq(lists.has_slots),
             self.has_free.eq(pool.o.valid), self.free_slot.eq(pool.o.payload), pool.o.ready.eq(self.fill),
         ]
@@ -120,12 +118,12 @@ class SlotStore(wiring.Component):
         taken, seen = packets.read_port(), keys.read_port()
         taken_slot = Signal.like(self.slot)
         m.d.comb += [
-            taken.addr.eq(self._lists.first), taken.en.eq(self.take),
+            taken.addr.eq(self._lists.take_first), taken.en.eq(self.take),
             self.taken.eq(taken.data), self.taken.slot.eq(taken_slot),
             seen.addr.eq(self.look_slot), seen.en.eq(self.look), self.seen.eq(seen.data),
         ]
         with m.If(self.take):
-            m.d.sync += taken_slot.eq(self._lists.first)
+            m.d.sync += taken_slot.eq(self._lists.take_first)
 
     def _release(self, m):
         """Slots back to the pool, and a cycle later a credit to their accounts."""
@@ -151,7 +149,7 @@ class SlotStore(wiring.Component):
     def _check(self, m):
         """Each slot in one place, always."""
         frees = self.free.valid & self.free.ready
-        taken, freed = self._lists.first, self.free.payload.slot
+        taken, freed = self._lists.take_first, self.free.payload.slot
         with m.If(self.append):
             m.d.sync += self._is_listed.bit_select(self.slot, 1).eq(1)
         with m.If(self.remove):
