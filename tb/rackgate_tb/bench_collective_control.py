@@ -1,5 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Bench of :class:`rackgate.collective.control.ControlUnit`: random programs in four contexts, against their model.
+"""Bench of :class:`rackgate.collective.control.unit.ControlUnit`: random programs, against their model.
+
+They run in four contexts.
 
 A host writes programs, communicators and calls, and reads completions; a move unit takes moves and ends them, late and
 in any order, fails some, and ends those of contexts that are killed.

@@ -3,7 +3,7 @@
 
 import pytest
 
-from rackgate.collective.control import ControlUnit
+from rackgate.collective.control.unit import ControlUnit
 from rackgate_tb.launch import run
 
 pytestmark = [pytest.mark.cosim, pytest.mark.timeout(2400), pytest.mark.xdist_group("bench_collective_control")]

@@ -11,8 +11,8 @@ from amaranth.lib import enum
 from runner import ProofFailed, drive, prove, specification, stall
 
 from rackgate.collective.abi import Status
-from rackgate.collective.callport import CallPort
-from rackgate.collective.context import MOVES_PER_CONTEXT, Context
+from rackgate.collective.control.callport import CallPort
+from rackgate.collective.control.context import MOVES_PER_CONTEXT, Context
 
 pytestmark = pytest.mark.formal
 

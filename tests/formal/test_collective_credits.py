@@ -12,9 +12,9 @@ from amaranth.hdl import Array, Assert, Assume, Cat, Cover, Mux, Signal
 from runner import ProofFailed, drive, prove, specification, stall
 
 from rackgate.collective.abi import Header, HeaderFlag, PacketType
-from rackgate.collective.depacketizer import Depacketizer
-from rackgate.collective.owed import OwedCredits
-from rackgate.collective.receivequeues import ReceiveQueues
+from rackgate.collective.packets.depacketizer import Depacketizer
+from rackgate.collective.packets.owed import OwedCredits
+from rackgate.collective.packets.receivequeues import ReceiveQueues
 from rackgate.verif.stream_rules import watch
 
 pytestmark = pytest.mark.formal

@@ -11,9 +11,9 @@ from amaranth.asserts import AnySeq
 from amaranth.hdl import Assert, Assume, Cover, Mux, Signal
 from runner import ProofFailed, drive, prove, specification, stall
 
-from rackgate.collective.detour import Detour
-from rackgate.collective.fork import Fork
-from rackgate.collective.message import MessageOperand
+from rackgate.collective.lanes.detour import Detour
+from rackgate.collective.lanes.fork import Fork
+from rackgate.collective.lanes.message import MessageOperand
 from rackgate.stream.packet import packet_layout
 from rackgate.stream.queue import Queue
 

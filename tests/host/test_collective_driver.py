@@ -6,12 +6,12 @@ import pytest
 from collective_ranks import Clusters, make, reduced
 
 from rackgate.arith.abi import Function
-from rackgate.collective import schedule
 from rackgate.collective.abi import Cause, Counter, Scenario
 from rackgate.collective.abi import Status as CallStatus
-from rackgate.collective.contract import ALLREDUCE
-from rackgate.collective.language import collective
-from rackgate.collective.shipped import COLLECTIVES
+from rackgate.collective.programs import schedule
+from rackgate.collective.programs.contract import ALLREDUCE
+from rackgate.collective.programs.language import collective
+from rackgate.collective.programs.shipped import COLLECTIVES
 from rackgate_host.collective import (
     ANY_SOURCE,
     ANY_TAG,

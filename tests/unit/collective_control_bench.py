@@ -5,7 +5,7 @@ import random
 from collections import defaultdict
 
 from rackgate.collective.abi import Call, ConfigSpace
-from rackgate.collective.control import ControlUnit
+from rackgate.collective.control.unit import ControlUnit
 from rackgate.verif.stimulus import simulate
 from rackgate_sim.collective.sequencer import CommunicatorState, Entry, Move
 

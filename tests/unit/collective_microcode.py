@@ -3,8 +3,8 @@
 
 from rackgate.arith.abi import ElementType
 from rackgate.collective.abi import Call, CallFlag, Status
-from rackgate.collective.interpreter import Pause, Place, Step, moves
 from rackgate.collective.isa import Local, MoveControl, Other, Target
+from rackgate.collective.programs.interpreter import Pause, Place, Step, moves
 from rackgate_sim.collective.sequencer import CommunicatorState, End, Entry, Execution, Move, Wait
 
 ELEMENTS = {1: ElementType.FLOAT16, 2: ElementType.FLOAT32, 3: ElementType.FLOAT64}

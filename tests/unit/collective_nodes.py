@@ -5,8 +5,8 @@ import numpy as np
 
 from rackgate.arith.abi import ElementType
 from rackgate.collective.abi import REGISTERS, Call, Completion, ConfigSpace, Counter
-from rackgate.collective.assembler import assemble
 from rackgate.collective.isa import Local, MoveControl, Other, Target
+from rackgate.collective.programs.assembler import assemble
 from rackgate_sim.collective.fabric import Fabric
 from rackgate_sim.inflate.model import FlatMemory
 

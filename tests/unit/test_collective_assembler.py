@@ -5,8 +5,8 @@ import random
 
 import pytest
 
-from rackgate.collective.assembler import AssemblyError, Branch, Label, assemble, disassemble
 from rackgate.collective.isa import Field, Instruction, Opcode, Special
+from rackgate.collective.programs.assembler import AssemblyError, Branch, Label, assemble, disassemble
 
 
 def test_every_instruction():

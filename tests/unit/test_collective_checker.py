@@ -5,9 +5,9 @@ import random
 
 import pytest
 
-from rackgate.collective import checker, shipped
-from rackgate.collective.checker import check
-from rackgate.collective.contract import (
+from rackgate.collective.programs import checker, shipped
+from rackgate.collective.programs.checker import check
+from rackgate.collective.programs.contract import (
     ALLGATHER,
     ALLREDUCE,
     BCAST,
@@ -18,8 +18,8 @@ from rackgate.collective.contract import (
     Contract,
     Source,
 )
-from rackgate.collective.language import CollectiveError, collective
-from rackgate.collective.program import build
+from rackgate.collective.programs.language import CollectiveError, collective
+from rackgate.collective.programs.program import build
 
 #: With one rank's program at all ranks; send, recv and stream_put need different ones.
 TOGETHER = [function for function in shipped.COLLECTIVES.values()

@@ -5,7 +5,7 @@ import pytest
 from amaranth.sim import Simulator
 
 from rackgate.collective.abi import Status
-from rackgate.collective.completer import Completer
+from rackgate.collective.control.completer import Completer
 
 
 @pytest.mark.parametrize(("status", "packets", "node"), [

@@ -8,9 +8,9 @@ import pytest
 from collective_control_bench import TYPES, Bench
 
 from rackgate.collective.abi import Call, ConfigSpace, Status
-from rackgate.collective.assembler import Branch, Label, assemble, parse
-from rackgate.collective.control import ControlUnit
+from rackgate.collective.control.unit import ControlUnit
 from rackgate.collective.isa import Instruction, Opcode
+from rackgate.collective.programs.assembler import Branch, Label, assemble, parse
 from rackgate.verif.stimulus import receive, send, simulate
 from rackgate_sim.collective.programs import ProgramMaker, place, random_call, run_alone
 from rackgate_sim.collective.sequencer import CommunicatorState, Entry, Execution, breaks_communicator, check_call

@@ -10,15 +10,15 @@ from amaranth.lib import wiring
 from collective_lane_bench import clock, kernel_words, packet_words, payload_bytes, sender, taker, watched
 
 from rackgate.arith.abi import ElementType, Function
-from rackgate.collective.departure import Departure
-from rackgate.collective.detour import Detour
-from rackgate.collective.fork import Fork
-from rackgate.collective.join import Join
-from rackgate.collective.marker import Marker
-from rackgate.collective.message import MessageOperand
-from rackgate.collective.operand import Operand, OperandSource
-from rackgate.collective.retirement import Retirement
-from rackgate.collective.unloader import Unloader
+from rackgate.collective.lanes.departure import Departure
+from rackgate.collective.lanes.detour import Detour
+from rackgate.collective.lanes.fork import Fork
+from rackgate.collective.lanes.join import Join
+from rackgate.collective.lanes.marker import Marker
+from rackgate.collective.lanes.message import MessageOperand
+from rackgate.collective.lanes.operand import Operand, OperandSource
+from rackgate.collective.lanes.retirement import Retirement
+from rackgate.collective.packets.unloader import Unloader
 from rackgate.stream.packet import packet_layout
 from rackgate.stream.queue import Queue
 from rackgate.verif.stimulus import simulate

@@ -6,13 +6,13 @@ from collective_microcode import interpreted_steps, microcode_steps
 from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 
-from rackgate.collective import interpreter
-from rackgate.collective.assembler import disassemble
-from rackgate.collective.contract import NOTHING
-from rackgate.collective.expression import as_expression
-from rackgate.collective.interpreter import Place, moves
-from rackgate.collective.language import CollectiveError, collective
-from rackgate.collective.program import Program, build
+from rackgate.collective.programs import interpreter
+from rackgate.collective.programs.assembler import disassemble
+from rackgate.collective.programs.contract import NOTHING
+from rackgate.collective.programs.expression import as_expression
+from rackgate.collective.programs.interpreter import Place, moves
+from rackgate.collective.programs.language import CollectiveError, collective
+from rackgate.collective.programs.program import Program, build
 
 CALL = Place(5, 3, 1000, 2, tag=77, segment=256, operand=0x10000, operand_1=0x20000, result=0x30000)
 def program_of(function):

@@ -11,7 +11,7 @@ from amaranth.sim import Simulator
 from rackgate.arith.abi import ElementType
 from rackgate.collective.abi import Cause, HeaderFlag, Status
 from rackgate.collective.isa import Local, MoveControl, Other, Target
-from rackgate.collective.moveunit import MoveUnit
+from rackgate.collective.moves.moveunit import MoveUnit
 
 SEGMENT = 256
 SEND = MoveControl(local=Local.MEMORY, send=True)

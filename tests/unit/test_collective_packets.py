@@ -10,8 +10,8 @@ from amaranth.lib import wiring
 from collective_packets import SAME, Item, content, fields, random_item, renumbered, split, words
 
 from rackgate.collective.abi import Header, PacketType
-from rackgate.collective.depacketizer import WIDTHS, Depacketizer
-from rackgate.collective.packetizer import Packetizer
+from rackgate.collective.packets.depacketizer import WIDTHS, Depacketizer
+from rackgate.collective.packets.packetizer import Packetizer
 from rackgate.verif.stimulus import receive, send, simulate
 from rackgate.verif.stream_rules import watch
 

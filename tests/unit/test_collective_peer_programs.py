@@ -4,12 +4,12 @@
 import pytest
 from collective_microcode import interpreted_steps, microcode_steps
 
-from rackgate.collective import peer
-from rackgate.collective.checker import check
-from rackgate.collective.contract import Case
-from rackgate.collective.interpreter import Place
-from rackgate.collective.program import build
-from rackgate.collective.schedule import run
+from rackgate.collective.programs import peer
+from rackgate.collective.programs.checker import check
+from rackgate.collective.programs.contract import Case
+from rackgate.collective.programs.interpreter import Place
+from rackgate.collective.programs.program import build
+from rackgate.collective.programs.schedule import run
 
 CALL = Place(1, 0, 0, segment=256, operand=0x10_0000, operand_1=0x20_0000, result=0x30_0000)
 

@@ -4,8 +4,8 @@
 import pytest
 
 from rackgate.collective.abi import Call, Status
-from rackgate.collective.assembler import assemble
 from rackgate.collective.isa import MoveControl, Other
+from rackgate.collective.programs.assembler import assemble
 from rackgate_sim.collective.sequencer import (
     CommunicatorState,
     End,

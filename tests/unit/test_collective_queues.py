@@ -10,11 +10,11 @@ from amaranth.hdl import Module
 from collective_queues import Key, QueuesModel
 
 from rackgate.collective.abi import HeaderFlag, PacketType, credit_threshold
-from rackgate.collective.freeslots import FreeSlots
-from rackgate.collective.owed import OwedCredits
-from rackgate.collective.postedkeys import PostedKeys
-from rackgate.collective.receivequeues import ReceiveQueues
-from rackgate.collective.slotlists import SlotLists
+from rackgate.collective.packets.freeslots import FreeSlots
+from rackgate.collective.packets.owed import OwedCredits
+from rackgate.collective.packets.postedkeys import PostedKeys
+from rackgate.collective.packets.receivequeues import ReceiveQueues
+from rackgate.collective.packets.slotlists import SlotLists
 from rackgate.verif.stimulus import simulate
 from rackgate.verif.stream_rules import watch
 

@@ -23,7 +23,7 @@ from collective_lane_bench import (
 )
 
 from rackgate.arith.abi import ElementType, Function
-from rackgate.collective.receivelane import ReceiveLane, built_types
+from rackgate.collective.lanes.receivelane import ReceiveLane, built_types
 from rackgate.verif.stimulus import AXI4Memory, send, simulate
 
 SIZE = 0x2000

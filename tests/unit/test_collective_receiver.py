@@ -10,9 +10,9 @@ from amaranth.hdl import Module, ResetInserter, Signal
 from collective_packets import Item, content, words
 
 from rackgate.collective.abi import Header, HeaderFlag
-from rackgate.collective.depacketizer import WIDTHS
-from rackgate.collective.receivebuffer import ReceiveBuffer
-from rackgate.collective.receiver import Receiver
+from rackgate.collective.packets.depacketizer import WIDTHS
+from rackgate.collective.packets.receivebuffer import ReceiveBuffer
+from rackgate.collective.packets.receiver import Receiver
 from rackgate.verif.stimulus import receive, send, simulate
 from rackgate.verif.stream_rules import watch
 

@@ -6,10 +6,10 @@ import random
 
 import pytest
 
-from rackgate.collective import shipped
-from rackgate.collective.contract import Case
-from rackgate.collective.language import CollectiveError
-from rackgate.collective.schedule import Place, lay_out, moves, run
+from rackgate.collective.programs import shipped
+from rackgate.collective.programs.contract import Case
+from rackgate.collective.programs.language import CollectiveError
+from rackgate.collective.programs.schedule import Place, lay_out, moves, run
 
 SIZES = (1, 2, 3, 4, 5, 8, 13, 16)
 #: Elements of 4 bytes for which a collective takes the way for few bytes, and the one for many.

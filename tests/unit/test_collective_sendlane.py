@@ -19,7 +19,7 @@ from collective_lane_bench import (
     watched,
 )
 
-from rackgate.collective.sendlane import SendLane
+from rackgate.collective.lanes.sendlane import SendLane
 from rackgate.verif.stimulus import AXI4Memory, simulate
 
 SIZE = 0x4000

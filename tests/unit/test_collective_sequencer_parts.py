@@ -8,15 +8,15 @@ import pytest
 from amaranth.hdl import Module, ResetInserter, Signal
 
 from rackgate.collective.abi import ConfigSpace
-from rackgate.collective.aborts import Aborts
-from rackgate.collective.alu import Alu
-from rackgate.collective.callport import CallPort
-from rackgate.collective.divider import Divider, DividerTask
+from rackgate.collective.control.aborts import Aborts
+from rackgate.collective.control.alu import Alu
+from rackgate.collective.control.callport import CallPort
+from rackgate.collective.control.divider import Divider, DividerTask
+from rackgate.collective.control.multicycle import Multicycle
+from rackgate.collective.control.multiplier import Multiplier
+from rackgate.collective.control.programmemory import ProgramMemory
+from rackgate.collective.control.sequencer import Sequencer
 from rackgate.collective.isa import REGISTER_BITS, Opcode
-from rackgate.collective.multicycle import Multicycle
-from rackgate.collective.multiplier import Multiplier
-from rackgate.collective.programmemory import ProgramMemory
-from rackgate.collective.sequencer import Sequencer
 from rackgate.verif.stimulus import receive, send, simulate
 from rackgate_sim.collective.sequencer import Entry
 

@@ -7,10 +7,10 @@ import random
 import pytest
 from collective_microcode import interpreted_steps, microcode_steps
 
-from rackgate.collective import shipped
 from rackgate.collective.abi import Scenario
-from rackgate.collective.interpreter import Place, Step, moves
-from rackgate.collective.program import build
+from rackgate.collective.programs import shipped
+from rackgate.collective.programs.interpreter import Place, Step, moves
+from rackgate.collective.programs.program import build
 
 CALL = Place(1, 0, 0, tag=7, segment=256, operand=0x12_3456_7000, operand_1=0x1000, result=0xFE_0000_0000)
 #: Scenarios whose calls may name streams.

@@ -8,10 +8,11 @@ from amaranth.lib.wiring import In, Out
 from rackgate.axi.bus import AXI4Signature
 from rackgate.axi.read_arbiter import ReadArbiter
 from rackgate.collective.abi import COMMUNICATORS, CONTEXTS, PacketType
-from rackgate.collective.moveunit import MoveUnit
-from rackgate.collective.packetizer import Packetizer
-from rackgate.collective.receivelane import ReceiveLane
-from rackgate.collective.receiver import Receiver
+from rackgate.collective.lanes.receivelane import ReceiveLane
+from rackgate.collective.lanes.sendlane import SendLane
+from rackgate.collective.moves.moveunit import MoveUnit
+from rackgate.collective.packets.packetizer import Packetizer
+from rackgate.collective.packets.receiver import Receiver
 from rackgate.collective.records import (
     ADDRESS_BITS,
     CreditPacket,
@@ -22,7 +23,6 @@ from rackgate.collective.records import (
     Opening,
     Received,
 )
-from rackgate.collective.sendlane import SendLane
 from rackgate.stream.packet import PacketSignature
 
 __all__ = ["EVENTS", "Datapath"]
@@ -81,7 +81,7 @@ class Datapath(wiring.Component):
     open, is_open, is_broken:
         Communicators that open (taken when receive buffers and credits are ready), and their state.
     move, done, received, failed, failure, kill, killed:
-        The sequencer's side of :class:`~rackgate.collective.moveunit.MoveUnit`.
+        The sequencer's side of :class:`~rackgate.collective.moves.moveunit.MoveUnit`.
     events:
         To be counted.
 

@@ -11,7 +11,7 @@ from rackgate.arith.abi import ElementType, types_mask
 from rackgate.axi.bus import AXI4LiteSignature
 from rackgate.axi.isolator import Isolator
 from rackgate.collective.abi import REGISTERS, Control
-from rackgate.collective.control import ControlUnit
+from rackgate.collective.control.unit import ControlUnit
 from rackgate.collective.datapath import EVENTS, Datapath
 from rackgate.collective.link.abi import Link, LinkCounter
 from rackgate.collective.link.udp import UdpLink

@@ -5,8 +5,8 @@ import random
 from collections.abc import Iterable, Sequence
 
 from rackgate.collective.abi import Call
-from rackgate.collective.assembler import Branch, Label, Statement, assemble
 from rackgate.collective.isa import Field, Instruction, Local, MoveControl, Opcode, Other, Special, Target
+from rackgate.collective.programs.assembler import Branch, Label, Statement, assemble
 from rackgate_sim.collective.sequencer import End, Execution, Move
 
 __all__ = ["ProgramMaker", "place", "random_call", "run_alone"]

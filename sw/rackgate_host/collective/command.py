@@ -10,8 +10,8 @@ from rich.console import Console
 from rich.table import Table
 
 from rackgate.arith.abi import Function
-from rackgate.collective.assembler import disassemble
-from rackgate.collective.shipped import programs
+from rackgate.collective.programs.assembler import disassemble
+from rackgate.collective.programs.shipped import programs
 
 from ..errors import RackgateError, UsageError
 from ..output import JsonOption, SeedOption, print_json

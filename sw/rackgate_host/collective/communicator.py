@@ -8,7 +8,7 @@ import numpy as np
 
 from rackgate.arith.abi import Function
 from rackgate.collective.abi import Scenario
-from rackgate.collective.contract import Case
+from rackgate.collective.programs.contract import Case
 
 from .calls import Argument, Arguments
 from .constants import IN_PLACE, SUM, InPlace, Stream
@@ -35,8 +35,8 @@ class Communicator(Endpoint):
     it is received: messages from one rank to another must be received in the order in which they were sent, unless
     they are all shorter than that together.
 
-    The order in which SUM adds floats is that of :mod:`rackgate.collective.shipped`, always the same for the same
-    call; so are the bits of the result, and the same at all ranks.
+    The order in which SUM adds floats is that of :mod:`rackgate.collective.programs.shipped`, always the
+    same for the same call; so are the bits of the result, and the same at all ranks.
 
     ``wire="float16"`` sends float32 elements as 16-bit floats, half the bytes; all arithmetic is done at full width.
 
@@ -238,8 +238,8 @@ class Communicator(Endpoint):
         Parameters
         ----------
         collective:
-            A function with the decorator :func:`rackgate.collective.language.collective`, which is checked for all
-            rank counts and compiled, or a program that has been built.
+            A function with the decorator :func:`rackgate.collective.programs.language.collective`, which
+            is checked for all rank counts and compiled, or a program that has been built.
         """
         return load(self.engine, collective, name)
 

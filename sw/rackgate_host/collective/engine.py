@@ -18,8 +18,8 @@ from rackgate.collective.abi import (
 )
 from rackgate.collective.isa import MAX_PROGRAM
 from rackgate.collective.link.abi import LINK_SESSIONS
-from rackgate.collective.program import Program
-from rackgate.collective.shipped import CREDITS, programs
+from rackgate.collective.programs.program import Program
+from rackgate.collective.programs.shipped import CREDITS, programs
 
 from ..device import DEFAULT_TIMEOUT_CYCLES, Device
 from ..errors import DeviceFault, UsageError
@@ -58,7 +58,7 @@ class Engine:
     timeout:
         Cycles without progress after which a call fails; 0: never.
     shipped:
-        Programs by scenario; by default those of :mod:`rackgate.collective.shipped`.
+        Programs by scenario; by default those of :mod:`rackgate.collective.programs.shipped`.
 
     Raises
     ------

@@ -7,8 +7,8 @@ import numpy as np
 
 from rackgate.arith.abi import Function
 from rackgate.collective.abi import NODES
-from rackgate.collective.contract import Case
-from rackgate.collective.program import Program, build
+from rackgate.collective.programs.contract import Case
+from rackgate.collective.programs.program import Program, build
 
 from ..errors import UsageError
 from .calls import Arguments

@@ -8,7 +8,7 @@ import numpy as np
 
 from rackgate.arith.abi import Function
 from rackgate.collective.abi import HEADER_SIZE
-from rackgate.collective.contract import Case
+from rackgate.collective.programs.contract import Case
 
 from .bounds import Bound, bound
 from .cluster import Cluster

@@ -6,9 +6,9 @@ from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
 
 from rackgate.collective.abi import HEADER_SIZE
-from rackgate.collective.depacketizer import check_segment
 from rackgate.collective.link.abi import FRAME_HEADER_SIZE, LINK_VERSION, MAC_PREFIX, LinkFlag
 from rackgate.collective.link.frame import LINK_HEADER_SIZE, Arrival, LinkSettings, check_link_width, most_bytes
+from rackgate.collective.packets.depacketizer import check_segment
 from rackgate.net.headers import ETHER_TYPE_IPV4, PROTOCOL_UDP
 from rackgate.pisa.checksum import WordSum
 from rackgate.stream.packet import PacketSignature

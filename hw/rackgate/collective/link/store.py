@@ -9,9 +9,9 @@ from amaranth.lib.memory import Memory
 from amaranth.lib.wiring import In, Out
 
 from rackgate.collective.abi import HEADER_SIZE
-from rackgate.collective.depacketizer import check_segment
-from rackgate.collective.freeslots import FreeSlots
 from rackgate.collective.link.frame import BUFFER_BITS, LENGTH_BITS, StoredPacket, check_link_width, most_bytes
+from rackgate.collective.packets.depacketizer import check_segment
+from rackgate.collective.packets.freeslots import FreeSlots
 from rackgate.pisa.checksum import WordSum
 from rackgate.stream.packet import PacketSignature
 from rackgate.stream.queue import Queue

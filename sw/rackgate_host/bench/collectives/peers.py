@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
-"""ACCL's algorithms on the same engines and links (:mod:`rackgate.collective.peer`)."""
+"""ACCL's algorithms on the same engines and links (:mod:`rackgate.collective.programs.peer`)."""
 
 from functools import cache
 
-from rackgate.collective import peer
-from rackgate.collective.program import Program, build
+from rackgate.collective.programs import peer
+from rackgate.collective.programs.program import Program, build
 
 __all__ = ["EAGER_BYTES", "SERIAL", "algorithm", "bytes_ratio"]
 

@@ -1,0 +1,277 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Moves into segments, each handed out when all that it needs is there."""
+
+import operator
+
+from amaranth.hdl import Assert, Cat, Const, Module, Mux, Signal
+from amaranth.lib import data, stream, wiring
+from amaranth.lib.memory import Memory
+from amaranth.lib.wiring import In, Out
+
+from rackgate.collective.abi import MOVES, HeaderFlag, PacketType, Status
+from rackgate.collective.isa import Local, Other, Target
+from rackgate.collective.moves.installer import Fixed, Progress
+from rackgate.collective.records import HeaderFields, Packet, Received, ReceiveSegment, SendSegment
+
+__all__ = ["Refused", "Scheduler"]
+
+
+class Refused(data.Struct):
+    """A packet that a move cannot take, and why: its call has failed."""
+
+    move: 4
+    status: 8
+    node: 4
+
+
+#: The entry of a packet for the kernel's stream.
+_STREAM = Fixed.const({"control": {"other": Other.RECEIVE, "target": Target.STREAM}})
+
+
+class _Cut(data.Struct):
+    """A segment in the making; ``remaining``: elements with and behind it."""
+
+    elements: 13
+    remaining: 32
+    wire_shift: 2
+    is_last: 1
+    is_bad: 1
+    credit: 8
+    has_packet: 1
+    packet: Packet
+
+
+class Scheduler(wiring.Component):
+    """The table of moves, and turns among those that can go on.
+
+    A move that can go on is looked at, in turn with the others; it takes a packet if it receives, and a credit if it
+    sends, and gives a segment of at most ``segment`` bytes of payload to its lane, 4 cycles after it was picked. One
+    that finds no credit is not looked at again before credit comes. All segments of a move are cut alike on both
+    sides: as many whole elements as fit a packet.
+
+    Parameters
+    ----------
+    segment:
+        Payload bytes of the largest packet, a power of two from 256 to 4096.
+
+    Members
+    -------
+    install, place, fixed, progress:
+        Write an entry. Not in a cycle with ``busy``.
+    busy:
+        The table is being written.
+    eligible:
+        For each move: it may hand out a segment, as far as packets and credits do not matter.
+    has_packet:
+        For each move: a packet waits for it. The last: one waits for the kernel's stream.
+    front, take, taken:
+        Take the first packet of move ``front``; it is at ``taken`` in the next cycle.
+    communicator, node, available, take_credit:
+        Look for a credit, and take it.
+    credit_came:
+        Look again for credit.
+    owed:
+        Credits that ``node`` is owed, in the cycle after ``take_credit``: they ride with the packet.
+    send, receive:
+        Segments for the two lanes.
+    issued:
+        High for a cycle: move ``issued_move`` has handed out a segment; with ``issued_last`` it was the last.
+    received:
+        A packet has been taken.
+    refused:
+        Strobe: ``refusal`` tells which move. Its packet is thrown away by the receive lane.
+    waits_credit:
+        For each move: it found no credit.
+    asked, told:
+        The entry of a move, for others.
+
+    Reset: nothing is under way. The table, in LUT RAM, counts only as far as moves are active.
+    """
+
+    send: stream.Interface
+    receive: stream.Interface
+
+    def __init__(self, segment=1024):
+        self.segment = operator.index(segment)
+        if self.segment not in (256, 512, 1024, 2048, 4096):
+            raise ValueError(f"segment must be 256, 512, 1024, 2048 or 4096 bytes, not {segment}")
+        super().__init__({
+            "install": In(1), "place": In(4), "fixed": In(Fixed), "progress": In(Progress),
+            "busy": Out(1),
+            "eligible": In(MOVES),
+            "has_packet": In(MOVES + 1),
+            "front": Out(5), "take": Out(1), "taken": In(Packet),
+            "communicator": Out(3), "node": Out(4), "available": In(1), "take_credit": Out(1),
+            "credit_came": In(1),
+            "owed": In(8),
+            "send": Out(stream.Signature(SendSegment)),
+            "receive": Out(stream.Signature(ReceiveSegment)),
+            "issued": Out(1), "issued_move": Out(4), "issued_last": Out(1),
+            "received": Out(Received),
+            "refused": Out(1), "refusal": Out(Refused),
+            "waits_credit": Out(MOVES), "waits_packet": Out(MOVES),
+            "asked": In(4), "told": Out(Fixed),
+        })
+
+    def elaborate(self, platform):
+        m = Module()
+        m.submodules.table = table = Memory(shape=Fixed, depth=MOVES, init=[])
+        m.submodules.state = state = Memory(shape=Progress, depth=MOVES, init=[])
+        entry, told, write = (table.read_port(domain="comb"), table.read_port(domain="comb"), table.write_port())
+        now, update = state.read_port(domain="comb"), state.write_port()
+        is_sender, is_receiver = Signal(MOVES), Signal(MOVES)  # uses the send lane; waits for packets
+        pick, fixed, progress, cut = Signal(5), Signal(Fixed), Signal(Progress), Signal(_Cut)
+        is_stream = pick[4]
+        candidates = Signal(MOVES + 1)
+        m.d.comb += [
+            write.addr.eq(self.place), write.data.eq(self.fixed), write.en.eq(self.install),
+            told.addr.eq(self.asked), self.told.eq(told.data),
+            self.front.eq(pick), self.issued_move.eq(pick[:4]), self.issued_last.eq(cut.is_last),
+            self.communicator.eq(fixed.communicator), self.node.eq(fixed.destination),
+            self.waits_packet.eq(is_receiver & ~self.has_packet[:MOVES]),
+            candidates.eq(Cat(self.eligible & ~self.waits_packet & ~self.waits_credit
+                              & ~Mux(self.send.valid, is_sender, 0) & ~Mux(self.receive.valid, ~is_sender, 0),
+                              self.has_packet[MOVES] & ~self.receive.valid)),
+            update.addr.eq(self.place), update.data.eq(self.progress), update.en.eq(self.install),
+        ]
+        control = self.fixed.control
+        with m.If(self.install):
+            m.d.sync += [
+                is_sender.bit_select(self.place, 1).eq(
+                    control.send & (control.other == Other.NONE) & (control.target == Target.NONE)),
+                is_receiver.bit_select(self.place, 1).eq(control.other == Other.RECEIVE),
+            ]
+        for lane in (self.send, self.receive):
+            with m.If(lane.ready):
+                m.d.sync += lane.valid.eq(0)
+        with m.FSM():
+            with m.State("PICK"):
+                later, choice = Signal(MOVES + 1), Signal(5)
+                m.d.comb += [
+                    later.eq(candidates & ~((Const(2, MOVES + 2) << pick) - 1)[:MOVES + 1]),
+                    choice.eq(Mux(later.any(), _first(later), _first(candidates))),
+                    entry.addr.eq(choice), now.addr.eq(choice),
+                ]
+                m.d.sync += [fixed.eq(entry.data), progress.eq(now.data)]
+                with m.If(choice[4]):
+                    m.d.sync += [fixed.eq(_STREAM), progress.is_begun.eq(1), progress.remaining.eq(~0)]
+                with m.If(candidates.any()):
+                    m.d.sync += pick.eq(choice)
+                    m.next = "DECIDE"
+            with m.State("DECIDE"):
+                is_eligible, may = Signal(), Signal()
+                m.d.comb += [
+                    is_eligible.eq(is_stream | self.eligible.bit_select(pick[:4], 1)),
+                    may.eq(is_eligible & (~fixed.control.send | self.available)),
+                    self.take.eq(may & (fixed.control.other == Other.RECEIVE)),
+                    self.take_credit.eq(may & fixed.control.send),
+                ]
+                with m.If(~may & is_eligible):
+                    m.d.sync += self.waits_credit.bit_select(pick[:4], 1).eq(1)
+                m.next = "PICK"
+                with m.If(may):
+                    m.next = "SIZE"
+            with m.State("SIZE"):
+                self._cut(m, fixed, progress, is_stream, cut)
+                m.next = "ISSUE"
+            with m.State("ISSUE"):
+                size, wire_size = Signal(14), Signal(14)
+                m.d.comb += [size.eq(cut.elements << fixed.shift), wire_size.eq(cut.elements << cut.wire_shift)]
+                self._issue(m, pick, fixed, progress, size, wire_size, cut, is_sender)
+                self._update(m, pick, progress, size, wire_size, cut, update)
+                m.next = "PICK"
+        # After the state machine: what comes in the same cycle as the look that failed counts.
+        with m.If(self.credit_came):
+            m.d.sync += self.waits_credit.eq(0)
+        m.d.sync += Assert(~(self.install & self.busy), "two writes to the table of moves")
+        return m
+
+    def _cut(self, m, fixed, progress, is_stream, cut):
+        """The segment's size: of the packet taken, or as much as fits one."""
+        wire_shift, most = Signal(2), Signal(13)
+        m.d.comb += most.eq(Const(self.segment, 13) >> wire_shift)
+        packet, is_receiver = self.taken, fixed.control.other == Other.RECEIVE
+        is_compressed = (packet.flags & HeaderFlag.COMPRESSED) != 0
+        with m.If(is_stream):  # bytes: `shift` is 0 in the entry
+            m.d.sync += [fixed.compressed.eq(is_compressed), fixed.shift.eq(is_compressed)]
+            m.d.comb += wire_shift.eq(0)
+        with m.Else():
+            m.d.comb += wire_shift.eq(Mux(fixed.compressed, 1, fixed.shift))
+        m.d.sync += [
+            cut.wire_shift.eq(wire_shift), cut.credit.eq(self.owed), cut.packet.eq(packet),
+            cut.has_packet.eq(is_receiver), cut.remaining.eq(progress.remaining),
+            cut.is_bad.eq(0),
+        ]
+        with m.If(is_receiver):
+            m.d.sync += [cut.elements.eq(packet.size >> wire_shift),
+                         cut.is_last.eq((packet.flags & HeaderFlag.LAST) != 0)]
+            with m.If(~progress.is_begun):
+                m.d.sync += [
+                    cut.remaining.eq(packet.length >> wire_shift),
+                    cut.is_bad.eq((packet.length > fixed.length)
+                                  | (is_compressed != fixed.compressed)),
+                ]
+            m.d.comb += [self.received.valid.eq(~is_stream), self.received.context.eq(self.front[2:4]),
+                         self.received.size.eq(packet.size), self.received.node.eq(packet.node)]
+        with m.Elif(progress.remaining <= most):
+            m.d.sync += [cut.elements.eq(progress.remaining), cut.is_last.eq(1)]
+        with m.Else():
+            m.d.sync += [cut.elements.eq(most), cut.is_last.eq(0)]
+
+    def _issue(self, m, pick, fixed, progress, size, wire_size, cut, senders):
+        """The segment to its lane."""
+        control, header, is_stream = fixed.control, Signal(HeaderFields), pick[4]
+        is_sender = senders.bit_select(pick[:4], 1) & ~is_stream
+        m.d.comb += [
+            header.type.eq(PacketType.DATA),
+            header.flags.eq(Mux(progress.is_begun, 0, HeaderFlag.FIRST) | Mux(cut.is_last, HeaderFlag.LAST, 0)
+                            | Mux(control.put, HeaderFlag.STREAM, 0)
+                            | Mux(fixed.compressed, HeaderFlag.COMPRESSED, 0)),
+            header.credit.eq(cut.credit), header.node.eq(fixed.destination),
+            header.length.eq(fixed.length), header.offset.eq(progress.offset), header.size.eq(wire_size),
+            *(getattr(header, name).eq(getattr(fixed, name))
+              for name in ("communicator", "operation", "tag", "element")),
+            self.issued.eq(~is_stream),
+        ]
+        common = {"move": pick, "last": cut.is_last, "from_stream": control.local == Local.STREAM, "size": size,
+                  "compress": fixed.compressed, "header": header}
+        with m.If(is_sender):
+            m.d.sync += [self.send.valid.eq(1), self.send.payload.address.eq(progress.local),
+                         *(self.send.payload[name].eq(value) for name, value in common.items())]
+        with m.Else():
+            segment = self.receive.payload
+            m.d.sync += [
+                self.receive.valid.eq(1), *(segment[name].eq(value) for name, value in common.items()),
+                segment.has_packet.eq(cut.has_packet), segment.slot.eq(cut.packet.slot),
+                segment.packet_size.eq(cut.packet.size), segment.expand.eq(fixed.compressed),
+                segment.has_other.eq(control.other == Other.MEMORY), segment.other.eq(progress.other),
+                segment.has_local.eq(control.local == Local.MEMORY), segment.local.eq(progress.local),
+                segment.reduce.eq(control.reduce), segment.function.eq(fixed.function),
+                segment.element.eq(fixed.element), segment.to_memory.eq(control.target == Target.MEMORY),
+                segment.to_stream.eq(control.target == Target.STREAM), segment.result.eq(progress.result),
+                segment.send.eq(control.send),
+            ]
+            with m.If(cut.is_bad | (cut.elements > cut.remaining)):
+                m.d.comb += [self.refused.eq(1), self.refusal.move.eq(pick[:4]),
+                             self.refusal.status.eq(Status.RECEIVE_SIZE), self.refusal.node.eq(cut.packet.node)]
+                m.d.sync += [segment.size.eq(0), segment.has_other.eq(0), segment.has_local.eq(0),
+                             segment.from_stream.eq(0), segment.to_memory.eq(0), segment.to_stream.eq(0),
+                             segment.send.eq(0)]
+
+    def _update(self, m, pick, progress, size, wire_size, cut, update):
+        """The entry after the segment."""
+        m.d.comb += [
+            self.busy.eq(1),
+            update.en.eq(~pick[4]), update.addr.eq(pick[:4]),
+            update.data.remaining.eq(cut.remaining - cut.elements), update.data.is_begun.eq(1),
+            update.data.offset.eq(progress.offset + wire_size),
+            *(update.data[name].eq(progress[name] + size) for name in ("local", "other", "result")),
+        ]
+
+
+def _first(bits):
+    """Number of the lowest bit that is set."""
+    number = Const(0, 5)
+    for k in reversed(range(len(bits))):
+        number = Mux(bits[k], k, number)
+    return number

@@ -1,0 +1,294 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Which receive gets which packet: matching, queues of packets, and their buffers' credits."""
+
+import operator
+
+from amaranth.hdl import Assert, Cat, Module, Mux, Signal
+from amaranth.lib import data, stream, wiring
+from amaranth.lib.wiring import In, Out
+
+from rackgate.collective.abi import COMMUNICATORS, MOVES, NODES, HeaderFlag, PacketType
+from rackgate.collective.packets.owed import AccountChange, OwedCredits
+from rackgate.collective.packets.postedkeys import PostedKeys
+from rackgate.collective.packets.slotstore import SlotStore
+from rackgate.collective.packets.unexpected import UnexpectedScan
+from rackgate.collective.records import SLOT_BITS, Credit, CreditPacket, HeaderFields, Key, Packet
+
+__all__ = ["Admission", "ReceiveQueues"]
+
+
+class Admission(data.Struct):
+    """What becomes of the payload behind a header: it goes to ``slot``, or nowhere (``drop``)."""
+
+    slot: SLOT_BITS
+    drop: 1
+
+
+class ReceiveQueues(wiring.Component):
+    """Keep packets until they are taken, each in the queue of the move that waits for it.
+
+    A DATA packet goes to the move whose key it matches, to the queue of streams if it has flag STREAM, and otherwise to
+    the unexpected ones of its source. A move that is posted gets the unexpected packets that match, in the order in
+    which they came, until one has flag LAST; then those that come, until then too. ANY fields of its key are bound by
+    the first packet; where several sources have one, by that of the lowest node. Packets are dropped if their
+    communicator is not open, or broken (the credit is then owed back), or if they have no credit; and if there is no
+    slot, which cannot be if no more credits were given than there are slots (the credit is owed back).
+
+    Timing: a header is taken 1 cycle after it came, unless something else is under way, and one can be taken every
+    3 cycles; its packet shows in ``has_packet`` 2 cycles after it came. Headers wait while a move is posted: 3 cycles,
+    2 for each packet that is looked at, 3 if it matches, and 1 for each further source if any will do. ``take`` and
+    ``owe_take`` are never put off; each puts off all else by a cycle. Nothing here waits for the transmitter.
+
+    Reset forgets everything; nothing is taken until the accounts are cleared, 128 cycles.
+
+    Parameters
+    ----------
+    slots:
+        Receive buffers: 2 to 256.
+    moves, nodes, communicators:
+        Less than the engine has, for proofs.
+
+    Members
+    -------
+    header:
+        Good headers (of :class:`~rackgate.collective.packets.depacketizer.Depacketizer`).
+    admit:
+        For each DATA header with a size: where its payload goes (:class:`Admission`).
+    is_open, is_broken:
+        Bit per communicator.
+    open:
+        Free all packets of a communicator that wait for receives or streams, owe nothing, and let each node send
+        ``credits`` packets. No move and no lane may have packets of it. Also with 0 credits, when it is closed.
+    post:
+        A move waits for packets with a key. Taken when the unexpected ones have been looked at.
+    cancel:
+        It waits no longer, and its packets are freed; taken when that is done. Any move will do.
+    has_packet:
+        Bit per move, and above them one for streams: there is a packet.
+    take, take_move:
+        Strobe: take the first packet of a move, or (number ``moves``) of the streams.
+    taken:
+        It, in the cycle after, and until the next one.
+    free:
+        Slots of packets that were taken, when they are needed no more.
+    credit:
+        Credits that came in.
+    owe_take, owe_communicator, owe_node, owe_count:
+        Strobe: give back what is owed to a node; how much that was, in the cycle after.
+    credit_packet:
+        Credits to be given back by packets of their own.
+    no_buffer, no_communicator, matched_posted, matched_late:
+        Strobes, once a packet: dropped for want of a credit or slot, or of a communicator; came after its receive, or
+        before.
+    """
+
+    def __init__(self, slots: int = 64, *, moves: int = MOVES, nodes: int = NODES, communicators: int = COMMUNICATORS):
+        self.moves, self.nodes = operator.index(moves), operator.index(nodes)
+        # Queues: of the moves, unexpected ones of the nodes, of streams.
+        self._store = store = SlotStore(self.moves + self.nodes + 1, slots=slots)
+        self._keys = PostedKeys(self.moves)
+        self._accounts = OwedCredits(communicators=communicators, nodes=self.nodes)
+        self._scanner = UnexpectedScan(self.nodes, slots=store.slots)
+        self.slots = store.slots
+        super().__init__({
+            "header": In(stream.Signature(HeaderFields)),
+            "admit": Out(stream.Signature(Admission)),
+            "is_open": In(communicators), "is_broken": In(communicators),
+            "open": In(stream.Signature(data.StructLayout({"communicator": 3, "credits": 8}))),
+            "post": In(stream.Signature(data.StructLayout({"move": range(self.moves), "key": Key}))),
+            "cancel": In(stream.Signature(data.StructLayout({"move": range(self.moves)}))),
+            "has_packet": Out(self.moves + 1),
+            "take": In(1), "take_move": In(range(self.moves + 1)), "taken": Out(Packet),
+            "free": In(stream.Signature(data.StructLayout({"slot": SLOT_BITS}))),
+            "credit": Out(stream.Signature(Credit)),
+            "owe_take": In(1), "owe_communicator": In(3), "owe_node": In(4), "owe_count": Out(8),
+            "credit_packet": Out(stream.Signature(CreditPacket)),
+            "no_buffer": Out(1), "no_communicator": Out(1), "matched_posted": Out(1), "matched_late": Out(1),
+        })
+        # Of a header: which moves wait for it; then, what it does to its account.
+        self._matched = Signal(self.moves)
+        self._settles, self._has_settles = Signal(AccountChange), Signal()
+        self._is_opening = Signal()  # what is scanned for is of a communicator that is opened
+        self._node = Signal(range(self.nodes))  # whose account is opened
+
+    def elaborate(self, platform):
+        m = Module()
+        store, keys, accounts, scan = self._store, self._keys, self._accounts, self._scanner
+        m.submodules.store, m.submodules.keys, m.submodules.accounts, m.submodules.scan = store, keys, accounts, scan
+        streams = self.moves + self.nodes
+        wiring.connect(m, store.owe, accounts.owe)
+        wiring.connect(m, wiring.flipped(self.free), store.free)
+        wiring.connect(m, accounts.packet, wiring.flipped(self.credit_packet))
+        m.d.comb += [
+            self.has_packet.eq(Cat(store.has_slots[:self.moves], store.has_slots[streams])),
+            store.take.eq(self.take),
+            store.take_list.eq(Mux(self.take_move == self.moves, streams, self.take_move)),
+            self.taken.eq(store.taken),
+            accounts.take.eq(self.owe_take),
+            accounts.account.communicator.eq(self.owe_communicator),
+            accounts.account.node.eq(self.owe_node),
+            self.owe_count.eq(accounts.count),
+            store.previous.eq(scan.previous),
+            scan.go.eq(~self.take),
+            scan.has_slots.eq(store.has_slots[self.moves:]),
+            scan.first.eq(store.first), scan.next.eq(store.next), scan.is_last.eq(store.is_last),
+            scan.seen.eq(store.seen),
+            *(store.record.packet[name].eq(self.header.payload[name])
+              for name in ("size", "flags", "node", "tag", "length", "element")),
+            store.record.is_last.eq((self.header.payload.flags & HeaderFlag.LAST) != 0),
+            *(store.record.key[name].eq(self.header.payload[name])
+              for name in ("communicator", "operation", "tag", "node")),
+            keys.packet.eq(store.record.key),
+            keys.key.eq(scan.bound),
+            scan.key.eq(self.post.payload.key),
+        ]
+        with m.If(self.admit.ready):
+            m.d.sync += self.admit.valid.eq(0)
+        with m.If(self.credit.ready):
+            m.d.sync += self.credit.valid.eq(0)
+
+        with m.If(~self.take), m.FSM():
+            with m.State("IDLE"):
+                self._idle(m)
+            with m.State("ADMIT"):
+                self._admit(m)
+            with m.State("SCAN"):
+                self._scan(m)
+            with m.State("OPEN"):
+                self._open(m)
+            with m.State("CANCEL"):
+                self._cancel(m)
+        with m.If(self._has_settles):
+            m.d.comb += [accounts.change.valid.eq(1), accounts.change.payload.eq(self._settles)]
+            with m.If(accounts.change.ready):
+                m.d.sync += self._has_settles.eq(0)
+        m.d.sync += Assert(self.header.payload.node < self.nodes, "a node is too high")
+        return m
+
+    def _idle(self, m):
+        """Choose what to do: whatever the host and the moves want goes before the next header."""
+        accounts, header, scan = self._accounts, self.header.payload, self._scanner
+        m.d.sync += [
+            self._is_opening.eq(self.open.valid),
+            self._node.eq(0),
+            self._matched.eq(self._keys.match),
+        ]
+        with m.If(self.open.valid):
+            m.d.comb += [scan.is_purge.eq(1), scan.key.communicator.eq(self.open.payload.communicator)]
+        m.d.comb += [
+            accounts.change.payload.account.communicator.eq(header.communicator),
+            accounts.change.payload.account.node.eq(header.node),
+        ]
+        with m.If(self.cancel.valid):
+            m.d.comb += [self._keys.move.eq(self.cancel.payload.move), self._keys.withdraw.eq(1)]
+            m.next = "CANCEL"
+        with m.Elif(self.open.valid | self.post.valid):
+            m.d.comb += scan.start.eq(1)
+            m.next = "SCAN"
+        with m.Elif(self.header.valid):
+            m.d.comb += accounts.change.valid.eq(1)  # changes nothing: only looks
+            with m.If(accounts.change.ready & ~self._has_settles):
+                m.next = "ADMIT"
+
+    def _admit(self, m):
+        """Take a header: give its credits on, give its packet a slot and a queue, or drop it."""
+        store, keys, header, may_spend = self._store, self._keys, self.header.payload, self._accounts.may_spend
+        is_data, is_open, keeps, bounces = Signal(), Signal(), Signal(), Signal()
+        goes, has_credit, has_words = Signal(), Signal(), Signal()
+        is_broken = self.is_broken.bit_select(header.communicator, 1)
+        is_stream, matched, move = (header.flags & HeaderFlag.STREAM) != 0, Signal(), Signal.like(keys.move)
+        for k in reversed(range(self.moves)):
+            with m.If(self._matched[k]):
+                m.d.comb += [matched.eq(~is_stream), move.eq(k)]
+        m.d.comb += [
+            is_open.eq(self.is_open.bit_select(header.communicator, 1)),
+            is_data.eq(header.type == PacketType.DATA),
+            keeps.eq(is_data & is_open & may_spend & ~is_broken & store.has_free),
+            bounces.eq(is_data & is_open & may_spend & ~keeps),
+            has_credit.eq(is_open & (header.credit != 0)),
+            has_words.eq(is_data & (header.size != 0)),
+            goes.eq((~has_credit | ~self.credit.valid | self.credit.ready)
+                    & (~has_words | ~self.admit.valid | self.admit.ready)),
+            self.header.ready.eq(goes),
+            store.slot.eq(store.free_slot),
+            store.list.eq(Mux(is_stream, self.moves + self.nodes, Mux(matched, move, self.moves + header.node))),
+            keys.move.eq(move),
+        ]
+        with m.If(goes):
+            m.d.comb += [
+                store.fill.eq(keeps), store.append.eq(keeps),
+                keys.withdraw.eq(keeps & matched & store.record.is_last),
+                keys.bind.eq(keeps & matched),
+                self.matched_posted.eq(keeps & matched),
+                self.no_communicator.eq(~is_open | is_data & is_broken & may_spend),
+                self.no_buffer.eq(is_data & is_open & ~keeps & ~self.no_communicator),
+            ]
+            m.d.sync += [
+                self._has_settles.eq(keeps | bounces), self._settles.spend.eq(1), self._settles.owe.eq(bounces),
+                self._settles.account.communicator.eq(header.communicator),
+                self._settles.account.node.eq(header.node),
+            ]
+            with m.If(has_words):
+                m.d.sync += [
+                    self.admit.valid.eq(1),
+                    self.admit.payload.slot.eq(store.free_slot), self.admit.payload.drop.eq(~keeps),
+                ]
+            with m.If(has_credit):
+                m.d.sync += [
+                    self.credit.valid.eq(1),
+                    self.credit.payload.communicator.eq(header.communicator),
+                    self.credit.payload.node.eq(header.node), self.credit.payload.count.eq(header.credit),
+                ]
+            m.next = "IDLE"
+
+    def _scan(self, m):
+        """Let the scan use the store, and give the move what it finds; or free it."""
+        store, scan = self._store, self._scanner
+        m.d.comb += [
+            store.look_list.eq(self.moves + scan.source),
+            store.list.eq(store.look_list), store.slot.eq(scan.slot),
+            store.look.eq(scan.look), store.look_slot.eq(scan.look_slot),
+            store.remove.eq(scan.remove), store.has_previous.eq(scan.has_previous),
+            scan.can_keep.eq(~self._is_opening | store.can_empty),
+        ]
+        with m.If(scan.keep & self._is_opening):
+            m.d.comb += store.empty.eq(1)
+        with m.Elif(scan.keep):
+            m.d.comb += [store.list.eq(self.post.payload.move), store.append.eq(1), self.matched_late.eq(1)]
+        with m.If(scan.done & self._is_opening):
+            m.next = "OPEN"
+        with m.Elif(scan.done):
+            m.d.comb += [
+                self._keys.move.eq(self.post.payload.move), self._keys.post.eq(~scan.has_last),
+                self.post.ready.eq(1),
+            ]
+            m.next = "IDLE"
+
+    def _open(self, m):
+        """Fill the accounts of a communicator, when no credit is on its way to one."""
+        change, is_last = self._accounts.change, self._node == self.nodes - 1
+        m.d.comb += [
+            change.valid.eq(~self._store.owe.valid),
+            change.payload.account.communicator.eq(self.open.payload.communicator),
+            change.payload.account.node.eq(self._node),
+            change.payload.open.eq(1),
+            change.payload.credits.eq(self.open.payload.credits),
+        ]
+        with m.If(change.valid & change.ready & ~self._has_settles):
+            m.d.sync += self._node.eq(self._node + 1)
+            with m.If(is_last):
+                m.d.comb += self.open.ready.eq(1)
+                m.next = "IDLE"
+
+    def _cancel(self, m):
+        """Free all packets of a move."""
+        store = self._store
+        m.d.comb += [
+            store.look_list.eq(self.cancel.payload.move),
+            store.list.eq(store.look_list), store.slot.eq(store.first), store.owes.eq(1),
+        ]
+        with m.If(~store.has_slots.bit_select(store.look_list, 1)):
+            m.d.comb += self.cancel.ready.eq(1)
+            m.next = "IDLE"
+        with m.Elif(store.can_empty):
+            m.d.comb += [store.remove.eq(1), store.empty.eq(1)]
