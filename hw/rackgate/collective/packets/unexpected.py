@@ -18,10 +18,10 @@ __all__ = ["UnexpectedScan"]
 class UnexpectedScan(wiring.Component):
     """Go through the queues of unexpected packets and take out those that match a key, until one is its message's last.
 
-    The queues are in a :class:`~rackgate.collective.packets.slotstore.SlotStore`, which this block uses from ``start``
-    to ``done``; members without a text here are connected to those of the same names there. ``done`` comes 2 cycles
-    after ``start``, and 2 for each packet that is looked at, 3 if it matches, and 1 for each further source if all are meant.
-    The first packet binds ANY fields of the key. Reset ends the scan.
+    The queues are in a :class:`~rackgate.collective.packets.slotstore.SlotStore`, which this block uses from
+    ``start`` to ``done``; members without a text here are connected to those of the same names there. ``done``
+    comes 2 cycles after ``start``, and 2 for each packet that is looked at, 3 if it matches, and 1 for each further
+    source if all are meant. The first packet binds ANY fields of the key. Reset ends the scan.
 
     Parameters
     ----------
