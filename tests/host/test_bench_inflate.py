@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """The bench `inflate`: real pages, all cases, and no figure for data that comes out wrong."""
 
+import random
+
 import pytest
 
 import rackgate_host
@@ -32,9 +34,16 @@ def test_measure(driver):
 
 def test_wrong_output_has_no_figure(driver, monkeypatch):
     right = inflate._deflate
-    monkeypatch.setattr(inflate, "_deflate", lambda content, strategy: right(b"X" + content[1:], strategy))
+    monkeypatch.setattr(inflate, "_deflate", lambda content, *others: right(b"X" + content[1:], *others))
     with pytest.raises(DeviceFault, match="input 0 did not come out as it went in"):
         inflate.measure(driver, [b"abc" * 100])
+
+
+def test_a_small_window_gets_data_that_fits_it():
+    content = random.Random(1).randbytes(5000) * 2  # what comes again is farther away than the window
+    with rackgate_host.open("model:inflate", window=4096) as device:
+        size, _ = inflate.measure(InflateDriver.of(device), [content])
+    assert size > len(content)
 
 
 def test_cases(monkeypatch):
