@@ -192,6 +192,16 @@ def run_statements(statements, rank):
     both(lambda c: write(c, statements), CALL._replace(rank=rank))
 
 
+def test_the_end_of_a_loop_is_not_that_of_one_around_it():
+    """Found by test_statements: the inner loop took the outer one's end, of a variable that had changed meanwhile."""
+    def program(c):
+        last = c.variable(3)
+        with c.loop(last.value & 3), c.loop(last.value & 3):
+            last.set(0)
+            c.signal(0)
+    assert len(both(program)) == 3
+
+
 @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(st.lists(STATEMENTS, min_size=1, max_size=6), st.integers(0, 4))
 def test_statements(statements, rank):

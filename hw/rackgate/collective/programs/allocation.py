@@ -4,10 +4,10 @@
 A value that can be computed anew may be forgotten when a register is needed; variables and what a loop keeps may not.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 
 from rackgate.collective.programs.error import CollectiveError
-from rackgate.collective.programs.expression import CONST, Expression, leaves
+from rackgate.collective.programs.expression import CONST, VARIABLE, Expression, leaves
 
 __all__ = ["COUNT", "Registers"]
 
@@ -81,6 +81,11 @@ class Registers:
         for register, held in list(self._holds.items()):
             if any(leaf.key == variable for leaf in leaves(held)):
                 del self._holds[register]
+
+    def forget_computed(self, variables: Collection[tuple]) -> None:
+        """Forget what was computed from ``variables``, though not themselves."""
+        self._holds = {register: held for register, held in self._holds.items()
+                       if held.kind == VARIABLE or all(leaf.key not in variables for leaf in leaves(held))}
 
     def forget_unkept(self) -> None:
         """Forget all that is not kept."""

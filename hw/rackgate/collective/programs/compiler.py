@@ -248,7 +248,10 @@ class _Compiler(Emitter):
             kept.append(self.value(part))
             self.registers.keep(kept[-1])
         self.registers.forget_unkept()
+        # What is kept for an outer loop holds now, and not when this one comes round again.
+        self.registers.forget_computed(varying)
         return kept
+
 
 def _is_same(expression: Expression, varying: set[tuple]) -> bool:
     """Whether it has one value throughout a loop, and can be computed before it."""
