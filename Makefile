@@ -93,10 +93,10 @@ sim: $(VENV)/.ready-sim ## Real files inflated by a simulated engine, a snapshot
 test: $(VENV)/.ready-test ## Everything that must hold: lint, types, arrows, unit, formal, cosim, host, build
 	$(VENV)/bin/pytest $(TESTS) -n $(JOBS) -m "not soak"
 
-check: $(VENV)/.ready-test ## Lint, types and unit tests; under 3 minutes
+check: $(VENV)/.ready-test ## Lint, types and the quick unit tests; under 3 minutes
 	$(VENV)/bin/ruff check
 	$(VENV)/bin/pyright --pythonpath $(VENV)/bin/python
-	$(VENV)/bin/pytest tests/unit -n $(JOBS) -m "not soak and not cosim and not formal"
+	$(VENV)/bin/pytest tests/unit -n $(JOBS) -m "not soak and not cosim and not formal and not thorough"
 
 cosim: $(VENV)/.ready-test ## Tests that run a compiled model or cocotb
 	$(VENV)/bin/pytest $(TESTS) -n $(JOBS) -m "cosim and not soak"

@@ -146,6 +146,7 @@ def run_adder(dut, operands, *, rng=None, stall=0.0):
     return results
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("function", ARITHMETIC)
 @pytest.mark.parametrize("kind", FLOATS)
 def test_adder_specials(kind, function):
@@ -155,6 +156,7 @@ def test_adder_specials(kind, function):
     assert_same(array(result, kind), reduce(function, a, b), a, b)
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("kind", FLOATS)
 def test_adder_random_with_stalls(kind, seed):
     a, b = pairs(kind, 3000, np.random.default_rng(seed))
@@ -166,6 +168,7 @@ def test_adder_random_with_stalls(kind, seed):
     assert_same(array(result, kind), expected, a, b)
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("function", ARITHMETIC)
 @pytest.mark.parametrize("exponent,mantissa", [
     (2, 2), (3, 2), (2, 3),
@@ -222,6 +225,7 @@ def traffic(width, types, count, seed):
     return items, expected
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("idle,stall", [(0, 0), (0.5, 0.1), (0.1, 0.5)])
 @pytest.mark.parametrize("width", FITTING)
 def test_reducer(width, idle, stall, seed):

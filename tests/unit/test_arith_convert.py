@@ -109,6 +109,7 @@ def run_lane(dut, values, *, rng=None, stall=0.0):
     return results
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("stall", [0, 0.4])
 def test_single_to_half(stall, seed):
     values = singles(5000, seed)
@@ -118,6 +119,7 @@ def test_single_to_half(stall, seed):
     assert not wrong
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("stall", [0, 0.4])
 def test_half_to_single(stall, seed):
     """All denormals, zeros, infinities, NaNs and a sample of the rest."""
@@ -163,6 +165,7 @@ def run_packets(dut, items, expected, *, seed=0, idle=0.0, stall=0.0):
     assert found == expected
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("idle,stall", [(0, 0), (0.5, 0.1), (0.1, 0.5)])
 @pytest.mark.parametrize("width", [4, 8, 16, 32, 64])
 @pytest.mark.parametrize("name", BLOCKS)

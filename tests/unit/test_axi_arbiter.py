@@ -39,6 +39,7 @@ def watched(dut, outputs):
     return m
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("n,width", [(1, 8), (2, 8), (3, 8), (4, 8), (2, 4), (3, 16), (2, 32), (3, 64)])
 @pytest.mark.parametrize("stall", [0, 0.4])
 def test_read(n, width, stall):
@@ -83,6 +84,7 @@ def test_read(n, width, stall):
     assert sorted(model.reads) == sorted(expected)
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("n,width", [(1, 8), (2, 8), (3, 8), (4, 8), (2, 4), (3, 16), (2, 32), (3, 64)])
 @pytest.mark.parametrize("stall", [0, 0.4])
 def test_write(n, width, stall):

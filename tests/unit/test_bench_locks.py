@@ -17,6 +17,7 @@ def points(**options):
     return {(point["case"], point["metric"]): point for point in run(**{**SMALL, **options})}
 
 
+@pytest.mark.thorough
 def test_the_record_has_the_names_that_must_be():
     record = run_bench("locks", options={**SMALL, "cases": "micro-uh-uni,tatp"})
     found = {(result.case, result.metric): result for result in record.results}
@@ -35,6 +36,7 @@ def test_the_record_has_the_names_that_must_be():
     assert not record.missed and json.dumps(record.as_dict())
 
 
+@pytest.mark.thorough
 def test_bits_of_locks():
     found = points(cases="tatp")
     assert found["fissfused", "bits_per_lock"]["value"] == found["fissfaithful", "bits_per_lock"]["value"] == 18
@@ -42,6 +44,7 @@ def test_bits_of_locks():
     assert found["fissfused", "locks_per_mbit"]["value"] == pytest.approx(58254, abs=1)
 
 
+@pytest.mark.thorough
 def test_constants_are_halved_and_doubled():
     found = points(cases="tatp", sensitivity=True)
     for group in VARIATIONS:
@@ -53,6 +56,7 @@ def test_constants_are_halved_and_doubled():
     assert switch["cycles_netlock"] == 2 * usual["cycles_netlock"]
 
 
+@pytest.mark.thorough
 def test_the_same_seed_gives_the_same_ratios():
     one, same, other = (points(cases="micro-rm-zipf", seed=seed)["micro-rm-zipf", "median_grant_cut_percent"]["value"]
                         for seed in (1, 1, 2))
@@ -73,6 +77,7 @@ def test_tpcc():
     assert found["tpcc", "throughput_ratio_netlock"]["value"] > 1 < found["tpcc", "throughput_ratio_server"]["value"]
 
 
+@pytest.mark.thorough
 def test_too_few_operations_are_told():
     done = Experiment("tpcc", Parameters(), {"fisslock": 8, "netlock": 40, "server": 0}, Size(10, 0.0, 0.0, 4000), 1)
     with pytest.raises(ValueError, match="tpcc: 10 operations are too few to see a transaction done"):

@@ -29,6 +29,7 @@ def word(rng, raw, *, restart=0, value=0):
             "value": value}
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("seed", range(5))
 def test_random_counts(kind, seed):
@@ -50,6 +51,7 @@ def test_random_counts(kind, seed):
     simulate(dut, testbench)
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("count", range(9))
 def test_every_count_at_every_place(kind, count):
@@ -67,6 +69,7 @@ def test_every_count_at_every_place(kind, count):
     simulate(dut, testbench)
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("kind,latency", [("crc32", 2), ("adler32", 11)])
 def test_throughput_and_latency(kind, latency):
     block, reference, expected = KINDS[kind]
@@ -84,6 +87,7 @@ def test_throughput_and_latency(kind, latency):
     simulate(dut, testbench)
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("count,cycles", list(enumerate([1, 1, 1, 2, 1, 2, 2, 3, 1])))
 def test_crc_cycles_of_a_short_word(count, cycles):
     dut = CRC32()
@@ -126,6 +130,7 @@ def test_count_above_8_is_caught(kind):
         simulate(dut, testbench)
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("kind", KINDS)
 def test_long(kind):
     """A worst case for the lazy reduction, which comes close to its bounds within 16 kB, then noise."""

@@ -32,6 +32,7 @@ def check_shipped(function, ranks, credits, counts):
     assert found == (tuple(ranks), tuple(counts), credits)
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("credits", [1, 4])
 @pytest.mark.parametrize("function", TOGETHER, ids=lambda function: function.name)
 def test_shipped(function, credits):

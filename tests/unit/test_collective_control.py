@@ -34,6 +34,7 @@ def good_programs(rng, count, length, words):
     return programs
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("case", [0, pytest.param(1, marks=pytest.mark.soak), pytest.param(2, marks=pytest.mark.soak)])
 def test_random_programs(seed, case):
     """Four contexts run programs of which nothing goes wrong: all moves, all completions."""
@@ -78,6 +79,7 @@ def test_random_programs(seed, case):
     assert moves > 50
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("case", [0, pytest.param(1, marks=pytest.mark.soak)])
 def test_errors_of_programs(seed, case):
     """Programs with anything wrong, one after the other: the same moves and the same end; what broke is opened anew."""
@@ -125,6 +127,7 @@ def test_errors_of_programs(seed, case):
     assert expected["done"] and len(ends) >= 3
 
 
+@pytest.mark.thorough
 def test_checks_of_calls(seed):
     """Everything that can be wrong with a call, alone and together: the model's verdict."""
     rng = random.Random(seed)
@@ -159,6 +162,7 @@ def test_checks_of_calls(seed):
     assert {found.status for found in bench.completions.values()} == {0, 1, 2, 4, 5}
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("case", [0, pytest.param(1, marks=pytest.mark.soak), pytest.param(2, marks=pytest.mark.soak)])
 def test_failures_and_aborts(seed, case):
     """Moves fail and calls are aborted, running or waiting: each call ends once, of a reason that there was."""
@@ -276,6 +280,7 @@ async def cycles_of(bench, ctx, scenario, number):
     return cycles, found.cycles
 
 
+@pytest.mark.thorough
 def test_latency_and_throughput():
     """Documented cycles: of an empty program, and of each kind of instruction, alone."""
     bench = Bench(random.Random(1))
@@ -311,6 +316,7 @@ def test_latency_and_throughput():
     bench.run(host)
 
 
+@pytest.mark.thorough
 def test_kernels():
     """Calls of two kernels and the host at a time: each gets its completions back, ids may be the same."""
     rng = random.Random(4)
@@ -352,6 +358,7 @@ def test_kernels():
         assert sorted((one.id, one.status) for one in completions) == expected
 
 
+@pytest.mark.thorough
 def test_a_call_without_space_is_dropped():
     """All 16 words of it, also if there is space before the last; the calls before and after are whole."""
     bench = Bench(random.Random(2), calls=2)
@@ -406,6 +413,7 @@ def test_programs_are_loaded_while_others_run():
     bench.run(host)
 
 
+@pytest.mark.thorough
 def test_disabled_and_aborted_before_it_began():
     """Calls wait while the engine is disabled, and can be aborted there; then ABORTED comes in their turn."""
     bench = Bench(random.Random(5))

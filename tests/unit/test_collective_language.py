@@ -202,6 +202,7 @@ def test_the_end_of_a_loop_is_not_that_of_one_around_it():
     assert len(both(program)) == 3
 
 
+@pytest.mark.thorough
 @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(st.lists(STATEMENTS, min_size=1, max_size=6), st.integers(0, 4))
 def test_statements(statements, rank):

@@ -62,6 +62,7 @@ def packet_for(destination, payload, *, source=NODE):
 # PacketStore ---------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("width,idle,stall", [(4, 0.1, 0.3), (8, 0, 0), (8, 0.3, 0.6), (16, 0.1, 0.1)])
 def test_store(width, idle, stall, seed):
     """Packets are read as often as one likes, in any order, until they are freed."""
@@ -119,6 +120,7 @@ def test_store(width, idle, stall, seed):
 # Windows -------------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.thorough
 def test_windows(seed):
     """Any order of packets, acknowledgements old, new and wrong, and time-outs, beside the model."""
     rng, buffers, timeout = random.Random(seed), 12, 400
@@ -293,6 +295,7 @@ def mangled(rng, frame):
     return frame, "good"
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("width,idle", [(4, 0.05), (8, 0), (8, 0.3), (16, 0)])
 def test_deframer(width, idle, seed):
     """Good and bad frames, back to back: what is handed on is what the golden reader finds."""
@@ -361,6 +364,7 @@ async def set_up(ctx, dut, *, timeout, delay):
     ctx.set(dut.delay, delay)
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("width", [4, 8, 16])
 def test_frames_sent(width, seed):
     """Frames byte for byte, by the golden writer and by Scapy's own sums, without a gap."""
@@ -400,6 +404,7 @@ async def frame_words(ctx, source, *, rng=None, stall=0.0):
     return got
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("width,fault", [(8, 0), (8, 0.1), (16, 0.2)])
 def test_the_link_and_the_golden_peer(width, fault, seed):
     """They understand each other on a network that loses, doubles, delays and damages frames."""

@@ -92,6 +92,7 @@ def test_frames_of_another_session_are_dropped():
     assert closed.arrive(frame, 0) is None and closed.counts[LinkCounter.FOREIGN] == 1
 
 
+@pytest.mark.thorough
 def test_sequence_numbers_wrap():
     one, two = UdpPeer(0), UdpPeer(1)
     for number in range(70_000):

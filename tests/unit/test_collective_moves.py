@@ -286,6 +286,7 @@ def check(bench, item, segments):
             ) == (flags, wire, offset, item["count"] * wire_size(item), 3, item["tag"])
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize(
     "control", [SEND, RECEIVE, FUSED, COPY, COMBINE], ids=["send", "receive", "fused", "copy", "combine"]
 )
@@ -309,6 +310,7 @@ def test_a_move_is_cut_as_it_should_be(control, count, element, compressed):
     assert len(bench.done) == 1 and not bench.failed
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("seed", range(2))
 def test_moves_of_all_contexts(seed):
     """Every move is cut right whatever else goes on, and waits for those that it shares memory with, and no others."""
@@ -351,6 +353,7 @@ def test_a_move_waits_for_the_memory_that_it_shares():
     assert at[2] < last and at[3] < last
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize(("control", "cause", "node"), [(RECEIVE, Cause.PACKET, 2), (SEND, Cause.CREDIT, 3)])
 def test_time_is_up(control, cause, node):
     bench = Bench(seed=2, credits=0, timeout=500)

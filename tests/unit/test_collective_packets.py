@@ -88,6 +88,7 @@ def transmit(width, sources, *, seed, idle=0.0, stall=0.0):
     return packets
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("width,idle,stall", SHAPES)
 def test_packetizer(width, idle, stall, seed):
     rng = random.Random(seed + width)
@@ -106,6 +107,7 @@ def test_packetizer(width, idle, stall, seed):
             raise AssertionError(f"a packet that nobody sent, or out of order: {header}")
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("width", WIDTHS)
 def test_no_bubble(width, seed):
     """Two sources that always have packets of two words and more: a word in each cycle, from the third on."""
@@ -218,6 +220,7 @@ def expected(items):
     return headers, [(item.payload, 0) for item in items if item.payload]
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("width,idle,stall", SHAPES)
 def test_depacketizer(width, idle, stall, seed):
     rng, sent, items = random.Random(seed + width), [0] * 16, []
@@ -232,6 +235,7 @@ def test_depacketizer(width, idle, stall, seed):
                        "bad_sequence": 0, "bad_length": 0}
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("width", [4, 16])
 def test_every_bit_of_a_header_counts(width, seed):
     """A packet with any bit of its header flipped is dropped, and the next good one is taken."""
@@ -260,6 +264,7 @@ def test_foreign_headers():
     assert strobes["bad_header"] == len(bad)
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("width", WIDTHS)
 def test_wrong_lengths(width, seed):
     """Payloads that are too long, too short, missing or not wanted; each is followed by a good packet."""
@@ -283,6 +288,7 @@ def test_wrong_lengths(width, seed):
     assert (strobes["bad_length"], strobes["bad_header"]) == (13, 0)
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("width", WIDTHS)
 def test_runts(width):
     """Packets that end within their header; the next one is good."""
@@ -313,6 +319,7 @@ def test_link_error():
     assert (strobes["bad_header"], strobes["bad_length"]) == (1, 1)
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("width", WIDTHS)
 def test_depacketizer_keeps_up(width):
     """Packets with payload come in at a word a cycle; headers leave 2 cycles behind their last word."""
@@ -344,6 +351,7 @@ def test_depacketizer_keeps_up(width):
 # Together ------------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("width", WIDTHS)
 def test_loop_back(width, seed):
     """What a packetizer makes of three sources a depacketizer takes apart."""

@@ -14,6 +14,7 @@ from rackgate.collective.programs.schedule import run
 CALL = Place(1, 0, 0, segment=256, operand=0x10_0000, operand_1=0x20_0000, result=0x30_0000)
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("name", peer.COLLECTIVES)
 def test_is_right(name):
     function = peer.COLLECTIVES[name]

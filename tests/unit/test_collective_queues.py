@@ -439,6 +439,7 @@ async def play(bench, ctx, traffic, rng, *, drain):
     traffic.check_ends(cancelled)
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("packets,stall", [(150, 0.0), (150, 0.5), pytest.param(3000, 0.3, marks=pytest.mark.soak)])
 def test_random(packets, stall, seed):
     """All that can happen, at the same time; then everything is freed, and every credit has come back."""

@@ -245,6 +245,7 @@ def random_run(rng, count, width, convert, stall):
         latency=rng.choice([0, 10]), types=types)
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("width, convert", WIDTHS)
 def test_random(seed, width, convert):
     random_run(random.Random(f"{seed} {width}"), 24, width, convert, 0.3)
@@ -274,6 +275,7 @@ def timed(rng, size, count, shift=0, **values):
     return cycles[-1] - cycles[0]
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("kind", [
     {"has_packet": 1, "to_memory": 1}, {"has_packet": 1, "has_local": 1, "reduce": 1, "to_memory": 1, "send": 1},
     {"has_other": 1, "has_local": 1, "reduce": 1, "to_memory": 1}, {"has_local": 1, "to_memory": 1},
@@ -286,11 +288,13 @@ def test_throughput(kind):
     assert 15 * 8 <= timed(random.Random(1), 64, 16, **kind) <= 15 * 8 + 12
 
 
+@pytest.mark.thorough
 def test_unaligned_throughput():
     kind = {"has_packet": 1, "has_local": 1, "reduce": 1, "to_memory": 1, "send": 1}
     assert timed(random.Random(1), 1024, 4, shift=4, **kind) == 3 * 129
 
 
+@pytest.mark.thorough
 def test_latency():
     """From a packet's first word to the payload's, and from a bare header to its retirement."""
     dut = ReceiveLane(8)
@@ -322,6 +326,7 @@ def simple_run(segments, contents, *, stall=0.3, **drive):
     return payload_bytes(results["kernel_out"], 8)
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("packet_size", [0, 1, 8, 13, 16, 40])
 @pytest.mark.parametrize("expand", [0, 1])
 def test_packet_of_another_size(packet_size, expand):
@@ -338,6 +343,7 @@ def test_packet_of_another_size(packet_size, expand):
     assert streamed[1][0][:known] == whole[1][:known]
 
 
+@pytest.mark.thorough
 def test_packets_are_thrown_away():
     rng = random.Random(1)
     contents = [rng.randbytes(size) for size in (100, 8, 0, 8)]
@@ -346,12 +352,14 @@ def test_packets_are_thrown_away():
     assert simple_run(segments, contents) == [(contents[1], 0), (contents[3], 0)]
 
 
+@pytest.mark.thorough
 def test_segment_of_nothing_is_zeros():
     rng = random.Random(1)
     assert simple_run([segment(rng, size=20, to_stream=1, last=1), segment(rng, size=0, to_stream=1, last=1)], []) == [
         (bytes(20), 0)]
 
 
+@pytest.mark.thorough
 def test_kernel_is_skipped():
     """A kernel that neither gives nor takes does not hold up the lane for ever."""
     dut, results = ReceiveLane(8, types=[ElementType.INT32]), {}
@@ -369,6 +377,7 @@ def test_kernel_is_skipped():
     assert [each.read_error for each in results["retired"]] == [0, 1, 1]
 
 
+@pytest.mark.thorough
 def test_error_reaches_the_kernel_at_the_end_of_its_move():
     rng = random.Random(1)
     segments = [segment(rng, size=16, has_packet=1, to_stream=1, last=last) for last in (0, 0, 1, 1)]

@@ -36,6 +36,7 @@ def test_parameters():
 # ReceiveBuffer -------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("width,idle,stall", [(4, 0.1, 0.4), (8, 0, 0), (8, 0.6, 0.1), (8, 0.1, 0.6), (64, 0.3, 0.3)])
 def test_buffer(width, idle, stall, seed):
     """Payloads are read while and after they are written; some are dropped, some read in another order."""
@@ -225,6 +226,7 @@ def message(rng, node, tag, sizes, *, sequence, segment=256, flags=0):
     return items
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("width,idle,stall", [(4, 0.1, 0.3), (8, 0, 0), (8, 0.5, 0.1), (8, 0.1, 0.4), (16, 0, 0.2),
                                               (32, 0.2, 0.2), (64, 0.1, 0.1)])
 def test_messages(width, idle, stall, seed):
@@ -281,6 +283,7 @@ def _is_needed(bench, link, wanted, move):
     return bench.strobes["received"] > sum(map(len, bench.got.values())) + 3
 
 
+@pytest.mark.thorough
 def test_latency():
     """Header's last word to has_packet: 4 cycles; to the first word that is read 8, as it is written in the 5th."""
     dut = Receiver(8)
@@ -312,6 +315,7 @@ def test_latency():
     simulate(dut, testbench)
 
 
+@pytest.mark.thorough
 def test_full_rate():
     """Posted packets of a segment each come in at a word a cycle, and are read at a word a cycle."""
     bench = Bench(8, slots=4)
@@ -343,6 +347,7 @@ def test_full_rate():
     assert [bench.got[move][0][2] for move in range(8)] == [item.payload for item in link]
 
 
+@pytest.mark.thorough
 def test_damaged_payload():
     """A payload that is cut or damaged is read in full, with an error on its last word; the next one is good."""
     bench = Bench(8)
@@ -364,6 +369,7 @@ def test_damaged_payload():
     assert bench.strobes["bad_length"] == 1
 
 
+@pytest.mark.thorough
 def test_reset(seed):
     """After a reset at any time all begins anew, whatever the memories hold."""
     rng = random.Random(seed)
@@ -394,6 +400,7 @@ def test_reset(seed):
     simulate(bench.module, testbench, models=bench.models)
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("width", WIDTHS)
 def test_bare_headers(width):
     """Messages without a payload come at least every 4 cycles and the header's own words."""

@@ -111,6 +111,7 @@ def random_run(rng, count, width, convert, stall):
     check(segments, results, width=width, kernel=kernel, bad=bad)
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("width, convert", WIDTHS)
 def test_random(seed, width, convert):
     random_run(random.Random(f"{seed} {width}"), 24, width, convert, 0.3)

@@ -74,6 +74,7 @@ def some_ranges(rng, width, count, most):
     return ranges
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("width", WIDTHS)
 @pytest.mark.parametrize("variant", range(4))
 def test_random(width, variant, seed):
@@ -112,6 +113,7 @@ def test_every_alignment(width):
     check(width, ranges, results, model)
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("width", WIDTHS)
 def test_large(width):
     ranges = [(BASE + 3, 5000), (BASE + 1, 0), (BASE, 4096), (BASE + 4096, 5120), (BASE + width - 1, 5001)]
@@ -164,6 +166,7 @@ def cycles_of(width, ranges, *, latency, o_ready=lambda cycle: True, **parameter
     return asked, given, ends
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("width", WIDTHS)
 @pytest.mark.parametrize("offset", [0, 3])
 @pytest.mark.parametrize("size", [64, 1024])

@@ -86,6 +86,7 @@ def run(width, ranges, *, seed=1, stall=0.0, latency=0, bad=(), wrong=(), **para
     return [error for error, _ in results], model
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("width", WIDTHS)
 @pytest.mark.parametrize("variant", range(4))
 def test_random(width, variant, seed):
@@ -121,6 +122,7 @@ def test_every_alignment(width):
     run(width, ranges, seed=width)
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("width", WIDTHS)
 def test_large(width):
     ranges = [(BASE + 3, 5000), (BASE + 1, 0), (BASE + 0x3000, 4096), (BASE + 0x4000, 5120),
@@ -176,6 +178,7 @@ def cycles_of(width, ranges, *, latency, **parameters):
     return taken, written, ends
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("width", WIDTHS)
 @pytest.mark.parametrize("offset", [0, 3])
 @pytest.mark.parametrize("size", [64, 1024])

@@ -12,6 +12,7 @@ from rackgate_sim.locks.hardened_system import Configuration, HardenedSystem, Ne
 S, X = Mode.SHARED, Mode.EXCLUSIVE
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("case", [
     pytest.param(case, id=case.name.replace(" ", "-"), marks=() if case.is_quick else (
         pytest.mark.soak, pytest.mark.timeout(7200))) for case in CASES])

@@ -266,6 +266,7 @@ def job(bench, context, jobs, expected):
     return run
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("contexts,depth,stall,seed", [(1, 2, 0.3, 12), (3, 4, 0, 2), (2, 2, 0.3, 3)])
 def test_random(contexts, depth, stall, seed, jobs=3):
     print(f"seed {seed}")

@@ -200,6 +200,7 @@ def saved_aecs(rng, window, **fields):
     return state, raw
 
 
+@pytest.mark.thorough
 def test_saved_aecs(seed):
     """What the device has written it reads; what is wrong in it the model finds, too."""
     rng = random.Random(seed)

@@ -125,6 +125,7 @@ def one_block(seed, size=1500, strategy=zlib.Z_DEFAULT_STRATEGY):
     return packer.compress(plain) + packer.flush(), plain
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("lanes", [8, 16])
 @pytest.mark.parametrize("idle", [0.0, 0.3])
 @pytest.mark.parametrize("strategy", [zlib.Z_DEFAULT_STRATEGY, zlib.Z_FIXED, zlib.Z_HUFFMAN_ONLY])
@@ -158,6 +159,7 @@ def test_lookahead_is_bounded():
     assert bench.read_to - bench.stop.position <= READ_AHEAD
 
 
+@pytest.mark.thorough
 def test_end_of_source():
     """Cut after any bit, the run is dry at the last whole token before the cut."""
     seed = random.randrange(1 << 32)

@@ -35,6 +35,7 @@ def walk(blocks, lanes):
     return groups, cycles
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("lanes", [8, 16])
 @pytest.mark.parametrize("idle", [0.0, 0.4])
 @pytest.mark.parametrize("short", [False, True])

@@ -97,6 +97,7 @@ def _size(symbols):
     return sum(symbol[0] if isinstance(symbol, tuple) else 1 for symbol in symbols)
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("distances", [range(1, 9), range(9, 25), range(25, 41)], ids=str)
 def test_every_near_distance_alignment_and_length(distances):
     """Each chunk may need bytes of the three before it, which are not in block RAM yet."""
@@ -120,6 +121,7 @@ def test_every_near_distance_alignment_and_length(distances):
     bench.run()
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("window", [64, 256, 32768])
 def test_far_distances_across_the_wrap(window):
     bench = Bench(window=window, seed=window)
@@ -134,6 +136,7 @@ def test_far_distances_across_the_wrap(window):
     bench.run()
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("idle", [0.0, 0.2, 0.6])
 @pytest.mark.parametrize("seed", range(3))
 def test_random_runs_of_several_contexts(seed, idle):
@@ -189,6 +192,7 @@ def _deliver_in_rooms(bench, symbols, rooms, *, context=0, before=None):
         bench.add(start(context, room=next(rooms)))
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("alignment", range(3))
 def test_overflow_at_every_room(alignment):
     bench = Bench(seed=alignment)
@@ -201,6 +205,7 @@ def test_overflow_at_every_room(alignment):
     bench.run()
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("seed", range(2))
 def test_overflow_of_long_matches(seed):
     """What an entry delivered before it overflowed must not damage what it still has to copy."""
@@ -312,6 +317,7 @@ def test_reset_forgets_contexts_whose_state_is_in_memory():
     assert found == [(0, 0), (0, ErrorCode.DISTANCE_BEFORE_START), (1, 0)]
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize(("entries", "cycles"), [
     pytest.param([token(0, (258, 1))] * 8 + [token(0, (256, 37))] * 8, 8 * 33 + 8 * 32, id="8 bytes of a match"),
     pytest.param([token(0, (6, 3), b"ab")] * 200, 200, id="a match and two literals"),

@@ -61,6 +61,7 @@ def test_whole_streams_succeed(name, gap):
         assert completion.crc32 == zlib.crc32(output) and completion.total == len(output)
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("name", STREAMS)
 def test_a_stream_cut_anywhere_goes_on_with_the_rest(name):
     source, framing = STREAMS[name]
@@ -76,6 +77,7 @@ def test_a_stream_cut_anywhere_goes_on_with_the_rest(name):
     FrontBench(seed=2, gap=0.1).run(driver)
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("name", STREAMS)
 def test_a_truncated_stream_is_an_error(name):
     source, framing = STREAMS[name]
@@ -85,6 +87,7 @@ def test_a_truncated_stream_is_an_error(name):
     assert errors <= {ErrorCode.FRAME_TRUNCATED, ErrorCode.HEADER_TRUNCATED, ErrorCode.END_OF_BLOCK_MISSING}
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("name", ["raw", "gzip", "zlib"])
 def test_a_stream_fed_in_pieces_into_small_destinations(name):
     source, framing = STREAMS[name]
@@ -162,6 +165,7 @@ def test_every_zlib_header():
     run(*jobs, seed=6)
 
 
+@pytest.mark.thorough
 def test_every_combination_of_gzip_fields():
     async def driver(bench):
         for fields in range(32):
@@ -195,6 +199,7 @@ def test_members(name):
         assert completion.consumed == source.index(OTHER) + len(OTHER)
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("name", ["padded", "half magic", "byte"])
 def test_members_cut_anywhere(name):
     source = MEMBERS[name]

@@ -34,6 +34,7 @@ def run(driver, seed=0, gap=0.0):
     FrontBench(seed=seed, gap=gap).run(driver)
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("gap", [0.0, 0.3])
 @pytest.mark.parametrize("wbits, framing", [(RAW, Format.RAW), (15, Format.ZLIB), (31, Format.GZIP)])
 def test_whole_streams(wbits, framing, gap):
@@ -47,6 +48,7 @@ def test_whole_streams(wbits, framing, gap):
     run(driver, seed=1, gap=gap)
 
 
+@pytest.mark.thorough
 def test_a_stream_cut_anywhere_goes_on_with_the_rest():
     source = mixed()
     whole = inflate(source)[1]
@@ -171,6 +173,7 @@ def test_flags_say_where_the_resume_point_is():
     run(driver)
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("seed", range(3))
 def test_mutated_streams(seed):
     """Random damage: whatever the model says, the front says too, and it goes on to do the next job."""

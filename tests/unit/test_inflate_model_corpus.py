@@ -23,6 +23,7 @@ from rackgate_sim.inflate.corpus import Case, Outcome, case, cases, compressors,
 from rackgate_sim.inflate.differential import compare, compare_batches, decode_model
 
 
+@pytest.mark.thorough
 def test_model_has_zlibs_verdict(seed, tmp_path):
     report = compare(decode_model, seed, 2000, directory=tmp_path)
     report.check()
@@ -179,6 +180,7 @@ def test_bad_arguments(call, message):
 # Pages
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("take", [pages.anonymous_pages, pages.code_pages])
 def test_pages(take):
     taken = take(100)

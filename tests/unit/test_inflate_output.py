@@ -77,6 +77,7 @@ class Bench:
         assert found == self.summaries
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("idle", [0.0, 0.3, 0.7])
 @pytest.mark.parametrize("seed", range(4))
 def test_segments_of_contexts_in_turn(seed, idle):
@@ -98,6 +99,7 @@ def test_segments_of_contexts_in_turn(seed, idle):
     bench.run()
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize(("pages", "lost"), [(2, 0), (8, 73)])
 def test_eight_bytes_a_cycle(pages, lost):
     """Pages of two contexts in turn: the queue hides what an end costs the checksums, but not end after end."""

@@ -148,6 +148,7 @@ def random_codes(generator):
     return literals, distances
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("seed", range(5))
 def test_random_codes(seed):
     print("seed", seed)
@@ -216,6 +217,7 @@ INVALID = {
 }
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("name", INVALID)
 def test_invalid_codes(name):
     literals, distances, error = INVALID[name]
@@ -250,6 +252,7 @@ def after_type(data):
     return int.from_bytes(data, "little") >> 3, 8 * len(data) - 3
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("strict", [False, True])
 def test_named_streams(strict):
     """The negative list of IAA's library and the corner cases, as far as they begin with a dynamic block."""
@@ -302,6 +305,7 @@ def test_every_cut_of_a_wrong_header(name):
     bench.run(testbench)
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("seed", range(4))
 def test_damaged_headers_against_the_model(seed):
     """Flipped bits and cuts: the golden model's verdict, and its position when there is no error."""
@@ -370,6 +374,7 @@ def read_lengths(bits):
     return lengths[:literals], lengths[literals:], position, symbol_cycles(lengths, symbols)
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("level", [1, 6, 9])
 def test_real_headers_and_their_cycles(level):
     headers = list(real_headers(level))

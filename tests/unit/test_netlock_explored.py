@@ -31,6 +31,7 @@ def check(system):
     assert outcome.ends
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("slots", range(3))
 @pytest.mark.parametrize("tasks", SMALL.values(), ids=SMALL)
 def test_small(tasks, slots):

@@ -77,6 +77,7 @@ def random_frames(count, rng, most=120):
     return frames
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("width", [2, 8, 32])
 @pytest.mark.parametrize("idle,stall", [(0, 0), (0.3, 0.4)])
 def test_random_frames(width, idle, stall, seed):

@@ -143,6 +143,7 @@ def test_wrong_entries_are_told():
 # The gateware
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("kind", KINDS)
 def test_gateware_and_image_agree_while_entries_change(kind, seed):
     rng = random.Random(seed)
