@@ -1,0 +1,168 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The NIC as software and its blocks see it: commands, ring entries, tables, registers.
+
+Plain Python: gateware, driver, model and manual all read it from here.
+
+A host talks to the NIC by rings in memory. One ring of *commands* goes down: it fills tables, posts segments, and sends
+headers. Rings of *entries* come up: headers whose payload has been placed, whole frames whose payload could not be.
+Registers are only for rings, doorbells and counters.
+
+**Positions.** A byte of a flow's stream is named by its sequence number, modulo 2**32, as on the wire; "before" and
+"after" are told by the sign of the difference, so a stream may be of any length. No window may exceed 2**31 bytes.
+
+**What the NIC promises of received payload.** It writes each byte of a stream to memory at most once: never one before
+the flow's *cursor* (the transport has judged it), never one that an earlier frame has placed. It writes only to posted
+segments, inside their regions, and only payload of frames whose checksums are right. An entry follows the data it
+speaks of. No frame with right checksums is dropped. Hence, what the transport accepts can be told byte by byte: see
+:class:`~rackgate.zeronic.messages.EntryKind`.
+"""
+
+import enum
+
+from rackgate.csr.map import Access, Field, Register, RegisterMap
+
+__all__ = [
+    "COMMAND_ALIGNMENT", "ETHERNET_SIZE", "HEADER_MOST", "PROFILES", "REGISTERS", "RINGS", "WAYS", "Control", "Counter",
+    "Direction", "Right", "StatusFlag", "before", "flow_hash",
+]
+
+#: Rings of entries. Frames of no flow go to ring 0; a flow chooses its ring.
+RINGS = 2
+#: Header profiles.
+PROFILES = 4
+#: Keys that may stand at one hash value.
+WAYS = 4
+#: Commands begin at multiples of so many bytes, and are padded to them.
+COMMAND_ALIGNMENT = 32
+#: Bytes of headers, from Ethernet's on, of the longest frame that is split: Ethernet 14, IPv4 20, TCP 60.
+HEADER_MOST = 94
+#: Bytes of Ethernet header, which an entry of kind HEADER leaves out.
+ETHERNET_SIZE = 14
+
+
+def before(a: int, b: int) -> bool:
+    """Whether position ``a`` is before position ``b``."""
+    return (a - b) & 0x8000_0000 != 0
+
+
+def flow_hash(source: int, destination: int, source_port: int, destination_port: int, profile: int) -> int:
+    """16 bits of a flow's key; its low bits are the set of the flow table.
+
+    The 16-bit halves of the key are rotated by different amounts and added without carry, which costs a few gates and
+    spreads ports and low address bits. A host that knows it can fill a set; the table then refuses, and nothing else
+    suffers.
+    """
+    value = profile
+    halves = (source >> 16, source, destination >> 16, destination, source_port, destination_port)
+    for turn, half in zip((1, 3, 6, 9, 0, 12), halves, strict=True):
+        half &= 0xFFFF
+        value ^= (half << turn | half >> (16 - turn)) & 0xFFFF
+    return value
+
+
+class Direction(enum.IntEnum):
+    """Which list of segments of a flow."""
+
+    RECEIVE = 0
+    SEND = 1
+
+
+class Right(enum.IntFlag):
+    """What the NIC may do with a memory region."""
+
+    READ = 1  # gather from it
+    WRITE = 2  # place into it
+
+
+# Registers ---------------------------------------------------------------------------------------------------------
+
+
+class Control(enum.IntFlag):
+    """Bits of CONTROL."""
+
+    RECEIVE = 1  # take frames from the wire
+    SEND = 2  # take commands
+    RESET = 4  # writing one restarts the NIC: rings, tables, frames and counters are forgotten
+
+
+class StatusFlag(enum.IntFlag):
+    """Bits of STATUS."""
+
+    READY = 1  # the tables have been cleared after reset
+    RECEIVE_IDLE = 2  # no frame is on its way from the wire to a ring; merged headers may wait
+    SEND_IDLE = 4  # no command is under way
+
+
+class Counter(enum.IntEnum):
+    """Counters, registers COUNT_*; each 32 bits, wrapping."""
+
+    FRAMES_RECEIVED = 0  # whole ones, good or not
+    BYTES_RECEIVED = 1  # of those, without FCS
+    BAD_FRAME = 2  # marked by the MAC, too long, or shorter than its IPv4 length: dropped
+    BAD_IP_CHECKSUM = 3  # dropped
+    BAD_CHECKSUM = 4  # the transport's: dropped
+    UNKNOWN_FLOW = 5  # deferred: no profile, no key, or not to be split
+    PLACED = 6  # frames whose payload all is in memory
+    BYTES_PLACED = 7
+    OLD = 8  # frames that had a byte before the cursor
+    DEFERRED = 9  # frames of a flow that went up whole
+    NO_SEGMENT = 10  # of those: a byte was in no segment
+    CONFLICT = 11  # of those: a byte had been placed before and was not judged
+    NO_INTERVAL = 12  # of those: too many holes to remember
+    BAD_REGION = 13  # pieces outside their region, or without the right: not written or not read
+    MERGED = 14  # frames that were merged into the entry of another
+    ENTRIES = 15
+    RING_FULL = 16  # cycles in which an entry waited for room in its ring
+    WRITE_ERROR = 17
+    FRAMES_SENT = 18
+    BYTES_SENT = 19
+    UNSENT = 20  # SEND commands that could not be gathered
+    COMMANDS = 21
+    BAD_COMMAND = 22  # refused: see each command
+
+
+def _ring_registers() -> tuple[Register, ...]:
+    registers = []
+    for ring in range(RINGS):
+        at = 0x50 + 0x18 * ring
+        registers += [
+            Register(f"RING{ring}_BASE_LO", at, Access.RW, "Ring of entries: address, a multiple of 64."),
+            Register(f"RING{ring}_BASE_HI", at + 4, Access.RW, "Upper 8 bits of it."),
+            Register(f"RING{ring}_SIZE", at + 8, Access.RW, "Its size in bytes is 2 to the power of this, 12 to 26; "
+                     "0: there is none, and what would go there is lost (RING_FULL counts it)."),
+            Register(f"RING{ring}_PRODUCER", at + 12, Access.RO, "Bytes of entries written so far, modulo 2**32."),
+            Register(f"RING{ring}_CONSUMER", at + 16, Access.RW, "Bytes that the host is done with."),
+        ]
+    return tuple(registers)
+
+
+REGISTERS = RegisterMap("ZNIC", (1, 0), (
+    Register("PARAM_WIDTH", 0x20, Access.CONST, "Bytes a cycle of the data path."),
+    Register("PARAM_FLOWS", 0x24, Access.CONST, "Flows; the flow table has as many places as twice that."),
+    Register("PARAM_SEGMENTS", 0x28, Access.CONST, "Segments of a flow and direction."),
+    Register("PARAM_REGIONS", 0x2C, Access.CONST, "Memory regions."),
+    Register("PARAM_INTERVALS", 0x30, Access.CONST, "Ranges of placed bytes that are remembered, a flow."),
+    Register("CONTROL", 0x40, Access.RW, "See Control; RESET reads as zero.",
+             fields=(Field("RECEIVE", 0, 1, "Take frames."), Field("SEND", 1, 1, "Take commands."),
+                     Field("RESET", 2, 1, "Restart."))),
+    Register("STATUS", 0x44, Access.RO, "See StatusFlag.",
+             fields=(Field("READY", 0, 1, "Tables are clear."), Field("RECEIVE_IDLE", 1, 1, "No frame is under way."),
+                     Field("SEND_IDLE", 2, 1, "No command is under way."))),
+    Register("COALESCE_CYCLES", 0x48, Access.RW, "Cycles after its first frame at which a merged header goes up; 0: "
+             "headers are not merged."),
+    Register("COALESCE_BYTES", 0x4C, Access.RW, "Payload that a merged header may have at most, up to 65,000.",
+             reset=65000),
+    *_ring_registers(),
+    Register("COMMAND_BASE_LO", 0x80, Access.RW, "Ring of commands: address, a multiple of 64."),
+    Register("COMMAND_BASE_HI", 0x84, Access.RW, "Upper 8 bits of it."),
+    Register("COMMAND_SIZE", 0x88, Access.RW, "Its size in bytes is 2 to the power of this, 12 to 26."),
+    Register("COMMAND_PRODUCER", 0x8C, Access.RW, "Doorbell: bytes of commands written so far, modulo 2**32."),
+    Register("COMMAND_CONSUMER", 0x90, Access.RO, "Bytes that the NIC is done reading."),
+    Register("IRQ_STATUS", 0x94, Access.W1C, "Causes of the interrupt.",
+             fields=(Field("ENTRY", 0, 1, "A ring got an entry."),
+                     Field("COMMANDS", 1, 1, "All commands were taken."))),
+    Register("IRQ_ENABLE", 0x98, Access.RW, "Which of them raise it.",
+             fields=(Field("ENTRY", 0, 1, "A ring got an entry."),
+                     Field("COMMANDS", 1, 1, "All commands were taken."))),
+    *(Register(f"COUNT_{counter.name}", 0xA0 + 4 * counter, Access.RO, "Counter.") for counter in Counter),
+))
