@@ -14,7 +14,25 @@ Registers are only for rings, doorbells and counters.
 the flow's *cursor* (the transport has judged it), never one that an earlier frame has placed. It writes only to posted
 segments, inside their regions, and only payload of frames whose checksums are right. An entry follows the data it
 speaks of. No frame with right checksums is dropped. Hence, what the transport accepts can be told byte by byte: see
-:class:`~rackgate.zeronic.messages.EntryKind`.
+:class:`~rackgate.zeronic.messages.EntryKind`, and :mod:`rackgate.zeronic.versions` for how.
+
+**What becomes of a frame.** The first rule that fits:
+
+1. Marked bad by the MAC, shorter than 14 bytes (34 with ethertype 0x0800) or longer than 9,310: dropped, BAD_FRAME.
+2. Not IPv4 (ethertype 0x0800 and then a byte 0x45), or a fragment: DEFERRED of no flow, not checked, UNKNOWN_FLOW.
+   IPv4 with options and VLAN tags count as other protocols.
+3. IPv4's length below 20 or beyond the frame: dropped, BAD_FRAME. Bytes behind it (padding) are no payload.
+4. IPv4's header checksum wrong: dropped, BAD_IP_CHECKSUM.
+5. No profile matches, or the transport header does not fit IPv4's length, or TCP's data offset is below 5: as 2.
+6. The transport's checksum (over a pseudo header with IPv4's length less 20) wrong: dropped, BAD_CHECKSUM.
+7. No key, or a flow without FlowFlag.RECEIVE: DEFERRED, UNKNOWN_FLOW.
+8. TCP with SYN and payload: DEFERRED, nothing placed. No payload: HEADER.
+9. Payload: what is not before the cursor is looked for in segments, from its first byte to one that is in none
+   (NO_SEGMENT) or in a piece that its region forbids (BAD_REGION). From this the bytes before the cursor go, those that
+   the first remembered range holds if it holds the first, and all from the next range on (CONFLICT). The one range that
+   is left is placed, unless it would be one range too many to remember (NO_INTERVAL). HEADER if it is all of the
+   payload that is not before the cursor, else DEFERRED. Ranges that touch are one; what is before the cursor is
+   forgotten.
 """
 
 import enum
@@ -94,30 +112,33 @@ class StatusFlag(enum.IntFlag):
 
 
 class Counter(enum.IntEnum):
-    """Counters, registers COUNT_*; each 32 bits, wrapping."""
+    """Counters, registers COUNT_*; each 32 bits, wrapping. One of frames counts a frame once.
+
+    Each frame received counts one of the causes for a drop, UNKNOWN_FLOW, DEFERRED, or went up as a header.
+    """
 
     FRAMES_RECEIVED = 0  # whole ones, good or not
-    BYTES_RECEIVED = 1  # of those, without FCS
+    BYTES_RECEIVED = 1  # of those that were not dropped, without FCS
     BAD_FRAME = 2  # marked by the MAC, too long, or shorter than its IPv4 length: dropped
     BAD_IP_CHECKSUM = 3  # dropped
     BAD_CHECKSUM = 4  # the transport's: dropped
-    UNKNOWN_FLOW = 5  # deferred: no profile, no key, or not to be split
-    PLACED = 6  # frames whose payload all is in memory
-    BYTES_PLACED = 7
+    UNKNOWN_FLOW = 5  # went up whole: no profile, no key, or not to be split
+    PLACED = 6  # frames with payload, all of which this frame put in memory
+    BYTES_PLACED = 7  # of frames without WRITE_ERROR
     OLD = 8  # frames that had a byte before the cursor
-    DEFERRED = 9  # frames of a flow that went up whole
+    DEFERRED = 9  # frames of a flow to be split that went up whole
     NO_SEGMENT = 10  # of those: a byte was in no segment
     CONFLICT = 11  # of those: a byte had been placed before and was not judged
     NO_INTERVAL = 12  # of those: too many holes to remember
-    BAD_REGION = 13  # pieces outside their region, or without the right: not written or not read
+    BAD_REGION = 13  # frames, both ways, with a piece outside its region or without the right: not written, not read
     MERGED = 14  # frames that were merged into the entry of another
-    ENTRIES = 15
-    RING_FULL = 16  # cycles in which an entry waited for room in its ring
-    WRITE_ERROR = 17
+    ENTRIES = 15  # written, without PAD
+    RING_FULL = 16  # cycles in which an entry waited for room in its ring, and entries lost for want of a ring
+    WRITE_ERROR = 17  # frames of which the memory refused a write
     FRAMES_SENT = 18
-    BYTES_SENT = 19
+    BYTES_SENT = 19  # of those, without FCS
     UNSENT = 20  # SEND commands that could not be gathered
-    COMMANDS = 21
+    COMMANDS = 21  # taken, with PAD and those refused
     BAD_COMMAND = 22  # refused: see each command
 
 
@@ -129,7 +150,7 @@ def _ring_registers() -> tuple[Register, ...]:
             Register(f"RING{ring}_BASE_LO", at, Access.RW, "Ring of entries: address, a multiple of 64."),
             Register(f"RING{ring}_BASE_HI", at + 4, Access.RW, "Upper 8 bits of it."),
             Register(f"RING{ring}_SIZE", at + 8, Access.RW, "Its size in bytes is 2 to the power of this, 12 to 26; "
-                     "0: there is none, and what would go there is lost (RING_FULL counts it)."),
+                     "0: there is none. What is longer than its ring is lost (RING_FULL counts it)."),
             Register(f"RING{ring}_PRODUCER", at + 12, Access.RO, "Bytes of entries written so far, modulo 2**32."),
             Register(f"RING{ring}_CONSUMER", at + 16, Access.RW, "Bytes that the host is done with."),
         ]

@@ -40,9 +40,11 @@ _HEAD = struct.Struct("<BBHHH")
 class Command(NamedTuple):
     """First eight bytes of every command, little endian.
 
+    Refused (counter BAD_COMMAND) are: an unknown ``kind``; ``units`` of 0, which count as 1; a flow, region, place or
+    profile that the NIC has not; and what each command names. Bytes that no command names must be 0.
+
     ``kind`` byte 0; ``flags`` byte 1; ``units`` bytes 2, 3: size of the command in multiples of
-    :data:`COMMAND_ALIGNMENT`, at least 1; ``flow`` bytes 4, 5; ``argument`` bytes 6, 7. All commands but SEND and PAD
-    have one unit.
+    :data:`COMMAND_ALIGNMENT`, 1 but for SEND and PAD; ``flow`` bytes 4, 5; ``argument`` bytes 6, 7.
     """
 
     kind: int
@@ -71,8 +73,8 @@ class Post(NamedTuple):
 
     ``argument`` is the :class:`Direction`. Bytes 8 to 11 ``start``; 12 to 15 ``length``, 1 to 2**31 - 1; 16 to 20
     ``offset`` (40 bits); 22, 23 ``region``. Segments of a list must be posted in the order of the stream and must not
-    overlap; there may be gaps. The NIC refuses (counter BAD_COMMAND) one when the list is full, of length 0, or that
-    begins before the end of the last of its list. Bounds and rights are checked at each use.
+    overlap; there may be gaps. Refused: one when the list is full, of length 0 or from 2**31 on, or that begins before
+    the end of the last of its list. Bounds and rights are checked at each use.
     """
 
     flow: int
@@ -120,10 +122,11 @@ class Cursor(NamedTuple):
 
 
 class Fence(NamedTuple):
-    """Answer with an entry of kind FENCE and ``cookie`` (argument, 16 bits) in ring ``ring`` (flags).
+    """Answer with an entry of kind FENCE and ``cookie`` (argument, 16 bits) in ring ``ring`` (flags, bit 0).
 
     The entry comes when every write of a frame that was looked up before the commands ahead of this one took effect has
-    reached the memory: after it, nothing is written that those commands forbid.
+    reached the memory: after it, nothing is written that those commands forbid. Headers that wait to be merged go up
+    first, the oldest first.
     """
 
     ring: int
@@ -139,7 +142,7 @@ class FlowFlag(enum.IntFlag):
 
     RECEIVE = 1  # split what is received: else its frames are DEFERRED, whole
     RING_1 = 2  # entries go to ring 1
-    COALESCE = 4  # headers may be merged
+    COALESCE = 4  # headers may be merged: see EntryKind
 
 
 class Flow(NamedTuple):
@@ -211,7 +214,8 @@ class Profile(NamedTuple):
 
     Bytes 8: ``protocol`` of IPv4 (0: the profile is off); 9: :class:`ChecksumKind`; 10: ``position``, bytes from the
     transport header's first to the stream position (32 bits, big endian, a multiple of 2 up to 58); 11: ``size``,
-    bytes of the transport header, or 0 for TCP's rule (data offset in the upper half of byte 12); 12, 13: ``port``
+    bytes of the transport header (8 to 60, with all of the position), or 0 for TCP's rule (data offset in the upper
+    half of byte 12, flags in byte 13); 12, 13: ``port``
     and 14, 15 ``mask``: the destination port must equal ``port`` where ``mask`` has ones. The lowest profile that
     matches wins. Frames that none matches belong to no flow. Flags bit 0, ``acknowledges``: bytes 8 to 11 of the
     header acknowledge the other direction when flag bit 4 of byte 13 is set (TCP).
@@ -252,10 +256,12 @@ class Send(NamedTuple):
     the payload that is not gathered right behind it. Payload is gathered by the sequence number in the header.
 
     With OFFLOAD each frame gets its IPv4 length, identification (of the header, counting up), checksum; sequence
-    number; FIN and PSH on the last only, CWR on the first only; TCP checksum. Without it the frame goes out as it is;
-    ``segment`` must be 0, and GATHER not set. A frame has at most 9,216 bytes of payload. If a byte to be gathered is
-    in no segment, outside its region, or cannot be read, its frame and those behind it of this command are not sent,
-    an entry of kind UNSENT goes to the flow's ring, and the counter UNSENT counts.
+    number; FIN and PSH on the last only, CWR on the first only; TCP checksum. Without it the frame goes out as it is.
+    If a byte to be gathered is in no segment, outside its region, or cannot be read, its frame and those behind it of
+    this command are not sent, an entry of kind UNSENT goes to the flow's ring, and the counter UNSENT counts.
+
+    Refused: GATHER, SNOOP or ``segment`` without OFFLOAD; with it, headers that are not 14 + 20 bytes and TCP's data
+    offset; more than 9,216 bytes of payload in a frame; fewer ``units`` than header and inline payload take.
     """
 
     flow: int
@@ -279,7 +285,11 @@ class EntryKind(enum.IntEnum):
     """First byte of an entry.
 
     HEADER: every byte of the payload either was placed by this frame, or is before the cursor (so the transport will
-    not take it). The headers follow, from IPv4's on.
+    not take it). The headers follow, from IPv4's on. With COALESCE, it may stand for several frames, all placed, each
+    of which goes on where the one before it ended, with only ACK and perhaps PSH set, and headers equal but for IPv4's
+    length, identification and checksum, TCP's sequence number and checksum, and PSH (so a transport judges them alike).
+    Then it has the headers of the first (lengths and checksums are of no use) with PSH of the last, which ends it. What
+    is not merged goes up behind what waits of its flow.
 
     DEFERRED: the whole frame follows. Of its payload, the ``placed`` bytes from ``placed_offset`` on are in
     memory (perhaps none), the others were not written. A host that hands such a frame to a transport must be able to
@@ -298,7 +308,7 @@ class EntryFlag(enum.IntFlag):
     """Second byte of an entry."""
 
     FLOW = 1  # ``flow`` is valid
-    CHECKED = 2  # IPv4's and the transport's checksums are right (there were some)
+    CHECKED = 2  # IPv4's checksum is right, and the transport's, if its profile asks for one; and a profile matched
     WRITE_ERROR = 4  # the memory refused a write of the payload: ``placed`` cannot be relied on
 
 
@@ -312,7 +322,7 @@ class Entry(NamedTuple):
     bytes 4, 5 (of FENCE: the cookie); ``content`` bytes 6, 7: bytes that follow (before padding); then 64 bits:
     ``payload`` in bits 16:0, payload bytes of the frame, or of all frames merged; ``placed_offset`` in bits 31:17,
     bytes of payload before those placed; ``placed`` in bits 48:32; ``headers`` in bits 55:49, bytes of headers from
-    Ethernet's on; ``frames`` in bits 63:56, frames that were merged.
+    Ethernet's on; ``frames`` in bits 63:56, frames that were merged. Without FLOW the first four are 0.
     """
 
     kind: int
