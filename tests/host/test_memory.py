@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 import gc
+import os
 import random
 
 import numpy as np
@@ -7,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from rackgate_host import BadBuffer, OutOfDeviceMemory
+from rackgate_host import BadBuffer, OutOfDeviceMemory, UsageError
 from rackgate_host.memory import Allocator
 
 SIZES = st.integers(1, 300)
@@ -192,3 +193,23 @@ def test_wrong_buffers(model, shape, dtype, error, message):
 def test_out_of_device_memory(model):
     with pytest.raises(OutOfDeviceMemory, match="are left"):
         model.allocate(1 << 30)
+
+
+def test_memory_is_in_a_file_that_was_given(connect):
+    file = os.memfd_create("memory")
+    os.ftruncate(file, 1 << 20)
+    device = connect("model:inflate", memory=1 << 20, memory_file=file)
+    buffer = device.allocate(5)
+    buffer[:] = np.frombuffer(b"hello", np.uint8)
+    place = buffer.device_address - device.transport.memory_base
+    assert os.pread(file, 5, place) == b"hello"
+    os.pwrite(file, b"HELLO", place)
+    assert buffer.tobytes() == b"HELLO"
+    os.close(file)
+
+
+def test_file_that_is_too_short(connect):
+    file = os.memfd_create("memory")
+    with pytest.raises(UsageError, match="memory_file must be a descriptor of a file of 1048576 bytes"):
+        connect("model:inflate", memory=1 << 20, memory_file=file)
+    os.close(file)

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Ways to reach a device, one class a world: :class:`Transport` is what all of them do."""
 
+import mmap
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol
 
@@ -11,7 +12,7 @@ from ..errors import UsageError
 from ..url import number
 
 __all__ = ["DEFAULT_MEMORY", "MEMORY_BASE", "Joined", "SharedMemory", "Transport", "Turns", "convert",
-           "parameters"]
+           "file_option", "parameters"]
 
 #: First address of device memory. The same everywhere, so that transcripts agree; not 0, so that null pointers fail.
 MEMORY_BASE = 0x1000_0000
@@ -129,15 +130,23 @@ class Joined(Protocol):
 class SharedMemory:
     """Device memory that host and device share: one array of bytes, which is zero at first.
 
-    Without a size there is none, for devices that work on no memory.
+    Without a size there is none, for devices that work on no memory. With ``file``, a descriptor of a file of at least
+    ``size`` bytes, it is that file's beginning, for other processes to map as well.
     """
 
-    def __init__(self, size: int | None):
+    def __init__(self, size: int | None, file: int | None = None):
         if size is None:
             size = 0
         elif size < 1 << 16 or size % 4096:
             raise UsageError(f"option memory must be at least 64K and a multiple of 4096, not {size}")
-        self.array = np.zeros(size, np.uint8)
+        if file is None:
+            self.array = np.zeros(size, np.uint8)
+        else:
+            try:
+                self.array = np.frombuffer(mmap.mmap(file, size), np.uint8)
+            except (OSError, ValueError) as error:
+                raise UsageError(f"option memory_file must be a descriptor of a file of {size} bytes: "
+                                 f"{error}") from None
 
     def part(self, address: int, size: int) -> np.ndarray:
         """The ``size`` bytes at ``address``."""
@@ -145,6 +154,11 @@ class SharedMemory:
         if start < 0 or start + size > self.array.size:
             raise UsageError(f"there is no device memory at {address:#x} to {address + size:#x}")
         return self.array[start:start + size]
+
+
+def file_option(kind: DeviceType) -> dict[str, Callable[[str, Any], Any]]:
+    """Kind of the option ``memory_file``, a descriptor, which a device takes that is alone in its world."""
+    return {"memory_file": number} if kind.has_memory else {}
 
 
 def convert(world: str, options: Mapping[str, Any], kinds: Mapping[str, Callable[[str, Any], Any]]) -> dict[str, Any]:

@@ -9,7 +9,7 @@ import numpy as np
 from ..devices import DeviceType
 from ..errors import DeviceFault, RegisterError, Unavailable, UsageError
 from ..url import number
-from . import DEFAULT_MEMORY, MEMORY_BASE, SharedMemory, Turns, convert, parameters
+from . import DEFAULT_MEMORY, MEMORY_BASE, SharedMemory, Turns, convert, file_option, parameters
 
 __all__ = ["JoinedModels", "ModelTransport", "connect", "connect_many"]
 
@@ -18,15 +18,16 @@ _JOINED_MEMORY = 64 << 20
 
 
 def connect(kind: DeviceType, options: dict[str, Any]) -> "ModelTransport":
-    """The model of a ``kind`` of device. Options: its parameters, and ``memory``."""
+    """The model of a ``kind`` of device. Options: its parameters, ``memory`` and ``memory_file``."""
     try:
         from rackgate_sim.devices import model
         from rackgate_sim.inflate.model import FlatMemory
     except ModuleNotFoundError as error:
         raise Unavailable(f"model: devices need {error.name}: install rackgate with its simulators") from None
     world = f"model:{kind.name}"
-    wanted = convert(world, options, parameters(kind))
-    memory = SharedMemory(wanted.pop("memory", DEFAULT_MEMORY) if kind.has_memory else None)
+    wanted = convert(world, options, {**parameters(kind), **file_option(kind)})
+    memory = SharedMemory(wanted.pop("memory", DEFAULT_MEMORY) if kind.has_memory else None,
+                          wanted.pop("memory_file", None))
     try:
         device = model(kind.name, FlatMemory(memory.array, MEMORY_BASE) if kind.has_memory else None, **wanted)
     except ValueError as error:

@@ -5,6 +5,7 @@ Options of its URLs beside the device's parameters:
 
 ==================  ================================================================================
 ``memory``          bytes of device memory (K, M, G allowed)
+``memory_file``     descriptor of a file whose beginning is device memory; not for devices that are joined
 ``seed``            seed of all random behaviour
 ``latency``         cycles from a read's address to its first data
 ``write_latency``   cycles from a write's last data to its answer
@@ -47,7 +48,7 @@ import numpy as np
 from ..devices import DeviceType
 from ..errors import DeviceFault, DeviceTimeout, Unavailable, UsageError
 from ..url import flag, fraction, number
-from . import DEFAULT_MEMORY, MEMORY_BASE, SharedMemory, convert, parameters
+from . import DEFAULT_MEMORY, MEMORY_BASE, SharedMemory, convert, file_option, parameters
 
 if TYPE_CHECKING:
     from .fabric import JoinedSimulations
@@ -105,6 +106,7 @@ class _Plan(NamedTuple):
     seed: int
     waves: str | None
     memory: int
+    memory_file: int | None
     links: Mapping[str, Any]
     progress: Any
 
@@ -119,7 +121,7 @@ class _Plan(NamedTuple):
     def simulation(self, library: Any, number: int = 0) -> tuple[Any, SharedMemory]:
         """One simulation with its memory."""
         simulation = _native().Simulation(library, seed=self.seed + number)
-        memory = SharedMemory(self.memory if self.kind.has_memory else None)
+        memory = SharedMemory(self.memory if self.kind.has_memory else None, self.memory_file)
         for name in (port.name for port in library.ports if port.kind == "memory"):
             port = simulation.memory(name)
             port.attach(memory.array, MEMORY_BASE)
@@ -134,7 +136,8 @@ def _plan(kind: DeviceType, options: dict[str, Any], links: Mapping[str, Callabl
     _native()
     world = f"sim:{kind.name}"
     ports = _MEMORY_OPTIONS if kind.has_memory else {"stall": fraction}
-    kinds = {**parameters(kind), **ports, **links, "seed": number, "waves": _as_given, "variant": _as_given,
+    files = {} if links else file_option(kind)  # joined devices have a memory each
+    kinds = {**parameters(kind), **ports, **links, **files, "seed": number, "waves": _as_given, "variant": _as_given,
              "progress": _as_given}
     wanted = convert(world, options, kinds)
     behaviour, link_options = ({name: wanted.pop(name) for name in names if name in wanted} for names in (ports, links))
@@ -143,7 +146,8 @@ def _plan(kind: DeviceType, options: dict[str, Any], links: Mapping[str, Callabl
     if waves and variant != "debug":
         raise UsageError(f"{world}: waves need variant=debug, not {variant}")
     seed, progress, memory = wanted.pop("seed", 0), wanted.pop("progress", None), wanted.pop("memory", memory)
-    return _Plan(world, kind, wanted, variant, behaviour, seed, waves, memory, link_options, progress)
+    file = wanted.pop("memory_file", None)
+    return _Plan(world, kind, wanted, variant, behaviour, seed, waves, memory, file, link_options, progress)
 
 
 def connect(kind: DeviceType, options: dict[str, Any]) -> "SimTransport":
