@@ -5,8 +5,9 @@ This module is the only place where that layout stands; :func:`c_header` makes t
 
 **Memory.** The NIC's memory is one file without a name, which an application maps whole. Places are offsets in it. Each
 flow has a :class:`FlowPage`, a ring for what it receives, a ring for what it sends, and a side store
-(:mod:`rackgate.zeronic.sidestore`). Bytes of a stream are named by their sequence number, as everywhere in the NIC;
-the byte at a position is at offset ``position % ring_size`` of its ring.
+(:mod:`rackgate.zeronic.sidestore`). Here, and in the side store, a byte of a stream is named by its *position*: how
+many bytes of data stand before it, modulo 2**32. An application so needs no sequence numbers, which are not known
+before the connection is there. The byte at a position is at offset ``position % ring_size`` of its ring.
 
 **Socket.** Of type SOCK_SEQPACKET, its path in the environment variable :data:`SOCKET_VARIABLE`. An application sends a
 :class:`Request` and gets a :class:`Reply`, one after the other. What a connection has listened for, claimed and
@@ -50,29 +51,35 @@ class Operation(enum.IntEnum):
     An operation that cannot be done is answered with a ``status`` that is not 0, an ``errno``.
     """
 
-    HELLO = 1  # `length`: VERSION. Reply: memory's file (SCM_RIGHTS), `length` its bytes. EPROTO: another version
+    # `length`: VERSION. Reply: memory's file (SCM_RIGHTS), `length` its bytes, `place` the host's IPv4 address. EPROTO
+    HELLO = 1
     LISTEN = 2  # `local_port`, `flags`: split connections that come in to this port, from now on
     UNLISTEN = 3  # `local_port`
-    CONNECT = 4  # both ends, `flags`: split the connection whose SYN will leave. Reply as CLAIM. ENOSPC, EADDRNOTAVAIL
+    # Both ends, `flags`: split the connection whose SYN will leave; anew if there is one that is over or never was
+    # established. Reply as CLAIM. ENOSPC: no flow is free. EADDRNOTAVAIL: it would not go through the NIC. EISCONN
+    CONNECT = 4
     CLAIM = 5  # both ends. Reply: `flow`, `generation`, `place` of its page, `flags`. ENOENT: it is not split
     RELEASE = 6  # `flow`, `generation`: this connection makes no use of it any more
     SETTLE = 7  # `flow`, `generation`, `position`: reply when the NIC no longer writes before it
     ALLOCATE = 8  # `length`. Reply: `region`, `place`. ENOMEM
     FREE = 9  # `region`
-    POST = 10  # `flow`, `generation`, `direction`, `position`, `length`, `region`, `place`. EINVAL; ENOSPC: too many
+    # `flow`, `generation`, `direction` (abi.Direction), `position`, `length`, `region`, `place`. Reply when the NIC has
+    # taken it. EINVAL; ENOSPC: too many are posted; ENOTCONN: state OPENING
+    POST = 10
     RETIRE = 11  # `flow`, `generation`, `direction`, `position`: segments that end there or before are not needed
 
 
 class FlowPage(ctypes.LittleEndianStructure):
-    """What daemon and application know of a flow. The daemon writes all up to ``store_size``, the application the rest.
+    """What daemon and application know of a flow. The daemon writes all up to ``store_size``, the application the rest;
+    the daemon sets all to zero when the flow begins.
 
-    ``receive_begin`` and ``send_begin``: positions of the first byte of data each way, from state OPEN on. How far the
+    ``receive_begin`` and ``send_begin``: sequence numbers of position 0 each way, from state OPEN on. How far the
     application has read stands in the side store's ``consumed``: it is moved after the bytes have been copied, and the
     NIC may overwrite what is before it. ``written``: position of the next byte that the application will write; bytes
-    before it that the transport has not seen acknowledged must stay in the ring. It begins at ``send_begin`` (the
-    daemon sets it once). ``receive_lock`` and ``send_lock`` are the application's own, for processes that share a
-    socket. ``copied_*`` count bytes that the CPU has copied between rings, side store and the program's buffers,
-    ``tags_read`` the placeholder bytes that were looked at; they are for statistics only.
+    before it that the transport has not seen acknowledged must stay in the ring. ``locks_made`` and the two locks are
+    the application's own, for processes that share a socket. ``received`` and ``sent`` count bytes of data,
+    ``copied_*`` those that the CPU has copied between rings, side store and the program's buffers, ``tags_read`` the
+    placeholder bytes that were looked at; they are for statistics only.
     """
 
     _fields_ = [
@@ -93,15 +100,15 @@ class FlowPage(ctypes.LittleEndianStructure):
         ("store_size", ctypes.c_uint32),
         ("_daemon", ctypes.c_uint8 * 60),
         ("written", ctypes.c_uint32),
-        ("receive_lock", ctypes.c_uint32),
-        ("send_lock", ctypes.c_uint32),
-        ("_locks", ctypes.c_uint32),
+        ("locks_made", ctypes.c_uint32),
+        ("received", ctypes.c_uint64),
+        ("sent", ctypes.c_uint64),
         ("copied_received", ctypes.c_uint64),
         ("copied_sent", ctypes.c_uint64),
         ("tags_read", ctypes.c_uint64),
-        ("received", ctypes.c_uint64),
-        ("sent", ctypes.c_uint64),
-        ("_application", ctypes.c_uint8 * 72),
+        ("_application", ctypes.c_uint8 * 16),
+        ("receive_lock", ctypes.c_uint8 * 64),
+        ("send_lock", ctypes.c_uint8 * 64),
     ]
 
 

@@ -1,0 +1,26 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Errors of the NIC and its simulated hosts."""
+
+from ..errors import RackgateError, Unavailable
+
+__all__ = ["FlowTableFull", "HostFailed", "NoHosts", "TooManySegments", "ZeronicError"]
+
+
+class ZeronicError(RackgateError):
+    """Something is wrong with the NIC, or with what uses it."""
+
+
+class FlowTableFull(ZeronicError):
+    """The NIC's flow table has no place for a key: its set is full."""
+
+
+class TooManySegments(ZeronicError):
+    """A flow has as many segments posted as the NIC remembers."""
+
+
+class HostFailed(ZeronicError):
+    """A simulated host has ended while it was in use. The text says what is known of it."""
+
+
+class NoHosts(Unavailable):
+    """The simulated hosts are not up, or cannot be here. The text says what to do."""
