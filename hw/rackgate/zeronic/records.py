@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """What the NIC's blocks tell each other."""
 
+import operator
+
 from amaranth.hdl import unsigned
 from amaranth.lib import data
 
@@ -8,7 +10,8 @@ from rackgate.zeronic.abi import HEADER_MOST
 
 __all__ = [
     "ADDRESS_BITS", "FLOW_BITS", "FRAME_MOST", "LENGTH_BITS", "REGION_BITS", "FlowKey", "FlowUpdate", "FrameRecord",
-    "Judged", "KeyUpdate", "Piece", "PostUpdate", "ProfileUpdate", "RegionUpdate", "RetireUpdate", "Verdict",
+    "Judged", "KeyUpdate", "LookedUp", "Piece", "PostUpdate", "ProfileUpdate", "RegionUpdate", "RetireUpdate",
+    "Verdict", "check_width",
 ]
 
 #: Bits of an address in memory, and of an offset in a region.
@@ -20,6 +23,13 @@ REGION_BITS = 8
 FRAME_MOST = 9216 + HEADER_MOST
 #: Bits of a frame's length, and of a piece's.
 LENGTH_BITS = 14
+
+
+def check_width(width: int) -> int:
+    """``width`` if a NIC may have words of so many bytes, else ValueError; TypeError if it is no integer."""
+    if operator.index(width) not in (8, 16, 32):
+        raise ValueError(f"width of a NIC must be one of (8, 16, 32) bytes, not {width}")
+    return operator.index(width)
 
 
 class FlowKey(data.Struct):
@@ -68,6 +78,15 @@ class FrameRecord(data.Struct):
     headers: 7
     payload: LENGTH_BITS
     flags: 8
+
+
+class LookedUp(data.Struct):
+    """A frame, or a fence between frames: with ``is_fence`` only ``ring`` and ``cookie`` count, else only ``frame``."""
+
+    is_fence: 1
+    ring: 1
+    cookie: 16
+    frame: FrameRecord
 
 
 class Piece(data.Struct):
