@@ -109,6 +109,7 @@ class StatusFlag(enum.IntFlag):
     READY = 1  # the tables have been cleared after reset
     RECEIVE_IDLE = 2  # no frame is on its way from the wire to a ring; merged headers may wait
     SEND_IDLE = 4  # no command is under way
+    SEND_HALTED = 8  # the memory refused a read of the command ring: no command is taken until a reset
 
 
 class Counter(enum.IntEnum):
@@ -168,7 +169,8 @@ REGISTERS = RegisterMap("ZNIC", (1, 0), (
                      Field("RESET", 2, 1, "Restart."))),
     Register("STATUS", 0x44, Access.RO, "See StatusFlag.",
              fields=(Field("READY", 0, 1, "Tables are clear."), Field("RECEIVE_IDLE", 1, 1, "No frame is under way."),
-                     Field("SEND_IDLE", 2, 1, "No command is under way."))),
+                     Field("SEND_IDLE", 2, 1, "No command is under way."),
+                     Field("SEND_HALTED", 3, 1, "The memory refused a read of the command ring."))),
     Register("COALESCE_CYCLES", 0x48, Access.RW, "Cycles after its first frame at which a merged header goes up; 0: "
              "headers are not merged."),
     Register("COALESCE_BYTES", 0x4C, Access.RW, "Payload that a merged header may have at most, up to 65,000.",
