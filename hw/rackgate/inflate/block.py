@@ -70,16 +70,16 @@ class BlockHeader(wiring.Component):
         padding = Signal(3)  # up to the byte boundary, when ``steady`` is settled
         m.d.sync += padding.eq(-self.offset)
         m.d.sync += [self.done.eq(done), self.dry.eq(0), self.error.eq(0)]
-        kind = self.window[1:3]
+        kind = steady.window[1:3]
         is_fixed = Signal()
-        complement = self.window[16:32]
+        complement = steady.window[16:32]
         m.d.comb += [
             tables.fixed.eq(is_fixed), tables.strict.eq(self.strict),
             tables.window.eq(self.window), tables.level.eq(self.level), tables.exhausted.eq(self.exhausted),
-            steady.i_level.eq(self.level), steady.i_exhausted.eq(self.exhausted),
+            steady.i_window.eq(self.window), steady.i_level.eq(self.level), steady.i_exhausted.eq(self.exhausted),
             self.take.eq(tables.take | steady.o_take), self.consume.eq(tables.consume | steady.consume),
             self.tables.eq(tables.tables), self.o_symbol.eq(tables.o_symbol),
-            self.length.eq(self.window[:16]),
+            self.length.eq(steady.window[:16]),
         ]
 
         def finish(*outcome):
@@ -102,7 +102,7 @@ class BlockHeader(wiring.Component):
             with m.State("TYPE"), when(3):
                 m.d.comb += steady.take.eq(3)
                 m.d.sync += [
-                    self.final.eq(self.window[0]), self.is_stored.eq(kind == BlockType.STORED),
+                    self.final.eq(steady.window[0]), self.is_stored.eq(kind == BlockType.STORED),
                     is_fixed.eq(kind == BlockType.FIXED),
                 ]
                 with m.Switch(kind):

@@ -77,9 +77,9 @@ class Frame(wiring.Component):
         m.d.sync += padding.eq(-self.offset)
         m.d.sync += [self.done.eq(done), self.dry.eq(0), self.error.eq(0), self.preset.eq(0), self.absent.eq(0)]
         m.d.comb += [
-            steady.i_level.eq(self.level), steady.i_exhausted.eq(self.exhausted),
+            steady.i_window.eq(self.window), steady.i_level.eq(self.level), steady.i_exhausted.eq(self.exhausted),
             self.take.eq(steady.o_take), self.consume.eq(steady.consume),
-            gzip.window.eq(self.window), gzip.level.eq(steady.level), gzip.exhausted.eq(steady.exhausted),
+            gzip.window.eq(steady.window), gzip.level.eq(steady.level), gzip.exhausted.eq(steady.exhausted),
             steady.take.eq(gzip.consume),
         ]
 
@@ -120,18 +120,18 @@ class Frame(wiring.Component):
             self._zlib_header(m, steady, when, finish)
             self._trailer(m, steady, when, finish)
             with m.State("PADDING"):
-                is_zero, is_first = self.window[:8] == 0, self.window[:8] == MAGIC & 0xFF
+                is_zero, is_first = steady.window[:8] == 0, steady.window[:8] == MAGIC & 0xFF
                 with m.If((steady.level >= 8) & is_zero):
                     m.d.comb += steady.take.eq(8)
                 with m.Elif((steady.level >= 8) & ~is_first):
                     finish(self.absent.eq(1))
                 with m.Else(), when(16):
-                    finish(self.absent.eq(self.window[8:16] != MAGIC >> 8))
+                    finish(self.absent.eq(steady.window[8:16] != MAGIC >> 8))
         return m
 
     def _zlib_header(self, m, steady, when, finish):
         digits = Signal(range(3 * 31 + 2))
-        method, flags = self.window[:8], self.window[8:16]
+        method, flags = steady.window[:8], steady.window[8:16]
         with m.State("ZLIB"), when(16):
             # CMF * 256 + FLG must be a multiple of 31. As 32 is 1 modulo 31, so must be the sum of its digits
             # in base 32.
@@ -153,7 +153,7 @@ class Frame(wiring.Component):
                     finish()
         with m.State("DICTIONARY"), when(32):
             m.d.comb += steady.take.eq(32)
-            m.d.sync += self.dictionary.eq(_swapped(self.window))
+            m.d.sync += self.dictionary.eq(_swapped(steady.window))
             finish(self.preset.eq(1))
 
     def _trailer(self, m, steady, when, finish):
@@ -164,16 +164,16 @@ class Frame(wiring.Component):
                 m.d.comb += steady.take.eq(32)
                 with m.If(self.format == Format.ZLIB):
                     finish()
-                    with m.If(_swapped(self.window) != self.adler32):
+                    with m.If(_swapped(steady.window) != self.adler32):
                         finish(self.error.eq(ErrorCode.ADLER_MISMATCH))
                 with m.Else():
                     m.next = "LENGTH"
-                    with m.If(self.window != self.crc32):
+                    with m.If(steady.window != self.crc32):
                         finish(self.error.eq(ErrorCode.CRC_MISMATCH))
         with m.State("LENGTH"), when(32):
             m.d.comb += steady.take.eq(32)
             finish()
-            with m.If(self.window != self.length):
+            with m.If(steady.window != self.length):
                 finish(self.error.eq(ErrorCode.LENGTH_MISMATCH))
 
 
