@@ -13,10 +13,13 @@ from rackgate.verif.stream_rules import watch
 from rackgate.zeronic.rx.framebuffer import FrameBuffer
 
 
-def test_parameters():
-    for width, error in ((4, ValueError), (64, ValueError), ("8", TypeError)):
-        with pytest.raises(error):
-            FrameBuffer(width)
+@pytest.mark.parametrize("width,error", [(4, ValueError), (64, ValueError), ("8", TypeError)])
+def test_width(width, error):
+    with pytest.raises(error):
+        FrameBuffer(width)
+
+
+def test_words():
     for words in (0, 8, 100, 1 << 17):
         with pytest.raises(ValueError, match=f"words must be a power of two from 16 to 65536, not {words}"):
             FrameBuffer(8, words=words)
