@@ -190,7 +190,11 @@ def _main() -> None:
     parser.add_argument("design", type=json.loads)
     parser.add_argument("seconds", type=float)
     given = parser.parse_args()
-    print(json.dumps(dict(_RUNNERS[given.case](given.design, anonymous_pages(_PAGES), given.seconds))))
+    try:
+        result = _RUNNERS[given.case](given.design, anonymous_pages(_PAGES), given.seconds)
+    except ModuleNotFoundError as error:
+        sys.exit(f"the package of {error.name} is missing: pip install 'rackgate[bench]'; `make bench` does it")
+    print(json.dumps(dict(result)))
 
 
 if __name__ == "__main__":

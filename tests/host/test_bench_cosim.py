@@ -48,6 +48,17 @@ def test_without_a_value_it_says_why(simulators):
     assert record.missed == [ratio]
 
 
+def test_without_cocotb_it_says_how_to_get_it(monkeypatch, tmp_path):
+    (tmp_path / "cocotb_tools").mkdir()
+    (tmp_path / "cocotb_tools" / "__init__.py").write_text(
+        "raise ModuleNotFoundError(\"No module named 'cocotb_tools'\", name='cocotb_tools')")
+    monkeypatch.syspath_prepend(tmp_path)
+    record = run_bench("cosim", options={"only": "cocotb-tight", "seconds": 1})
+    assert record.results[0].value is None
+    assert record.results[0].why == ("it failed: the package of cocotb_tools is missing: "
+                                     "pip install 'rackgate[bench]'; `make bench` does it")
+
+
 def test_only_some_cases(simulators):
     record = run_bench("cosim", options={"only": "pysim,cocotb-tight"})
     assert [point.case for point in record.results] == ["pysim", "cocotb-tight"]
