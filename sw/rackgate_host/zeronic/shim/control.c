@@ -23,6 +23,7 @@ static pthread_once_t started = PTHREAD_ONCE_INIT;
 static _Atomic bool ready, active;
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER; /* of all below; signals are held back while it is held */
 static int control = -1;
+static int zeros = -1;
 static uint8_t *memory;
 static struct sockaddr_un address = {.sun_family = AF_UNIX};
 
@@ -76,7 +77,8 @@ void zn_pause_signals(sigset_t *before)
 
 void zn_resume_signals(const sigset_t *before) { pthread_sigmask(SIG_SETMASK, before, NULL); }
 
-int zn_high(int fd)
+/* The same file under a number that programs do not use, and do not close in passing. */
+static int high_number(int fd)
 {
     struct rlimit limit;
     int low = HIGH_NUMBER;
@@ -135,6 +137,11 @@ static int hello(void)
     }
     if (file >= 0)
         zn_real.close(file);
+    if (zeros < 0 && (zeros = memfd_create("rackgate-zeros", MFD_CLOEXEC)) >= 0) {
+        zeros = high_number(zeros);
+        if (ftruncate(zeros, ZN_ZEROS) < 0)
+            error = errno;
+    }
     if (error == EPROTO)
         zn_complain("the daemon is of another version");
     return error;
@@ -147,7 +154,7 @@ static int connect_control(void)
         return errno;
     struct timeval patience = {.tv_sec = ANSWER_SECONDS};
     zn_real.setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &patience, sizeof patience);
-    control = zn_high(fd);
+    control = high_number(fd);
     int error = 0;
     if (zn_real.connect(control, (struct sockaddr *)&address, sizeof address) < 0)
         error = ECONNRESET;
@@ -160,16 +167,16 @@ static int connect_control(void)
     return error;
 }
 
-int zn_ask(struct zn_request *request, struct zn_reply *reply)
+static int ask(struct zn_request *request, struct zn_reply *reply)
 {
     sigset_t before;
     int file = -1, saved = errno;
     zn_pause_signals(&before);
     pthread_mutex_lock(&lock);
     int error = control < 0 ? connect_control() : 0;
-    if (!error)
+    if (!error && request)
         error = exchange(request, reply, &file);
-    if (error == ECONNRESET && control >= 0) {
+    if ((error == ECONNRESET || error == ETIMEDOUT) && control >= 0) {
         zn_real.close(control);
         control = -1;
     }
@@ -179,13 +186,28 @@ int zn_ask(struct zn_request *request, struct zn_reply *reply)
     return error;
 }
 
-bool zn_own(int fd) { return fd >= 0 && fd == control; }
+int zn_ask(struct zn_request *request, struct zn_reply *reply) { return ask(request, reply); }
+
+int zn_reach(void) { return ask(NULL, NULL); }
+
+bool zn_own(int fd) { return fd >= 0 && (fd == control || fd == zeros); }
+
+int zn_own_in(unsigned first, unsigned last)
+{
+    const int own[] = {control, zeros};
+    for (size_t k = 0; k < sizeof own / sizeof *own; k++)
+        if (own[k] >= 0 && (unsigned)own[k] >= first && (unsigned)own[k] <= last)
+            return own[k];
+    return -1;
+}
+
+int zn_zeros(void) { return zeros; }
 
 void *zn_place(uint64_t place) { return memory + place; }
 
 static sigset_t around_fork;
 
-static void lock_for_fork(void)
+void zn_control_before_fork(void)
 {
     sigset_t before;
     zn_pause_signals(&before);
@@ -193,17 +215,13 @@ static void lock_for_fork(void)
     around_fork = before;
 }
 
-static void unlock_after_fork(bool child)
+void zn_control_after_fork(bool child)
 {
     sigset_t before = around_fork;
     if (child && control >= 0) {
-        zn_real.close(control); /* the parent's: what it holds must end with it */
+        zn_real.close(control); /* the parent's: what it holds must end with the parent */
         control = -1;
     }
     pthread_mutex_unlock(&lock);
     zn_resume_signals(&before);
 }
-
-/* table.c locks itself around these. */
-void zn_control_before_fork(void) { lock_for_fork(); }
-void zn_control_after_fork(bool child) { unlock_after_fork(child); }

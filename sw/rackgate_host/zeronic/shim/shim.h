@@ -40,8 +40,7 @@ struct zn_flow {
     uint8_t *receive_ring, *send_ring; /* NULL: the program posts segments */
     uint8_t *store;
     uint32_t ring_size, number, generation;
-    uint32_t holders;      /* descriptors of this process */
-    uint32_t acknowledged; /* a position that the peer has acknowledged, perhaps not the last; under the send lock */
+    uint32_t holders; /* descriptors of this process */
 };
 
 /* Where in a program's buffers we are. */
@@ -54,37 +53,41 @@ struct zn_cursor {
 extern uint32_t zn_host_address; /* known once the daemon has answered */
 bool zn_active(void);            /* whether there is a daemon to ask; starts the shim */
 int zn_ask(struct zn_request *request, struct zn_reply *reply); /* 0 or an error number */
+int zn_reach(void);              /* connect to the daemon if that was not done: 0 or an error number */
 bool zn_own(int fd);             /* whether the descriptor is the shim's own */
+int zn_own_in(unsigned first, unsigned last); /* one of those in a range, or -1 */
 void *zn_place(uint64_t place);  /* NIC memory */
 void zn_pause_signals(sigset_t *before);
 void zn_resume_signals(const sigset_t *before);
-void zn_before_fork(void);
-void zn_after_fork(bool child);
+void zn_control_before_fork(void);
+void zn_control_after_fork(bool child);
 void zn_complain(const char *text);
-int zn_high(int fd);             /* the same file under a number that programs do not use */
+int zn_zeros(void);              /* a file of ZN_ZEROS zeros */
+enum { ZN_ZEROS = 262144 };
 
 /* table.c */
+void zn_before_fork(void);
+void zn_after_fork(bool child);
 int zn_lookup(int fd, struct zn_flow **flow); /* *flow NULL: not split. -1 with errno: it is, but cannot be used */
-void zn_accepted(int fd);                     /* forget what the number stood for */
-void zn_plain(int fd);                        /* a new file of which the kernel alone knows */
+void zn_unknown(int fd);                      /* forget what the number stands for */
+void zn_unknown_range(unsigned first, unsigned last);
+void zn_plain(int fd);                        /* a connection that is not split */
 void zn_refuse(int fd);                       /* must not be split, whatever comes */
 bool zn_refused(int fd);
 int zn_claim(int fd, const struct zn_ends *ends, uint32_t operation, uint32_t flags); /* 0 or an error number */
 void zn_listens(int fd, uint16_t port);
 bool zn_is_listener(int fd);
-void zn_closed(int fd);
 void zn_copied(int from, int to);
-void zn_closed_range(unsigned first, unsigned last);
 
 /* address.c */
 bool zn_is_tcp(int fd);
 bool zn_ends_of(int fd, struct zn_ends *ends);
 bool zn_ipv4(const struct sockaddr *address, socklen_t size, uint32_t *number, uint16_t *port);
-bool zn_bind_any(int fd, int family, uint32_t address);
+bool zn_bind(int fd, int family, uint32_t address);
 
 /* flow.c */
 int zn_lock_receive(struct zn_flow *flow, int fd); /* 0 or an error number */
-int zn_lock_send(struct zn_flow *flow, int fd);
+int zn_lock_send(struct zn_flow *flow, int fd, bool wait); /* EBUSY only without `wait` */
 void zn_unlock_receive(struct zn_flow *flow);
 void zn_unlock_send(struct zn_flow *flow);
 void zn_copy_out(const struct zn_flow *flow, uint32_t position, struct zn_cursor *to, size_t size);
