@@ -77,7 +77,8 @@ class FlowPage(ctypes.LittleEndianStructure):
     application has read stands in the side store's ``consumed``: it is moved after the bytes have been copied, and the
     NIC may overwrite what is before it. ``written``: position of the next byte that the application will write; bytes
     before it that the transport has not seen acknowledged must stay in the ring. ``locks_made`` and the two locks are
-    the application's own, for processes that share a socket. ``received`` and ``sent`` count bytes of data,
+    the application's own, for processes that share a socket; so is ``counted_before``, what the kernel counts as
+    acknowledged beside data. ``received`` and ``sent`` count bytes of data,
     ``copied_*`` those that the CPU has copied between rings, side store and the program's buffers, ``tags_read`` the
     placeholder bytes that were looked at; they are for statistics only.
     """
@@ -106,7 +107,8 @@ class FlowPage(ctypes.LittleEndianStructure):
         ("copied_received", ctypes.c_uint64),
         ("copied_sent", ctypes.c_uint64),
         ("tags_read", ctypes.c_uint64),
-        ("_application", ctypes.c_uint8 * 16),
+        ("counted_before", ctypes.c_uint32),
+        ("_application", ctypes.c_uint8 * 12),
         ("receive_lock", ctypes.c_uint8 * 64),
         ("send_lock", ctypes.c_uint8 * 64),
     ]
