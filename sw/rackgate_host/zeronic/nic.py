@@ -212,9 +212,12 @@ class Nic:
     def is_idle(self) -> bool:
         """Whether nothing is under way, save headers that wait to be merged."""
         idle = StatusFlag.RECEIVE_IDLE | StatusFlag.SEND_IDLE
-        received = self.device.regs.COUNT_FRAMES_RECEIVED.value - self._first_frame
-        return (self._commands.is_taken() and received % _MODULUS == self._pushed % _MODULUS
-                and self.device.regs.STATUS.value & idle == idle)
+        return self._commands.is_taken() and not self.waiting and self.device.regs.STATUS.value & idle == idle
+
+    @property
+    def waiting(self) -> int:
+        """Frames that have been given to :meth:`receive` and that the NIC has not taken from the wire yet."""
+        return (self._pushed - (self.device.regs.COUNT_FRAMES_RECEIVED.value - self._first_frame)) % _MODULUS
 
     def run(self, cycles: int) -> None:
         """Let the NIC work for ``cycles``."""

@@ -1,0 +1,325 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Control stacks: what stands between the NIC's rings and a transport. The first one's transport is Linux' TCP.
+
+The kernel sees a stream of placeholders (:mod:`rackgate.zeronic.versions`) with the headers of the real one. Payload of
+a flow that is split never goes through it, nor through this process, save what the NIC could not place.
+"""
+
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from typing import Any, Protocol
+
+from rackgate.zeronic.abi import ETHERNET_SIZE, HEADER_MOST
+from rackgate.zeronic.messages import Entry, EntryFlag, EntryKind, Send, SendFlag
+from rackgate.zeronic.versions import NEVER
+
+from .errors import FlowTableFull
+from .flows import End, Flow, Flows, unwrap
+from .headers import TcpFlag, TcpHeader, finish_tcp, parse_tcp, put_checksum
+from .keys import FlowKey
+from .nic import Nic
+from .ports import FromKernel, Port
+from .shared import FlowFlag, FlowState
+
+__all__ = ["ControlStack", "KernelStack", "StackCounts"]
+
+#: Longest frame that goes out without being cut, less its headers.
+_PAYLOAD_MOST = 9216
+_ZEROS = memoryview(bytes(1 << 17))
+_NEVERS = memoryview(bytes([NEVER]) * (1 << 16))
+#: Seconds after which a flow is forgotten: whose handshake does not end; that nobody claimed before it was over; that
+#: its application has left, when no frame comes or goes.
+_OPENING_LIMIT, _UNCLAIMED_LIMIT, _ORPHAN_LIMIT = 75.0, 60.0, 150.0
+
+
+class ControlStack(Protocol):
+    """One transport above the NIC. All calls are made by one thread, and none waits."""
+
+    def from_nic(self, entry: Entry, content: bytes, now: float) -> bool:
+        """Take an entry, of kind HEADER, DEFERRED or UNSENT: whether it is this transport's."""
+        ...
+
+    def to_nic(self, most: int, now: float) -> bool:
+        """Send up to ``most`` of the frames that the transport has for the NIC: whether there may be more."""
+        ...
+
+    def tick(self, now: float) -> None:
+        """Time has passed."""
+        ...
+
+    def statistics(self) -> dict[str, Any]:
+        """Counts by name."""
+        ...
+
+
+@dataclass
+class StackCounts:
+    """What a control stack has counted. Payload is of flows that are split, both ways, repetitions included."""
+
+    headers: int = 0  # entries that were placed
+    frames: int = 0  # frames that they stood for
+    deferred: int = 0  # entries of split flows whose payload came up
+    payload_up: int = 0
+    payload_deferred: int = 0  # of payload_up: bytes that came up and were kept in a side store
+    payload_down: int = 0
+    whole_up: int = 0  # frames of flows that are not split
+    whole_down: int = 0
+    whole_bytes: int = 0  # their bytes, both ways
+    lost: int = 0  # entries that could not be handed on: the side store was full, or a write had failed
+    unsent: int = 0  # frames that the NIC could not gather
+    unsendable: int = 0  # frames of the kernel that the NIC cannot send
+    flows: int = 0  # flows that were split so far
+    unsplit: int = 0  # that were to be, but found no room
+
+
+class KernelStack:
+    """Linux' TCP, in the namespace behind a port.
+
+    Parameters
+    ----------
+    nic, flows, port:
+        What it works on.
+    address:
+        The host's, as a number: of frames to others the source, which applications name.
+
+    Attributes
+    ----------
+    listening:
+        Ports whose connections are to be split, and how.
+    """
+
+    def __init__(self, nic: Nic, flows: Flows, port: Port, address: int):
+        self.nic = nic
+        self.flows = flows
+        self.port = port
+        self.address = address
+        self.listening: dict[int, FlowFlag] = {}
+        self.counts = StackCounts()
+
+    # From the NIC
+
+    def from_nic(self, entry: Entry, content: bytes, now: float) -> bool:
+        """Hand an entry to the kernel. All frames that are nobody else's are the kernel's."""
+        if entry.kind == EntryKind.UNSENT:
+            self.counts.unsent += 1
+        elif entry.kind == EntryKind.HEADER:
+            self._header(entry, content, now)
+        else:
+            self._deferred(entry, content, now)
+        return True
+
+    def _header(self, entry: Entry, content: bytes, now: float) -> None:
+        flow = self.flows.at(entry.flow)
+        if flow is None or entry.flags & EntryFlag.WRITE_ERROR:
+            self.counts.lost += 1
+            return
+        head = bytearray(flow.ethernet + content)
+        finish_tcp(head, entry.payload)
+        tcp = parse_tcp(head)
+        if tcp is None:
+            self.counts.lost += 1
+            return
+        if tcp.flags & (TcpFlag.SYN | TcpFlag.RST) == TcpFlag.SYN:
+            flow = self._syn_received(flow, tcp, bytes(head), now)
+        self.counts.headers += 1
+        self.counts.frames += entry.frames
+        self.counts.payload_up += entry.payload
+        if flow is not None:
+            self._note_received(flow, tcp, now)
+        after = entry.payload - entry.placed_offset - entry.placed
+        tags = [_NEVERS[:entry.placed_offset], _ZEROS[:entry.placed], _NEVERS[:after]]
+        segment = -(-entry.payload // entry.frames) if entry.frames else 0
+        self.port.write_tcp(head, tags, entry.payload, segment)
+
+    def _deferred(self, entry: Entry, content: bytes, now: float) -> None:
+        tcp = parse_tcp(content)
+        if tcp is None or not entry.flags & EntryFlag.CHECKED:
+            self._whole_up(content)
+            return
+        flow = self.flows.find(_key(tcp))
+        if tcp.flags & (TcpFlag.SYN | TcpFlag.RST) == TcpFlag.SYN:
+            flow = self._syn_received(flow, tcp, content, now)
+        if flow is None or flow.receive_begin is None:
+            self._whole_up(content)
+            return
+        payload = content[tcp.size:tcp.size + tcp.payload]
+        first = tcp.sequence + bool(tcp.flags & TcpFlag.SYN) - flow.receive_begin
+        is_wrong = entry.flags & EntryFlag.WRITE_ERROR
+        tags = flow.tagger.deferred(first % (1 << 32), payload, entry.placed_offset, 0 if is_wrong else entry.placed,
+                                    flow.expected % (1 << 32))
+        if tags is None:
+            self.counts.lost += 1
+            return
+        self.counts.deferred += 1
+        self.counts.payload_up += tcp.payload
+        self.counts.payload_deferred += tcp.payload - (0 if is_wrong else entry.placed)
+        self._note_received(flow, tcp, now)
+        head = bytearray(content[:tcp.size])
+        finish_tcp(head, tcp.payload)
+        self.port.write_tcp(head, [tags], tcp.payload, 0)
+
+    def _whole_up(self, frame: bytes) -> None:
+        self.counts.whole_up += 1
+        self.counts.whole_bytes += len(frame)
+        self.port.write(frame)
+
+    def _syn_received(self, flow: Flow | None, tcp: TcpHeader, frame: bytes, now: float) -> Flow | None:
+        """A SYN, or a SYN-ACK, has come: the flow, if it is to be split, with its beginning known."""
+        if tcp.destination != self.address:
+            return flow
+        is_answer = bool(tcp.flags & TcpFlag.ACK)
+        if flow is not None and flow.is_over and not is_answer:
+            # The same ends connect anew. Whoever still reads what the old connection brought keeps its memory.
+            self.flows.detach(flow)
+            flow = None
+        if flow is None:
+            if is_answer or tcp.destination_port not in self.listening:
+                return None
+            try:
+                flow = self.flows.make(_key(tcp), self.listening[tcp.destination_port], now)
+            except FlowTableFull:
+                self.counts.unsplit += 1
+                return None
+        begin = (tcp.sequence + 1) % (1 << 32)
+        if flow.is_established or flow.receive_begin == begin:
+            return flow
+        flow.ethernet = frame[:ETHERNET_SIZE]
+        try:
+            self.flows.begin_receive(flow, begin)
+        except FlowTableFull:
+            self.counts.unsplit += 1
+            self.flows.close(flow)
+            return None
+        self.counts.flows += 1
+        return flow
+
+    def _note_received(self, flow: Flow, tcp: TcpHeader, now: float) -> None:
+        flow.changed = now
+        self.flows.post_receive(flow)
+        if not tcp.flags & TcpFlag.SYN:
+            flow.is_established = True
+        if tcp.flags & TcpFlag.RST:
+            self._ended(flow, End.RESET)
+        if tcp.flags & TcpFlag.FIN:
+            self._ended(flow, End.RECEIVED)
+        if flow.fin is not None and flow.send_begin is not None and tcp.flags & TcpFlag.ACK:
+            if unwrap(tcp.acknowledgement - flow.send_begin, flow.fin) > flow.fin:
+                self._ended(flow, End.ACKNOWLEDGED)
+
+    def _ended(self, flow: Flow, what: End) -> None:
+        flow.end |= what
+        if flow.is_over:
+            flow.page.state = FlowState.CLOSED
+
+    # To the NIC
+
+    def to_nic(self, most: int, now: float) -> bool:
+        """Send what the kernel sends."""
+        for _ in range(most):
+            frame = self.port.peek()
+            if frame is None:
+                return False
+            tcp = parse_tcp(frame.head)
+            flow = self.flows.find(_reverse(tcp)) if tcp else None
+            if tcp is None or flow is None:
+                self._whole_down()
+            elif tcp.flags & TcpFlag.SYN:
+                self._syn_sent(flow, tcp)
+                self._whole_down()
+            elif flow.receive_begin is None or flow.send_begin is None:
+                self._whole_down()
+            else:
+                self.port.skip()
+                self._split_down(flow, tcp, frame, now)
+        return True
+
+    def _syn_sent(self, flow: Flow, tcp: TcpHeader) -> None:
+        begin = (tcp.sequence + 1) % (1 << 32)
+        if flow.send_begin != begin and not flow.is_established:
+            self.flows.begin_send(flow, begin)
+
+    def _split_down(self, flow: Flow, tcp: TcpHeader, frame: FromKernel, now: float) -> None:
+        assert flow.send_begin is not None and flow.receive_begin is not None
+        head = bytearray(frame.head[:tcp.size])
+        flow.changed = now
+        self.port.heads += tcp.size
+        start = unwrap(tcp.sequence - flow.send_begin, flow.sent)
+        self.flows.post_send(flow, start + tcp.payload)
+        if tcp.flags & TcpFlag.ACK:
+            flow.expected = max(flow.expected, unwrap(tcp.acknowledgement - flow.receive_begin, flow.expected))
+            self.flows.post_receive(flow)
+        if tcp.flags & TcpFlag.FIN:
+            flow.fin = start + tcp.payload
+            self._ended(flow, End.SENT)
+        if tcp.flags & TcpFlag.RST:
+            self._ended(flow, End.RESET)
+        else:
+            flow.end &= ~End.RESET  # what came was not believed
+        flags = SendFlag.OFFLOAD
+        if tcp.flags & TcpFlag.ACK:
+            flags |= SendFlag.SNOOP
+        if tcp.payload:
+            flags |= SendFlag.GATHER
+            self.counts.payload_down += tcp.payload
+        if min(tcp.payload, frame.segment or tcp.payload) > _PAYLOAD_MOST:
+            self.counts.unsendable += 1
+            return
+        self.nic.send(Send(flow.index, flags, bytes(head), tcp.payload, frame.segment))
+
+    def _whole_down(self) -> None:
+        frame = self.port.read()
+        if frame is None:
+            return
+        tcp = parse_tcp(frame.head)
+        size, flags, content = HEADER_MOST, SendFlag(0), frame.head
+        if tcp is not None:
+            size, flags = tcp.size, SendFlag.OFFLOAD
+        elif frame.checksum is not None:
+            changed = bytearray(content)
+            put_checksum(changed, *frame.checksum)
+            content = bytes(changed)
+        payload = max(0, len(content) - size)
+        is_cut = bool(frame.segment) and payload > frame.segment
+        if len(content) < ETHERNET_SIZE or (frame.segment if is_cut else payload) > _PAYLOAD_MOST \
+                or is_cut and tcp is None:
+            self.counts.unsendable += 1
+            return
+        self.counts.whole_down += 1
+        self.counts.whole_bytes += len(content)
+        self.nic.send(Send(0, flags, content[:size], payload, frame.segment if is_cut else 0, content[size:]))
+
+    # Time
+
+    def tick(self, now: float) -> None:
+        """Forget flows that are over, and post what applications have made room for."""
+        for flow in self.flows:
+            quiet = now - flow.changed
+            if flow.claims:
+                if not flow.is_detached:
+                    self.flows.post_receive(flow)
+            elif flow.is_over or flow.is_detached:
+                if flow.was_claimed or quiet > _UNCLAIMED_LIMIT:
+                    self.flows.close(flow)
+            elif not flow.is_established and quiet > _OPENING_LIMIT or flow.was_claimed and quiet > _ORPHAN_LIMIT:
+                self.flows.close(flow)
+
+    def statistics(self) -> dict[str, Any]:
+        """Counts, and those of the port and of the flows that are there now."""
+        flows = list(self.flows)
+        shared = {name: sum(getattr(flow.page, name) for flow in flows)
+                  for name in ("received", "sent", "copied_received", "copied_sent", "tags_read")}
+        return {**asdict(self.counts), "flows_now": len(flows), "listening": sorted(self.listening),
+                "applications": shared, "header_bytes": self.port.heads, "placeholder_bytes": self.port.placeholders,
+                "dropped_by_kernel": self.port.dropped}
+
+
+def _key(tcp: TcpHeader) -> FlowKey:
+    return FlowKey(tcp.source, tcp.destination, tcp.source_port, tcp.destination_port)
+
+
+def _reverse(tcp: TcpHeader) -> FlowKey:
+    return FlowKey(tcp.destination, tcp.source, tcp.destination_port, tcp.source_port)
+
+
+#: What a daemon makes a stack with.
+StackMaker = Callable[[Nic, Flows, Port, int], ControlStack]

@@ -1,0 +1,334 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Two simulated hosts and the wire between them: starting them, finding them, ending them.
+
+A supervisor process starts a daemon for each host, and ends all when one ends. A daemon dies with its supervisor, and
+takes its namespaces with it; the directory that is left behind is cleared by the next :func:`start`.
+"""
+
+import dataclasses
+import fcntl
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from ..errors import RackgateError, UsageError
+from . import namespaces
+from .control import Control
+from .daemon import HostConfig, die_with_parent
+from .errors import HostFailed, NoHosts
+from .wire import Conditions
+
+__all__ = ["HOSTS", "Hosts", "HostsConfig", "default_directory", "main"]
+
+#: Names of the hosts, with the last byte of their addresses.
+HOSTS = {"a": 1, "b": 2}
+_NETWORK, _PREFIX = "10.77.0", 24
+_START_LIMIT, _END_LIMIT = 60.0, 10.0
+
+
+def default_directory(name: str = "default") -> Path:
+    """Where hosts of this name have their sockets."""
+    if not name or not all(letter.isalnum() or letter in "-_" for letter in name):
+        raise UsageError(f"a name of hosts must be of letters, digits, - and _, not {name!r}")
+    return Path("/run/rackgate/zeronic") / name
+
+
+@dataclass(frozen=True)
+class HostsConfig:
+    """What hosts are made of.
+
+    ``conditions`` are those of the wire from a host, by its name; ``seed`` is of what happens on it. ``coalesce``: NIC
+    cycles that a header may wait to be merged; 0: none is. ``mtu``: bytes of an IPv4 packet. With ``owner`` the hosts
+    end with that process, otherwise when they are told.
+    """
+
+    device: str = "model:zeronic"
+    conditions: Mapping[str, Conditions] = field(default_factory=dict)
+    seed: int = 1
+    mtu: int = namespaces.MTU
+    coalesce: int = 4096
+    owner: int = 0
+
+    def __post_init__(self) -> None:
+        if not 576 <= self.mtu <= 9216:
+            raise UsageError(f"mtu must be 576 to 9216, not {self.mtu}")
+        if not 0 <= self.coalesce < 1 << 24:
+            raise UsageError(f"coalesce must be 0 to {(1 << 24) - 1}, not {self.coalesce}")
+        for host in self.conditions:
+            if host not in HOSTS:
+                raise UsageError(f"there is no host {host!r}: there are {', '.join(HOSTS)}")
+
+    def of_host(self, host: str, directory: Path) -> HostConfig:
+        """The configuration of one."""
+        others = [name for name in HOSTS if name != host]
+        return HostConfig(
+            host, f"{_address(host)}/{_PREFIX}", _mac(host), {_address(name): _mac(name) for name in others},
+            self.device, str(directory), dataclasses.asdict(self.conditions.get(host, Conditions())),
+            self.seed + HOSTS[host] - 1, self.mtu, self.coalesce)
+
+
+def _address(host: str) -> str:
+    return f"{_NETWORK}.{HOSTS[host]}"
+
+
+def _mac(host: str) -> str:
+    return f"02:00:00:00:77:{HOSTS[host]:02x}"
+
+
+class Hosts:
+    """Hosts that are up, in ``directory``.
+
+    >>> with Hosts.start(HostsConfig(), Path("/tmp/hosts")) as hosts:  # doctest: +SKIP
+    ...     hosts.status("a")["stack"]["flows"]
+    0
+    """
+
+    def __init__(self, directory: Path):
+        self.directory = directory
+
+    @classmethod
+    def start(cls, config: HostsConfig, directory: Path) -> "Hosts":
+        """Bring hosts up.
+
+        Raises
+        ------
+        NoHosts
+            They cannot be here, or there are some in the directory; the text says why.
+        UsageError, Unavailable
+            The device cannot be had.
+        """
+        namespaces.check_possible()
+        directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+        if (pid := _running(directory)) is not None:
+            raise NoHosts(f"hosts are up already in {directory} (process {pid}): end them with `rackgate zeronic down`")
+        _clear(directory)
+        told, tell = os.pipe()
+        arguments = {"config": _to_dict(config), "directory": str(directory), "ready": tell}
+        with (directory / "log").open("wb") as log:
+            subprocess.Popen([sys.executable, "-m", __spec__.name, json.dumps(arguments)], stdin=subprocess.DEVNULL,
+                             stdout=log, stderr=log, pass_fds=[tell], start_new_session=True, cwd="/")
+        os.close(tell)
+        with os.fdopen(told, "rb") as pipe:
+            message = json.loads(pipe.read() or b'{"error": "the supervisor has ended"}')
+        if error := message.get("error"):
+            raise _failed(error, message.get("exit_code", 1), directory)
+        return cls(directory)
+
+    @classmethod
+    def find(cls, directory: Path) -> "Hosts":
+        """Hosts that are up. Raises :class:`NoHosts` if there are none."""
+        if _running(directory) is None:
+            raise NoHosts("no simulated hosts are up: start them with `rackgate zeronic up`")
+        return cls(directory)
+
+    def address(self, host: str) -> str:
+        """The address of a host."""
+        return _address(_known(host))
+
+    def socket(self, host: str) -> Path:
+        """The path where the host's applications find its daemon."""
+        return self.directory / f"{_known(host)}.flows"
+
+    def control(self, host: str) -> Control:
+        """A connection to a host's daemon."""
+        return Control(self.directory, _known(host))
+
+    def status(self, host: str) -> dict[str, Any]:
+        """What there is to tell of a host."""
+        with self.control(host) as control:
+            return control.status()
+
+    @property
+    def pid(self) -> int | None:
+        """The supervisor's process, if it is there."""
+        return _running(self.directory)
+
+    def stop(self) -> bool:
+        """End the hosts, and wait until they are gone. False if there were none.
+
+        Raises :class:`HostFailed` if they do not end.
+        """
+        pid = self.pid
+        for number, limit in ((signal.SIGTERM, _END_LIMIT), (signal.SIGKILL, _END_LIMIT)):
+            if (now := self.pid) is None:
+                break
+            try:
+                os.kill(now, number)
+            except ProcessLookupError:
+                break
+            end = time.monotonic() + limit
+            while self.pid is not None and time.monotonic() < end:
+                time.sleep(0.01)
+        if self.pid is not None:
+            raise HostFailed(f"the supervisor (process {self.pid}) does not end")
+        _clear(self.directory)
+        return pid is not None
+
+    def __enter__(self) -> "Hosts":
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.stop()
+
+
+def _known(host: str) -> str:
+    if host not in HOSTS:
+        raise UsageError(f"there is no host {host!r}: there are {', '.join(HOSTS)}")
+    return host
+
+
+def _failed(error: str, code: int, directory: Path) -> RackgateError:
+    log = (directory / "log").read_text(errors="replace").strip().splitlines()
+    if "has ended" in error and log:
+        error = f"{error}: {log[-1]}"
+    failure = NoHosts(error) if code == NoHosts.exit_code else UsageError(error) if code == 2 else HostFailed(error)
+    failure.exit_code = code
+    return failure
+
+
+def _running(directory: Path) -> int | None:
+    """The process that holds the directory's lock."""
+    try:
+        with (directory / "lock").open("r+") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        return None
+    except BlockingIOError:
+        pass
+    except OSError:
+        return None
+    try:
+        return int((directory / "lock").read_text() or 0) or None
+    except (OSError, ValueError):
+        return None
+
+
+def _clear(directory: Path) -> None:
+    """Remove what hosts have left in their directory; a log stays."""
+    for path in (*directory.glob("*.flows"), *directory.glob("*.control"), directory / "lock"):
+        path.unlink(missing_ok=True)
+
+
+def _to_dict(config: HostsConfig) -> dict[str, Any]:
+    return dataclasses.asdict(config)
+
+
+def _from_dict(fields: dict[str, Any]) -> HostsConfig:
+    conditions = {host: Conditions(**one) for host, one in fields.pop("conditions").items()}
+    return HostsConfig(conditions=conditions, **fields)
+
+
+# The supervisor's process
+
+
+def _start_daemons(config: HostsConfig, directory: Path) -> dict[str, subprocess.Popen]:
+    """Start the daemons, and wait until they are ready. Raises RackgateError, with all of them ended."""
+    ends = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    daemons: dict[str, subprocess.Popen] = {}
+    pipes: dict[str, int] = {}
+    try:
+        for host, end in zip(HOSTS, ends, strict=True):
+            told, tell = os.pipe()
+            one = dataclasses.replace(config.of_host(host, directory), wire=end.fileno(), ready=tell,
+                                      parent=os.getpid())
+            daemons[host] = subprocess.Popen(
+                [sys.executable, "-m", "rackgate_host.zeronic.daemon", one.to_json()], stdin=subprocess.DEVNULL,
+                pass_fds=[end.fileno(), tell], cwd="/")
+            os.close(tell)
+            end.close()
+            pipes[host] = told
+        for host, told in pipes.items():
+            message = json.loads(_read_until(told, _START_LIMIT, host) or b"{}" if daemons[host].poll() is None
+                                 else b'{"error": "it has ended"}')
+            if error := message.get("error"):
+                raise _failed(f"{error}", message.get("exit_code", 1), directory)
+    except BaseException:
+        _end(daemons)
+        raise
+    finally:
+        for told in pipes.values():
+            os.close(told)
+    return daemons
+
+
+def _read_until(pipe: int, seconds: float, host: str) -> bytes:
+    import select
+
+    if not select.select([pipe], [], [], seconds)[0]:
+        raise HostFailed(f"simulated host {host} is not ready after {seconds:g} s")
+    content = os.read(pipe, 1 << 16)
+    if not content:
+        raise HostFailed(f"simulated host {host} has ended")
+    return content
+
+
+def _end(daemons: Mapping[str, subprocess.Popen]) -> None:
+    for daemon in daemons.values():
+        daemon.terminate()
+    for daemon in daemons.values():
+        try:
+            daemon.wait(_END_LIMIT / 2)
+        except subprocess.TimeoutExpired:
+            daemon.kill()
+            daemon.wait()
+
+
+def _watch(daemons: Mapping[str, subprocess.Popen]) -> None:
+    """Wait until a daemon ends."""
+    while True:
+        pid, status = os.wait()
+        for host, daemon in daemons.items():
+            if daemon.pid == pid:
+                daemon.returncode = os.waitstatus_to_exitcode(status)
+                print(f"host {host} has ended, with {daemon.returncode}: so do the others", file=sys.stderr)
+                return
+
+
+class _Told(Exception):
+    """The supervisor was told to end."""
+
+
+def _be_told(*_: object) -> None:
+    raise _Told
+
+
+def main() -> None:
+    """Be the supervisor that the command line describes."""
+    from ..cli import exit_code, sentence
+
+    arguments = json.loads(sys.argv[1])
+    config, directory, ready = _from_dict(arguments["config"]), Path(arguments["directory"]), arguments["ready"]
+    if config.owner:
+        die_with_parent(config.owner)
+    signal.signal(signal.SIGTERM, _be_told)
+    daemons: dict[str, subprocess.Popen] = {}
+    with (directory / "lock").open("w+") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            lock.write(str(os.getpid()))
+            lock.flush()
+            daemons = _start_daemons(config, directory)
+            os.write(ready, b"{}")
+            os.close(ready)
+        except Exception as error:
+            os.write(ready, json.dumps({"error": sentence(error), "exit_code": exit_code(error)}).encode())
+            sys.exit(1)
+        try:
+            _watch(daemons)
+        except _Told:
+            pass
+        finally:
+            signal.signal(signal.SIGTERM, signal.SIG_IGN)
+            _end(daemons)
+            _clear(directory)
+
+
+if __name__ == "__main__":
+    main()
