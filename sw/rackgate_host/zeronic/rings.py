@@ -10,6 +10,7 @@ from rackgate.zeronic.messages import Command, CommandKind, Entry, EntryKind
 
 from ..device import Device
 from ..errors import DeviceFault, Unavailable
+from ..memory import Buffer
 
 __all__ = ["CommandRing", "EntryRing"]
 
@@ -18,15 +19,15 @@ _MODULUS = 1 << 32
 _ROOM_CYCLES = 10_000_000
 
 
-def _shared(device: Device, size: int) -> tuple[int, memoryview]:
-    """Address and content of ``size`` bytes of memory that device and host share."""
+def _shared(device: Device, size: int) -> tuple[Buffer, memoryview]:
+    """``size`` bytes of memory that device and host share, and their content; the buffer must be kept with it."""
     if size < 1 << 12 or size > 1 << 26 or size & (size - 1):
         raise ValueError(f"a ring must have a power of two of 4 KiB to 64 MiB, not {size}")
     buffer = device.allocate(size, alignment=4096)
     if not buffer.coherent:
         raise Unavailable(f"{device.url}: the driver of the NIC needs memory that host and device share: use "
                           "model:zeronic or sim:zeronic")
-    return buffer.device_address, buffer.view(np.ndarray).data
+    return buffer, buffer.view(np.ndarray).data
 
 
 def _set_base(device: Device, name: str, address: int, size: int) -> None:
@@ -57,8 +58,8 @@ class CommandRing:
         self._device = device
         self._size = size
         self._meanwhile = meanwhile
-        address, self._memory = _shared(device, size)
-        _set_base(device, "COMMAND", address, size)
+        self._buffer, self._memory = _shared(device, size)
+        _set_base(device, "COMMAND", self._buffer.device_address, size)
         self._doorbell = device.map["COMMAND_PRODUCER"].offset
         self._consumer = device.map["COMMAND_CONSUMER"].offset
         self._put = self._told = self._taken = device.read_register(self._consumer)
@@ -139,8 +140,8 @@ class EntryRing:
         self._device = device
         self._size = size
         self._number = number
-        address, self._memory = _shared(device, size)
-        _set_base(device, f"RING{number}", address, size)
+        self._buffer, self._memory = _shared(device, size)
+        _set_base(device, f"RING{number}", self._buffer.device_address, size)
         self._producer = device.map[f"RING{number}_PRODUCER"].offset
         self._doorbell = device.map[f"RING{number}_CONSUMER"].offset
         self._at = device.read_register(self._producer)
