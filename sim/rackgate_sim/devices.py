@@ -55,6 +55,18 @@ def _iaa_model(memory: Any, **parameters: int) -> Any:
     return IaaModel(memory, **parameters)
 
 
+def _zeronic_component(**parameters: int) -> "Component":
+    from rackgate.zeronic.top import Zeronic
+
+    return _made(Zeronic, parameters)
+
+
+def _zeronic_model(memory: Any, **parameters: int) -> Any:
+    from rackgate_sim.zeronic.device import ZeronicModel
+
+    return ZeronicModel(memory, **parameters)
+
+
 def _collective_models(memories: Sequence[Any], *, ports: int = 2, link: int = 0, **parameters: int) -> Any:
     # All ports see the same memory; how many there are is a matter of time only, which the model does not keep.
     from rackgate_sim.collective.fabric import Fabric
@@ -91,10 +103,12 @@ def _switch_model(device: PipelineDevice, memory: None, **parameters: int) -> An
 
 _COMPONENTS: dict[str, Callable[..., "Component"]] = {
     "collective": _collective_component, "iaa": _iaa_component, "inflate": _inflate_component,
+    "zeronic": _zeronic_component,
     **{name: partial(_switch_component, device) for name, device in PIPELINES.items()},
 }
 _MODELS: dict[str, Callable[..., Any]] = {
     "collective": _collective_model, "iaa": _iaa_model, "inflate": _inflate_model,
+    "zeronic": _zeronic_model,
     **{name: partial(_switch_model, device) for name, device in PIPELINES.items()},
 }
 

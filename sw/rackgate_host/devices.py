@@ -9,6 +9,7 @@ from rackgate.iaa import abi as iaa
 from rackgate.inflate import abi as inflate
 from rackgate.pisa.abi import COUNTERS
 from rackgate.pisa.catalogue import PIPELINES
+from rackgate.zeronic import abi as zeronic
 
 __all__ = ["DEVICES", "DeviceType"]
 
@@ -49,6 +50,11 @@ DEVICES = {
                    "COMPLETION_1", "IRQ_STATUS",
                    *(name for name in collective.REGISTERS if name.startswith("COUNT_"))}),
         has_links=True),
+    "zeronic": DeviceType(
+        "zeronic", zeronic.REGISTERS, ("width", "flows", "segments", "regions", "intervals"),
+        frozenset({"BUILD_LO", "BUILD_HI", "STATUS", "COMMAND_CONSUMER", "IRQ_STATUS",
+                   *(f"RING{ring}_PRODUCER" for ring in range(zeronic.RINGS)),
+                   *(name for name in zeronic.REGISTERS if name.startswith("COUNT_"))})),
     **{name: DeviceType(name, pipeline.map, tuple(pipeline.all_parameters),
                         frozenset({"BUILD_LO", "BUILD_HI", "STATUS", "IRQ_STATUS", *COUNTERS}), has_memory=False)
        for name, pipeline in PIPELINES.items()},
