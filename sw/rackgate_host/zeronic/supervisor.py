@@ -14,7 +14,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -24,6 +24,8 @@ from . import namespaces
 from .control import Control
 from .daemon import HostConfig, die_with_parent
 from .errors import HostFailed, NoHosts
+from .inside import INNER_VARIABLE
+from .shared import SOCKET_VARIABLE
 from .wire import Conditions
 
 __all__ = ["HOSTS", "Hosts", "HostsConfig", "default_directory", "main"]
@@ -145,6 +147,31 @@ class Hosts:
         """What there is to tell of a host."""
         with self.control(host) as control:
             return control.status()
+
+    def environment(self, host: str, split: bool = True) -> dict[str, str]:
+        """Variables that programs on a host need beside their own, for their payload to go by the NIC alone.
+
+        Without ``split`` they are those of programs whose payload goes through the kernel. Raises Unavailable if the
+        sockets shim cannot be compiled.
+        """
+        if not split:
+            return {}
+        from .shim import library
+
+        preloaded = [os.environ["LD_PRELOAD"]] if os.environ.get("LD_PRELOAD") else []
+        return {SOCKET_VARIABLE: str(self.socket(host)), "LD_PRELOAD": ":".join([str(library()), *preloaded])}
+
+    def popen(self, host: str, program: Sequence[str], *, split: bool = True, env: Mapping[str, str] | None = None,
+              **options: Any) -> subprocess.Popen:
+        """Start a program on a host; ``options`` as for :class:`subprocess.Popen`.
+
+        The process ends with the program's exit code (128 and its signal's number if it was killed); to end the process
+        ends the program and all that it has started.
+        """
+        own = {**(os.environ if env is None else env), INNER_VARIABLE: json.dumps(self.environment(host, split))}
+        return subprocess.Popen(
+            [sys.executable, "-m", "rackgate_host.zeronic.inside", str(self.directory), _known(host), *program],
+            env=own, **options)
 
     @property
     def pid(self) -> int | None:
