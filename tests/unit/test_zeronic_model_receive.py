@@ -4,11 +4,22 @@
 import random
 
 import pytest
-from zeronic_frames import ACK, FIN, PSH, RST, SYN, TIMESTAMPS, Tcp, ones_complement, udp_frame
 from zeronic_nic import DATA, REGION_SIZE, Nic
+from zeronic_packets import ACK, FIN, PSH, RST, SYN, TIMESTAMPS, Tcp, ones_complement, udp_frame
 
-from rackgate.zeronic.abi import Counter, Direction, Right, flow_hash
-from rackgate.zeronic.messages import ChecksumKind, EntryFlag, EntryKind, Flow, FlowFlag, Key, Post, Profile, Region
+from rackgate.zeronic.abi import Counter, Direction, Right, StatusFlag, flow_hash
+from rackgate.zeronic.messages import (
+    ChecksumKind,
+    CommandKind,
+    EntryFlag,
+    EntryKind,
+    Flow,
+    FlowFlag,
+    Key,
+    Post,
+    Profile,
+    Region,
+)
 from rackgate_host.errors import UsageError
 
 BASE = Tcp(seq=1000)
@@ -451,13 +462,16 @@ def test_other_profiles(nic):
     assert not nic.receive(bytes(bad)) and nic.count(Counter.BAD_CHECKSUM) == 1
     assert nic.one(udp_frame(bytes(40), peer.but(dport=0x2234))).entry.flags == 0
     assert nic.one(udp_frame(bytes(15), peer)).entry.flags == 0  # its header is not all there
+    length = bytearray(udp_frame(bytes(40), peer))
+    length[39] -= 1
+    assert nic.one(bytes(length)).entry.flags == 0
     nic.do(Profile(2, 0, 0, 0, 0))
     assert nic.one(udp_frame(bytes(40), peer)).entry.flags == 0
 
 
 @pytest.mark.parametrize("profile", [
     Profile(4, 17, 0, 8, 16), Profile(1, 17, 3, 8, 16), Profile(1, 17, 0, 7, 16), Profile(1, 17, 0, 14, 16),
-    Profile(1, 17, 0, 8, 61), Profile(1, 17, 0, 0, 7), Profile(1, 6, 1, 18, 0),
+    Profile(1, 17, 0, 8, 61), Profile(1, 17, 0, 0, 7), Profile(1, 6, 1, 60, 0),
 ])
 def test_profiles_that_are_refused(nic, profile):
     nic.do(profile)
@@ -467,6 +481,7 @@ def test_profiles_that_are_refused(nic, profile):
 @pytest.mark.parametrize("command", [
     Post(16, 0, 0, 10, 0, 0), Post(3, 0, 5000, 10, 8, 0), Flow(16, 0, 0), Key(16, 0, True), Key(3, 32, True),
     Region(8, 1, 0, 10), Region(1, 1, (1 << 40) - 10, 11), bytes([99, 0, 1, 0]) + bytes(28), bytes(32),
+    Post(3, 2, 5000, 10, 0, 0), bytes([CommandKind.CURSOR, 0, 2, 0]) + bytes(60),
 ], ids=str)
 def test_commands_that_are_refused(nic, command):
     before = nic.count(Counter.COMMANDS)
@@ -617,6 +632,17 @@ def test_nothing_is_taken_before_it_is_switched_on(nic):
     nic.write("CONTROL", 3)
     nic.settle()
     assert nic.count(Counter.FRAMES_RECEIVED) == 1
+
+
+def test_a_command_ring_that_cannot_be_read(nic):
+    nic.write("COMMAND_BASE_HI", 0xFF)
+    nic.queue(Flow(3, 0, 0))
+    nic.ring()
+    nic.transport.run(1000, False)
+    assert nic.read("STATUS") & StatusFlag.SEND_HALTED and nic.read("COMMAND_CONSUMER") != nic.produced
+    assert nic.one(segment(b"x", 0, 1)).entry.flow == 3  # frames go on
+    nic.start()
+    assert not nic.read("STATUS") & StatusFlag.SEND_HALTED
 
 
 def test_reset_forgets(nic):

@@ -146,8 +146,9 @@ class Nic:
 
     def is_quiet(self) -> bool:
         """Whether nothing is under way."""
-        idle = StatusFlag.RECEIVE_IDLE | StatusFlag.SEND_IDLE
-        return self.read("STATUS") & idle == idle and self.read("COMMAND_CONSUMER") == self.produced
+        status = StatusFlag(self.read("STATUS"))
+        takes_all = StatusFlag.SEND_IDLE in status and self.read("COMMAND_CONSUMER") == self.produced
+        return StatusFlag.RECEIVE_IDLE in status and (takes_all or StatusFlag.SEND_HALTED in status)
 
     def settle(self) -> None:
         """Let time pass until nothing is under way, and a little more."""

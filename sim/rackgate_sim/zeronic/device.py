@@ -110,7 +110,8 @@ class ZeronicModel(RegisterModel):
             waits = bool(self._received) and self._is_on(Control.RECEIVE)
             is_busy = self._commands.used and self._is_on(Control.SEND) and self._can_go_on
             return (StatusFlag.READY | (0 if waits or not self._writer.is_idle else StatusFlag.RECEIVE_IDLE)
-                    | (0 if is_busy else StatusFlag.SEND_IDLE))
+                    | (0 if is_busy else StatusFlag.SEND_IDLE)
+                    | (StatusFlag.SEND_HALTED if self._commands.is_halted else 0))
         if name.startswith("COUNT_"):
             counter = Counter[name.removeprefix("COUNT_")]
             return (self._coalescer.merged if counter == Counter.MERGED else self._counts[counter]) & WORD

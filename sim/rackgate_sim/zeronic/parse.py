@@ -47,7 +47,7 @@ def transport_checksum(addresses: bytes, protocol: int, content: bytes) -> int:
 
 
 def _profile(profiles: Sequence[Profile], protocol: int, transport: bytes) -> Profile | None:
-    """The lowest profile that matches and whose header is all there."""
+    """The lowest profile that matches."""
     port = int.from_bytes(transport[2:4], "big")
     for profile in profiles:
         if protocol and profile.protocol == protocol and not (port ^ profile.port) & profile.mask:
@@ -56,13 +56,15 @@ def _profile(profiles: Sequence[Profile], protocol: int, transport: bytes) -> Pr
 
 
 def _header_size(profile: Profile, transport: bytes) -> int | None:
-    """Bytes of the transport header; ``None`` if it is not all there."""
+    """Bytes of the transport header; ``None`` if it is not all there, or does not hold the position."""
     size = profile.size
     if not size:
         if len(transport) < 20 or transport[12] >> 4 < 5:
             return None
         size = 4 * (transport[12] >> 4)
-    return size if size <= len(transport) else None
+    if profile.checksum == ChecksumKind.UDP and int.from_bytes(transport[4:6], "big") != len(transport):
+        return None
+    return size if profile.position + 4 <= size <= len(transport) else None
 
 
 def parse(frame: bytes, profiles: Sequence[Profile], is_bad: bool = False) -> Verdict | Counter:

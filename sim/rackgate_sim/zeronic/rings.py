@@ -92,15 +92,28 @@ class EntryWriter:
 
 
 class CommandRing(Ring):
-    """The ring of commands. One that runs past the end goes on at the beginning."""
+    """The ring of commands. One that runs past the end goes on at the beginning.
+
+    Attributes
+    ----------
+    is_halted:
+        The memory refused a read: nothing is taken any more.
+    """
+
+    is_halted = False
 
     def take(self, memory: Memory) -> tuple[Command, bytes] | None:
-        """The next command, which is all there, and its bytes; as of kind 255 if it cannot be read.
-
-        One with 0 units keeps them and has the bytes of 1.
+        """The next command, if all of it is there, and its bytes. One with 0 units keeps them and has the bytes of 1.
         """
-        if not self.size or not self.used:
+        if not self.size or not self.used or self.is_halted:
             return None
+        try:
+            return self._taken(memory)
+        except BusError:
+            self.is_halted = True
+            return None
+
+    def _taken(self, memory: Memory) -> tuple[Command, bytes] | None:
         command = Command.from_bytes(self._read(memory, COMMAND_ALIGNMENT))
         size = max(1, command.units) * COMMAND_ALIGNMENT
         if self.used < size:
@@ -112,7 +125,4 @@ class CommandRing(Ring):
     def _read(self, memory: Memory, size: int) -> bytes:
         at = self.consumer % self.size
         first = min(size, self.size - at)
-        try:
-            return memory.read(self.base + at, first) + memory.read(self.base, size - first)
-        except BusError:
-            return Command(255).to_bytes().ljust(size, b"\0")
+        return memory.read(self.base + at, first) + memory.read(self.base, size - first)

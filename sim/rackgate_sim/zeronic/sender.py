@@ -32,8 +32,7 @@ def is_valid(send: Send, room: int) -> bool:
         return False
     if SendFlag.OFFLOAD not in flags:
         return not flags and not send.segment
-    is_tcp = len(header) >= _TCP + 20 and header[12:15] == b"\x08\x00\x45" and header[23] == 6
-    return is_tcp and len(header) == _TCP + 4 * (header[_TCP + 12] >> 4)
+    return len(header) >= _TCP + 20 and len(header) == _TCP + 4 * (header[_TCP + 12] >> 4)
 
 
 def _edited(header: bytes, payload: bytes, done: int, number: int, is_last: bool) -> bytes:
