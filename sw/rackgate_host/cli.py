@@ -18,6 +18,7 @@ from .collective import command as collectives
 from .inflate import command as inflate
 from .locks import command as locks
 from .sabre import command as sabre
+from .zeronic import command as zeronic
 
 __all__ = ["app", "exit_code", "main", "sentence"]
 
@@ -48,7 +49,7 @@ def _global(
         os.environ[_DEBUG] = "1"
 
 
-for _module in (inflate, sabre, locks, collectives, doctor, waves, bench):
+for _module in (inflate, sabre, locks, collectives, zeronic, doctor, waves, bench):
     _module.register(app)
 
 
