@@ -99,13 +99,15 @@ class Nic:
     # Commands
 
     def queue(self, *commands) -> None:
-        """Put commands into the ring, objects or bytes, without the doorbell."""
+        """Put commands into the ring, objects or bytes, without the doorbell, but at the ring's end."""
         size = 1 << self.command_log_size
         for command in commands:
             content = command if isinstance(command, bytes) else command.to_bytes()
             left = size - self.produced % size
             if len(content) > left:
                 self._put(Command(CommandKind.PAD, units=left // 32).to_bytes(), left)
+                self.ring()  # its room may be needed
+                self.settle()
             self._put(content, len(content))
 
     def _put(self, content: bytes, size: int) -> None:
