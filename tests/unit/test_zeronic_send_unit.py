@@ -1,0 +1,260 @@
+# amaranth: UnusedElaboratable=no
+# SPDX-License-Identifier: Apache-2.0
+"""SendUnit: commands in a ring become updates and frames, in order, whatever stalls."""
+
+import random
+from collections import Counter as Tally
+
+import pytest
+from scapy.layers.inet import IP, TCP
+from scapy.layers.l2 import Ether
+from zeronic_send import ACK, FIN, GATHERED, PSH, WIDTHS, collect, expected, pad, random_header, unpacked, watched
+
+from rackgate.verif.stimulus import AXI4Memory, simulate
+from rackgate.zeronic.abi import Direction, Right
+from rackgate.zeronic.messages import Cursor, Fence, Flow, FlowFlag, Key, Post, Profile, Region, Retire, Send, SendFlag
+from rackgate.zeronic.tx.unit import SendUnit
+
+RING, LOG_SIZE = 0x4_0040, 12
+DATA, DATA_SIZE = 0x10_0000, 0x1_0000
+FLOWS, SEGMENTS, REGIONS = 16, 8, 8
+UPDATES = ("post", "retire", "flow", "key", "region", "profile", "fence")
+EVENTS = ("frames_sent", "bytes_sent", "unsent", "commands", "bad_command", "bad_region")
+
+
+class Bench:
+    """Runs commands through a SendUnit; afterwards has all that came out."""
+
+    def __init__(self, width, *, seed=1, stall=0.0, latency=0, bad=(), bad_ring=()):
+        print(f"seed {seed}")
+        self.width, self.seed, self.stall = width, seed, stall
+        rng = random.Random(seed)
+        self.data = bytearray(rng.randbytes(DATA_SIZE))
+        self.ring = bytearray(rng.randbytes(1 << LOG_SIZE))
+        self.memory = AXI4Memory(self.data, base=DATA, width=width, latency=latency, stall=stall, bad=bad,
+                                 rng=random.Random(seed + 1))
+        self.rings = AXI4Memory(self.ring, base=RING, width=width, latency=latency, stall=stall, bad=bad_ring,
+                                rng=random.Random(seed + 2))
+        self.dut = SendUnit(width, flows=FLOWS, segments=SEGMENTS, regions=REGIONS)
+        self.came = {name: [] for name in (*UPDATES, "unsent")}
+        self.words, self.frames, self.events, self.halted = [], [], Tally(), False
+        self.produced = self.cycles = 0
+
+    def run(self, commands, *, limit=200_000, until=None):
+        dut, seed = self.dut, self.seed
+        ports = [getattr(dut, name) for name in self.came]
+        models = [collect(port, self.came[name], seed + 10 + k, self.stall)
+                  for k, (name, port) in enumerate(zip(self.came, ports, strict=True))]
+        models += [self.memory.reader(dut.memory.ar, dut.memory.r), self.rings.reader(dut.rings.ar, dut.rings.r),
+                   self._take, self._count]
+
+        async def host(ctx):
+            rng = random.Random(seed + 3)
+            ctx.set(dut.base, RING)
+            ctx.set(dut.log_size, LOG_SIZE)
+            ctx.set(dut.enable, 1)
+            for command in commands:
+                while self.produced + len(command) - ctx.get(dut.consumer) > 1 << LOG_SIZE:
+                    await ctx.tick()
+                for byte in command:  # a command may go on at the begin of the ring
+                    self.ring[self.produced % (1 << LOG_SIZE)] = byte
+                    self.produced += 1
+                if not self.stall or rng.random() < 0.5:
+                    ctx.set(dut.producer, self.produced)
+                    await ctx.tick().repeat(rng.randrange(1, 60) if self.stall else 1)
+            ctx.set(dut.producer, self.produced)
+            await ctx.tick().repeat(2)
+            while not (until(ctx) if until else ctx.get(dut.idle)):
+                await ctx.tick()
+            await ctx.tick().repeat(30)
+            assert until or ctx.get(dut.consumer) == self.produced
+            self.halted = ctx.get(dut.halted)
+
+        simulate(watched(dut, dut.net_tx, *ports), host, models=models, limit=limit)
+        assert not self.words, "a part of a frame is left"
+        assert self.events["frames_sent"] == len(self.frames)
+        assert self.events["bytes_sent"] == sum(map(len, self.frames))
+        return self
+
+    async def _take(self, ctx):
+        """Frames; ``valid`` must not fall within one."""
+        rng, port, inside = random.Random(self.seed + 4), self.dut.net_tx, False
+        while True:
+            ready = not self.stall or rng.random() >= self.stall
+            ctx.set(port.ready, ready)
+            _, _, valid, word = await ctx.tick().sample(port.valid, port.payload)
+            assert valid or not inside, "a frame pauses"
+            inside = inside or valid
+            if valid and ready:
+                assert not word.error and (word.last or word.count == self.width) and word.count
+                self.words.append(word)
+                if word.last:
+                    self.frames.append(unpacked(self.words, self.width))
+                    self.words.clear()
+                    inside = False
+
+    async def _count(self, ctx):
+        signals = [getattr(self.dut.events, name) for name in EVENTS]
+        async for _, _, *values in ctx.tick().sample(*signals):
+            self.cycles += 1
+            self.events.update(dict(zip(EVENTS, values, strict=True)))
+
+
+class Host:
+    """Makes commands, and knows what must come of them."""
+
+    def __init__(self, rng, data):
+        self.rng, self.data = rng, data
+        self.commands, self.frames, self.unsent, self.updates = [], [], [], {name: [] for name in UPDATES}
+        self.streams = {}  # by flow: start, and where each byte is (None: cannot be read)
+        self.rings = {}
+
+    def begin(self, flow, *, pieces=3, most=2500, start=None):
+        """A flow with some segments, some of them in a gap's distance from each other."""
+        rng = self.rng
+        start = rng.choice([rng.getrandbits(32), 2**32 - rng.randrange(1, 2000)]) if start is None else start
+        flags = rng.choice([0, FlowFlag.RING_1, FlowFlag.RECEIVE, FlowFlag.COALESCE | FlowFlag.RING_1])
+        self.commands.append(Flow(flow, flags, rng.getrandbits(32)).to_bytes())
+        self.updates["flow"].append((flow, 1, int(flags), int.from_bytes(self.commands[-1][8:12], "little")))
+        self.rings[flow] = int(bool(flags & FlowFlag.RING_1))
+        places = []
+        for _ in range(pieces):
+            size, at = rng.choice([1, 2, 7, rng.randrange(1, most)]), rng.randrange(DATA_SIZE - most)
+            self.commands.append(Post(flow, Direction.SEND, (start + len(places)) % 2**32, size, 0, at).to_bytes())
+            places += range(at, at + size)
+        self.streams[flow] = start, places
+
+    def send(self, order, places=()):
+        """A SEND command, and its frames: those before the first with a byte that cannot be gathered."""
+        self.commands.append(order.to_bytes())
+        if order.flags & SendFlag.SNOOP and order.header[47] & ACK:
+            self.updates["flow"].append((order.flow, 0, None, int.from_bytes(order.header[42:46], "big")))
+        if not order.flags & SendFlag.GATHER:
+            self.frames += expected(order, order.inline)
+            return
+        payload = bytes(self.data[place] if place is not None else 0 for place in places)
+        step = order.segment or order.payload or 1
+        good = list(places).index(None) // step if None in places else None
+        self.frames += expected(order, payload)[:good]
+        if None in places:
+            self.unsent.append((self.rings[order.flow], order.flow))
+
+    def random_send(self):
+        rng, flow = self.rng, self.rng.randrange(FLOWS)
+        kind = rng.choice(["gather"] * 4 + ["inline", "plain"])
+        size = rng.choice([0, 1, 2, 31, 32, 33, rng.randrange(3000)])
+        least = max(size // 12, 1)
+        segment = rng.choice([0, rng.randrange(least, least + 2000), rng.randrange(least, least + 60)])
+        if kind == "plain":
+            header = rng.randbytes(rng.randrange(14, 95))
+            self.send(Send(flow, 0, header, size, 0, rng.randbytes(size)))
+            return
+        snoop = rng.choice([0, SendFlag.SNOOP])
+        if kind == "inline":
+            self.send(Send(flow, SendFlag.OFFLOAD | snoop, random_header(rng), size, segment, rng.randbytes(size)))
+            return
+        start, places = self.streams.get(flow, (0, []))
+        offset = rng.randrange(len(places) + 1)
+        size = min(size, len(places) - offset) if rng.random() < 0.9 else size
+        wanted = (places[offset:offset + size] + [None] * size)[:size]
+        header = random_header(rng, seq=(start + offset) % 2**32)
+        if flow not in self.streams and size:
+            self.rings.setdefault(flow, 0)
+        self.send(Send(flow, GATHERED | snoop, header, size, segment), wanted)
+
+    def random_update(self):
+        rng, flow = self.rng, self.rng.randrange(FLOWS)
+        match rng.choice(["post", "retire", "flow", "cursor", "key", "profile", "fence", "pad"]):
+            case "post":
+                post = Post(flow, Direction.RECEIVE, rng.getrandbits(32), rng.getrandbits(31) + 1,
+                            rng.randrange(REGIONS), rng.getrandbits(40))
+                self._add("post", post, (flow, post.start, post.length, post.region, post.offset))
+            case "retire":
+                self._add("retire", Retire(flow, Direction.RECEIVE, 77), (flow, 77))
+            case "flow":
+                self.begin(flow)
+            case "cursor":
+                cursor = Cursor(flow, rng.getrandbits(32))
+                self._add("flow", cursor, (flow, 0, None, cursor.position))
+            case "key":
+                key = Key(flow, rng.randrange(2 * FLOWS), rng.random() < 0.5, rng.getrandbits(32), rng.getrandbits(32),
+                          rng.getrandbits(16), rng.getrandbits(16), rng.randrange(4))
+                self._add("key", key, (key.place, int(key.valid), flow, *key[3:]))
+            case "profile":
+                profile = Profile(rng.randrange(4), 17, 2, 8, 24, 4791, 0xFFFF, rng.random() < 0.5)
+                self._add("profile", profile, (profile.profile, int(profile.acknowledges), *profile[1:7]))
+            case "fence":
+                fence = Fence(rng.randrange(2), rng.getrandbits(16))
+                self._add("fence", fence, tuple(fence))
+            case "pad":
+                self.commands.append(pad(rng.randrange(1, 5)))
+
+    def _add(self, name, command, update):
+        self.commands.append(command.to_bytes())
+        self.updates[name].append(update)
+
+    def check(self, bench, *, bad=0):
+        assert bench.frames == self.frames
+        assert [(item.ring, item.flow) for item in bench.came["unsent"]] == self.unsent
+        flows = [(item.flow, item.begin, item.flags if item.begin else None, item.cursor)
+                 for item in bench.came["flow"]]
+        assert flows == self.updates["flow"]
+        posts = [(item.flow, item.start, item.length, item.region, item.offset) for item in bench.came["post"]]
+        assert posts == self.updates["post"]
+        assert [(item.flow, item.count) for item in bench.came["retire"]] == self.updates["retire"]
+        keys = [(item.place, item.valid, item.flow, item.key.source, item.key.destination, item.key.source_port,
+                 item.key.destination_port, item.key.profile) for item in bench.came["key"]]
+        assert keys == self.updates["key"]
+        profiles = [(item.profile, item.acknowledges, item.protocol, item.checksum, item.position, item.size, item.port,
+                     item.mask) for item in bench.came["profile"]]
+        assert profiles == self.updates["profile"]
+        assert [(item.ring, item.cookie) for item in bench.came["fence"]] == self.updates["fence"]
+        assert bench.events["unsent"] == len(self.unsent)
+        assert bench.events["commands"] == len(self.commands)
+        assert bench.events["bad_command"] == bad
+
+
+def everything(rng, data):
+    """A host with region 0, which is all the data."""
+    host = Host(rng, data)
+    host.commands.append(Region(0, Right.READ, DATA, DATA_SIZE).to_bytes())
+    return host
+
+
+@pytest.mark.parametrize("width", WIDTHS)
+def test_one_frame_as_scapy_reads_it(width, seed):
+    rng = random.Random(seed)
+    bench = Bench(width, seed=seed)
+    host = everything(rng, bench.data)
+    host.begin(3, pieces=1, start=1000)
+    places = host.streams[3][1]
+    header = bytearray(random_header(rng, seq=1000, flags=ACK | PSH | FIN, options=bytes([1, 1, 8, 10, *range(8)])))
+    header[20:22] = b"\x40\x00"  # no fragment
+    host.send(Send(3, GATHERED, bytes(header), len(places)), places)
+    bench.run(host.commands)
+    host.check(bench)
+    frame, = bench.frames
+    seen = Ether(frame)
+    rebuilt = Ether(frame)
+    del rebuilt[IP].chksum, rebuilt[IP].len, rebuilt[TCP].chksum
+    rebuilt = Ether(bytes(rebuilt))
+    assert (seen[IP].chksum, seen[IP].len, seen[TCP].chksum) == (
+        rebuilt[IP].chksum, rebuilt[IP].len, rebuilt[TCP].chksum)
+    assert bytes(seen[TCP].payload) == bytes(bench.data[place] for place in places)
+
+
+@pytest.mark.thorough
+@pytest.mark.parametrize("width", WIDTHS)
+@pytest.mark.parametrize("stall", [0, 0.3])
+def test_random(width, stall, seed, count=50):
+    seed = 100 * seed + width + int(10 * stall)
+    rng = random.Random(seed)
+    bench = Bench(width, seed=seed, stall=stall, latency=rng.choice([0, 30]))
+    host = everything(rng, bench.data)
+    for flow in range(0, FLOWS, 2):
+        host.begin(flow)
+    for _ in range(count):
+        rng.choice([host.random_send, host.random_send, host.random_update])()
+    bench.run(host.commands)
+    host.check(bench)
+    assert len(bench.came["region"]) == 1
