@@ -68,8 +68,8 @@ def library() -> Path:
         done = subprocess.run(compile_command(compiler, made, made / _NAME), stdout=subprocess.PIPE,
                               stderr=subprocess.STDOUT, text=True)
         if done.returncode:
-            raise Unavailable(f"{Path(compiler).name} cannot compile the sockets shim (are the headers of the C library "
-                              f"and of Linux there? sudo apt-get install libc6-dev):\n{done.stdout[-3000:]}")
+            raise Unavailable(f"{Path(compiler).name} cannot compile the sockets shim (are the headers of the C "
+                              f"library and of Linux there? sudo apt-get install libc6-dev):\n{done.stdout[-3000:]}")
         place.parent.mkdir(exist_ok=True)
         # Whole or not at all; who comes second replaces it by the same.
         (made / _NAME).replace(place)

@@ -59,7 +59,7 @@ int zn_lock_send(struct zn_flow *flow, int fd, bool wait)
     make_locks(flow);
     int error = wait ? pthread_mutex_lock(send_lock(flow)) : pthread_mutex_trylock(send_lock(flow));
     if (error == EOWNERDEAD) {
-        flow->page->written = zn_kernel_sent(fd);
+        flow->page->written = zn_kernel_sent(fd) - flow->page->counted_before;
         error = pthread_mutex_consistent(send_lock(flow));
     }
     return error;

@@ -7,7 +7,7 @@
 #include <sys/types.h>
 
 uint32_t zn_kernel_received(int fd); /* position of the next byte that recv() will give */
-uint32_t zn_kernel_sent(int fd);     /* position of the next byte that send() will take */
+uint32_t zn_kernel_sent(int fd);     /* of the next byte that send() will take, and 1 more where the SYN was ours */
 int zn_kernel_unsent(int fd);        /* bytes that the peer has not acknowledged */
 int zn_kernel_ready(int fd);         /* bytes that can be received */
 bool zn_kernel_blocks(int fd);       /* whether calls wait (no O_NONBLOCK) */

@@ -85,10 +85,12 @@ static ssize_t hand_over(struct zn_flow *flow, int fd, const struct msghdr *mess
     ssize_t taken = give(fd, message, size, flags);
     int saved = errno;
     if (taken > 0) {
+        if (!flow->page->written)
+            flow->page->counted_before = zn_kernel_sent(fd) - (uint32_t)taken;
         flow->page->written += (uint32_t)taken;
         add(&flow->page->sent, (size_t)taken);
         if (zn_strict())
-            zn_check_sent(fd, flow->page->written);
+            zn_check_sent(fd, flow->page->written + flow->page->counted_before);
     }
     errno = saved;
     return taken;
