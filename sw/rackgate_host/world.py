@@ -33,12 +33,15 @@ class World:
     pollers:
         Called after each stretch of device time, as interrupt handlers would be: whoever waits for a device's
         interrupt acknowledges it here, whichever rank's turn it is.
+    alarms:
+        Each tells the cycle at which the pollers should be called at the latest, or ``None``.
     """
 
     def __init__(self, joined: "Joined", devices: Sequence[Device]):
         self._joined = joined
         self.devices = tuple(devices)
         self.pollers: list[Callable[[], None]] = []
+        self.alarms: list[Callable[[], int | None]] = []
         self._scheduler: Scheduler | None = None
 
     @property
@@ -63,7 +66,8 @@ class World:
         """Let at most ``most`` cycles pass, until something happens, and poll."""
         # Time must pass even with an interrupt that nobody acknowledges.
         is_stuck = any(device.irq for device in self.devices)
-        self.run(max(1, min(most, 16 if is_stuck else _SLICE)), until_interrupt=not is_stuck)
+        due = [cycle - self.cycle for cycle in (alarm() for alarm in self.alarms) if cycle is not None]
+        self.run(max(1, min(most, 16 if is_stuck else _SLICE, *due)), until_interrupt=not is_stuck)
         self.poll()
 
     def poll(self) -> None:

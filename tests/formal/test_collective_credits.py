@@ -130,9 +130,11 @@ def queues(fault=None):
     accounts._uncleared, accounts._thresholds = Signal(2), Array([Signal(8, init=1)])
     accounts._entries.init = [{"granted": 1}, {"granted": 1}]
     header, key, freed = dut.header.payload, dut.post.payload.key, dut.free.payload.slot
+    probe = dut.probe.payload
     for name, free in (("header", (header.type[0], header.flags[:3], header.credit[0], header.node[0], header.tag[0],
                                    header.size[0])),
                        ("post", (key.tag[0], key.any_tag, key.node[0], key.any_node)),
+                       ("probe", (probe.tag[0], probe.any_tag, probe.node[0], probe.any_node)),
                        ("cancel", ()), ("free", (freed[0],))):
         port = getattr(dut, name)
         m.d.comb += [port.valid.eq(AnySeq(1)), *(field.eq(AnySeq(len(field))) for field in free)]
@@ -161,6 +163,9 @@ def queues(fault=None):
         Assert(~dut._has_settles | settles.spend),
         Assume(~change.payload.open),
         Cover((store._listed == 1) & (store._lent == 1) & dut.post.ready),
+        # A probe shows a packet that stays where it is, in the queue of its node.
+        Assert(~dut._scanner.peek | store._is_listed.bit_select(store.slot[0], 1) & ~store.remove),
+        Cover(dut.probe.ready & dut._has_peeked),
     ]
     return m
 

@@ -100,7 +100,7 @@ class Nodes:
     def completion(self, number):
         """The oldest, popped."""
         assert self.read(number, "COMPLETIONS"), f"nothing has ended at node {number}"
-        completion = Completion.from_words(tuple(self.read(number, f"COMPLETION_{k}") for k in range(3)))
+        completion = Completion.from_words(tuple(self.read(number, f"COMPLETION_{k}") for k in range(4)))
         self.write(number, COMPLETION_POP=0)
         return completion
 

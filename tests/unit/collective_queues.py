@@ -96,5 +96,9 @@ class QueuesModel:
                     self._give(move, header)
         return len(self.got[move])
 
+    def probe(self, key):
+        """The first unexpected packet that fits, of the lowest node."""
+        return next((header for node in range(16) for header in self.unexpected[node] if key.fits(header)), None)
+
     def cancel(self, move):
         self.keys.pop(move, None)

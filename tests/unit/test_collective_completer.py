@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Completions tell who sent, if a call has ended well, and whom the cause is about, if it has not."""
+"""Completions tell the last packet's tag and who sent it, or, after a failure, whom the cause is about."""
 
 import pytest
 from amaranth.sim import Simulator
@@ -20,9 +20,9 @@ def test_node_of_a_completion(status, packets, node):
         await ctx.tick()
         ctx.set(dut.start, 0)
         for size, sender in packets:
-            ctx.set(dut.received, {"valid": 1, "context": 2, "size": size, "node": sender})
+            ctx.set(dut.received, {"valid": 1, "context": 2, "size": size, "node": sender, "tag": 100 * sender})
             await ctx.tick()
-        ctx.set(dut.received, {"valid": 0, "context": 0, "size": 0, "node": 0})
+        ctx.set(dut.received, {"valid": 0, "context": 0, "size": 0, "node": 0, "tag": 0})
         await ctx.tick().repeat(3)
         ctx.set(dut.result[2], {"status": status, "cause": 0, "node": 6})
         ctx.set(dut.has_ended, 1 << 2)
@@ -33,6 +33,7 @@ def test_node_of_a_completion(status, packets, node):
             if ctx.get(dut.o.valid):
                 fields = ctx.get(dut.o.payload.fields)
                 assert (fields.id, fields.status, fields.node) == (77, status, node)
+                assert fields.tag == (100 * packets[-1][1] if packets else 0)
                 assert fields.bytes == sum(size for size, _ in packets)
                 return
             await ctx.tick()

@@ -62,7 +62,8 @@ class Bench:
         self.place, self.lent, self.taken = {}, {}, defaultdict(list)  # identity: slot; slot: header; list: packets
         self.admitted, self.admissions = [], []
         self.returned, self.credits = Counter(), []  # credits by account; that came in
-        self._asked, self._took, self._offers = None, None, {}
+        self._asked, self._took, self._offers, self._probed = None, None, {}, None
+        self.found = Counter()  # answers to probes
 
     def run(self, testbench, *, limit=200_000):
         async def whole(ctx):
@@ -107,16 +108,21 @@ class Bench:
         ready = {name: self.rng.random() >= self.stall for name in ("admit", "credit", "credit_packet")}
         for name, value in ready.items():
             ctx.set(getattr(dut, name).ready, value)
-        inputs = [getattr(dut, name).ready for name in ("header", "post", "cancel", "open", "free")]
+        offers = ("header", "post", "cancel", "open", "free", "probe")
+        inputs = [getattr(dut, name).ready for name in offers]
         outputs = [value for name in ready for value in (getattr(dut, name).valid, getattr(dut, name).payload)]
         _, _, *values = await ctx.tick().sample(*inputs, *outputs, *(getattr(dut, name) for name in STROBES),
-                                                dut.taken, dut.owe_count)
+                                                dut.taken, dut.owe_count, dut.probed)
         self.cycle += 1
         assert self.cycle < 150_000, "this does not end"
-        for name, value in zip(("header", "post", "cancel", "open", "free"), values[:5], strict=True):
+        if self._probed is not None:
+            self._check_probed(self._probed, values[-1])
+            self._probed = None
+        for name, value in zip(offers, values[:6], strict=True):
             if value and name in self._offers:
                 getattr(self, f"_did_{name}")(self._offers.pop(name))
                 ctx.set(getattr(dut, name).valid, 0)
+        del values[0]
         for index, name in enumerate(ready):
             valid, payload = values[5 + 2 * index:7 + 2 * index]
             if valid and ready[name]:
@@ -144,6 +150,17 @@ class Bench:
         late = self.model.post(given["move"], given["key"])
         if late:
             self.expected["matched_late"] += late
+
+    def _did_probe(self, given):
+        self._probed = self.model.probe(given["key"]) or {}
+
+    def _check_probed(self, wanted, probed):
+        """In the cycle after it was taken."""
+        self.found[bool(wanted)] += 1
+        assert probed.found == bool(wanted)
+        if wanted:
+            assert probed.compressed == bool(wanted["flags"] & HeaderFlag.COMPRESSED)
+            assert all(getattr(probed, name) == wanted[name] for name in ("node", "element", "tag", "length"))
 
     def _did_cancel(self, given):
         self.model.cancel(given["move"])
@@ -338,6 +355,58 @@ def test_cancel():
     bench.run(testbench)
 
 
+def probe(key):
+    return {"key": key, "fields": key.fields()}
+
+
+def test_probe():
+    """What matches is shown and stays: of its source the first, of any source that of the lowest node."""
+    bench = Bench()
+
+    async def testbench(ctx):
+        await opened(bench, ctx, {0: 8, 1: 8})
+        assert await bench.put(ctx, "probe", probe(Key(0, 0, None, None))) == 3 + 15
+        for node, tag in ((7, 1), (7, 2), (3, 2), (3, 2)):
+            await bench.put(ctx, "header", header(node, tag=tag, identity=10 * node + tag))
+        await bench.put(ctx, "header", header(2, operation=1, flags=HeaderFlag.COMPRESSED))
+        await bench.put(ctx, "header", header(1, communicator=1, flags=HeaderFlag.COMPRESSED, identity=4))
+        await bench.put(ctx, "header", header(1, flags=HeaderFlag.STREAM))
+        assert await bench.put(ctx, "probe", probe(Key(0, 0, 2, 7))) == 3 + 2 * 2
+        for key in (Key(0, 0, None, None), Key(0, 0, 1, None), Key(0, 0, None, 7), Key(0, 0, 3, None),
+                    Key(1, 0, None, None), Key(2, 0, None, None), Key(0, 1, None, 2), Key(0, 0, 0, 1)):
+            await bench.put(ctx, "probe", probe(key))
+        await bench.step(ctx)
+        assert bench.found == {True: 6, False: 4}
+        assert ctx.get(bench.dut.has_packet) == 1 << STREAMS
+        for move, node in enumerate((7, 3)):
+            await bench.put(ctx, "post", post(move, Key(0, 0, 2, node)))
+            await bench.step(ctx, take=move)
+        await bench.step(ctx)
+        assert (bench.taken[0], bench.taken[1]) == ([72], [32])
+
+    bench.run(testbench)
+
+
+def test_a_packet_is_taken_while_a_probe_finds_one():
+    """In any cycle of the probe."""
+    for delay in range(10):
+        bench = Bench()
+
+        async def testbench(ctx, bench=bench, delay=delay):
+            await opened(bench, ctx, {0: 8})
+            await bench.put(ctx, "post", post(0, Key(0, 0, 5, 2)))
+            await bench.put(ctx, "header", header(2, tag=5, identity=1))
+            await bench.put(ctx, "header", header(2, tag=6, identity=2))
+            await bench.idle(ctx, 3)
+            bench.offer(ctx, "probe", probe(Key(0, 0, 6, None)))
+            await bench.idle(ctx, delay)
+            await bench.step(ctx, take=0)
+            await bench.idle(ctx, 30)
+            assert (bench.taken[0], bench.found) == ([1], {True: 1})
+
+        bench.run(testbench)
+
+
 class Traffic:
     """Messages that nodes send within their credits, and receives for them, at random."""
 
@@ -422,6 +491,10 @@ async def play(bench, ctx, traffic, rng, *, drain):
         given = traffic.post()
         if given:
             bench.offer(ctx, "post", given)
+    if not bench.is_offering("probe") and chance(0.03):
+        key = Key(rng.choice([*traffic.OPEN]), rng.randrange(2), rng.choice((None, rng.randrange(3))),
+                  rng.choice((None, rng.choice(traffic.NODES))))
+        bench.offer(ctx, "probe", probe(key))
     cancels = [move for move in traffic.busy if not bench.is_offering("post")]
     if cancels and not bench.is_offering("cancel") and chance(0.1 if drain else 0.004):
         bench.offer(ctx, "cancel", {"move": rng.choice(cancels)})
@@ -466,5 +539,6 @@ def test_random(packets, stall, seed):
         assert bench.returned == traffic.sent, "credits are lost or made up"
         assert bench.expected["matched_posted"] > packets / 25, bench.expected
         assert bench.expected["matched_late"] > packets / 25
+        assert bench.found[True] > packets / 50 and bench.found[False] > packets / 50, bench.found
 
     bench.run(testbench)

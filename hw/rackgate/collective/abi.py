@@ -15,6 +15,7 @@ import struct
 from typing import NamedTuple
 
 from rackgate.collective.link.abi import LINK_REGISTERS
+from rackgate.collective.packets.abi import PROBE_REGISTERS
 from rackgate.csr.map import Access, Field, Register, RegisterMap
 
 __all__ = [
@@ -168,20 +169,22 @@ class Completion(NamedTuple):
     node: int
     cycles: int
     bytes: int
+    tag: int = 0
 
     def words(self) -> tuple[int, int, int, int]:
         """As registers. ``bytes``: payload received (of recv: the message's), modulo 2**32.
 
         ``node``: of the cause; of a call that has ended well, the node of the last packet that it received, or 0.
+        ``tag``: of that packet, or 0.
         """
         return (self.id | self.status << 16 | self.cause << 24 | self.node << 28,
-                self.cycles & 0xFFFFFFFF, self.bytes & 0xFFFFFFFF, 0)
+                self.cycles & 0xFFFFFFFF, self.bytes & 0xFFFFFFFF, self.tag)
 
     @classmethod
     def from_words(cls, words: tuple[int, ...]) -> "Completion":
         """From the registers' values."""
-        first, cycles, received = words[:3]
-        return cls(first & 0xFFFF, first >> 16 & 0xFF, first >> 24 & 0xF, first >> 28, cycles, received)
+        first, cycles, received, tag = words
+        return cls(first & 0xFFFF, first >> 16 & 0xFF, first >> 24 & 0xF, first >> 28, cycles, received, tag)
 
 
 # Packets -----------------------------------------------------------------------------------------------------------
@@ -348,6 +351,8 @@ REGISTERS = RegisterMap("COLL", (1, 1), (
              fields=(Field("COMPLETION", 0, 1, "A call has ended."),)),
     Register("IRQ_ENABLE", 0x78, Access.RW, "Which of them raise it.",
              fields=(Field("COMPLETION", 0, 1, "A call has ended."),)),
+    Register("COMPLETION_3", 0x7C, Access.RO, "Tag of the last packet received, 0 if there was none."),
     *(Register(f"COUNT_{counter.name}", 0x80 + 4 * counter, Access.RO, "Counter.") for counter in Counter),
     *LINK_REGISTERS,
+    *PROBE_REGISTERS,
 ))

@@ -19,8 +19,10 @@ from rackgate.collective.records import (
     Done,
     Failure,
     HeaderFields,
+    Key,
     Move,
     Opening,
+    ProbedPacket,
     Received,
 )
 from rackgate.stream.packet import PacketSignature
@@ -80,6 +82,8 @@ class Datapath(wiring.Component):
         Cycles without progress after which a move fails; 0: never.
     open, is_open, is_broken:
         Communicators that open (taken when receive buffers and credits are ready), and their state.
+    probe, probed:
+        As in :class:`~rackgate.collective.packets.receivequeues.ReceiveQueues`.
     move, done, received, failed, failure, kill, killed:
         The sequencer's side of :class:`~rackgate.collective.moves.moveunit.MoveUnit`.
     events:
@@ -107,6 +111,7 @@ class Datapath(wiring.Component):
             "kernel": In(PacketSignature(width)), "kernel_out": Out(PacketSignature(width)),
             "node": In(4), "timeout": In(32),
             "open": In(stream.Signature(Opening)), "is_open": In(COMMUNICATORS), "is_broken": In(COMMUNICATORS),
+            "probe": In(stream.Signature(Key)), "probed": Out(ProbedPacket),
             "move": In(stream.Signature(Move)), "done": Out(Done), "received": Out(Received),
             "failed": Out(CONTEXTS), "failure": Out(data.ArrayLayout(Failure, CONTEXTS)),
             "kill": In(CONTEXTS), "killed": Out(CONTEXTS),
@@ -158,7 +163,9 @@ class Datapath(wiring.Component):
         for name in ("post", "cancel"):
             wiring.connect(m, getattr(moves, name), getattr(receiver, name))
         wiring.connect(m, receiver.credit, moves.credit)
+        wiring.connect(m, wiring.flipped(self.probe), receiver.probe)
         m.d.comb += [
+            self.probed.eq(receiver.probed),
             moves.has_packet.eq(receiver.has_packet), receiver.take.eq(moves.take),
             receiver.take_move.eq(moves.front), moves.taken.eq(receiver.taken),
             receiver.owe_take.eq(moves.take_credit), receiver.owe_communicator.eq(moves.communicator),

@@ -5,7 +5,7 @@ from amaranth.lib import data
 
 __all__ = ["ADDRESS_BITS", "MOVE_BITS", "SIZE_BITS", "SLOT_BITS", "STREAM_MOVE", "CallInfo", "CompletionFields",
            "Credit", "CreditPacket", "Done", "Failure", "HeaderFields", "Key", "Move", "Opening", "Packet",
-           "ReceiveSegment", "Received", "Retired", "SendSegment"]
+           "ProbedPacket", "ReceiveSegment", "Received", "Retired", "SendSegment"]
 
 ADDRESS_BITS = 40
 #: In the place of a move: a packet for the kernel's stream, for which there is none.
@@ -59,6 +59,17 @@ class Packet(data.Struct):
     tag: 32
     length: 32
     element: 4
+
+
+class ProbedPacket(data.Struct):
+    """What a probe has found, if anything: of the first packet of a message that nobody waits for."""
+
+    found: 1
+    compressed: 1
+    node: _NODE
+    element: 4
+    tag: 32
+    length: 32
 
 
 class Credit(data.Struct):
@@ -168,12 +179,13 @@ class Done(data.Struct):
 
 
 class Received(data.Struct):
-    """``valid``: a packet of ``size`` payload bytes, from ``node``, was taken for a move of ``context``."""
+    """``valid``: a packet of ``size`` payload bytes and ``tag``, from ``node``, was taken for a move of ``context``."""
 
     valid: 1
     context: 2
     size: SIZE_BITS
     node: 4
+    tag: 32
 
 
 class Opening(data.Struct):
@@ -192,6 +204,7 @@ class CompletionFields(data.Struct):
     node: _NODE
     cycles: 32
     bytes: 32
+    tag: 32
 
 
 class CallInfo(data.Struct):

@@ -3,7 +3,7 @@
 
 import operator
 
-from amaranth.hdl import Cat, Module, Mux, ResetInserter, Signal
+from amaranth.hdl import Cat, Const, Module, Mux, ResetInserter, Signal
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
@@ -15,6 +15,7 @@ from rackgate.collective.control.unit import ControlUnit
 from rackgate.collective.datapath import EVENTS, Datapath
 from rackgate.collective.link.abi import Link, LinkCounter
 from rackgate.collective.link.udp import UdpLink
+from rackgate.collective.records import Key
 from rackgate.csr.bank import Bank
 from rackgate.stream.edge import FrameEntry, FrameExit
 from rackgate.stream.packet import PacketSignature
@@ -115,6 +116,7 @@ class Collective(wiring.Component):
             wiring.connect(m, isolator.o, wiring.flipped(ours))
         self._join(m, edges)
         self._command(m, bank)
+        self._probe(m, bank, restart)
         self._count(m, bank, restart)
         self._restart(m, bank, edges, isolators, restart)
         return m
@@ -164,6 +166,7 @@ class Collective(wiring.Component):
             bank.completions.eq(control.completions),
             bank.completion_0.eq(Cat(first.id, first.status, first.cause, first.node)),
             bank.completion_1.eq(first.cycles), bank.completion_2.eq(first.bytes),
+            bank.completion_3.eq(first.tag),
             control.completion_pop.eq(bank.completion_pop_written),
             bank.irq_status_set.eq(control.call_ended),
         ]
@@ -174,6 +177,24 @@ class Collective(wiring.Component):
                 self._link.timeout.eq(bank.link_timeout), self._link.delay.eq(bank.link_ack_delay),
             ]
         m.d.sync += self.irq.eq((bank.irq_status & bank.irq_enable).any())
+
+    def _probe(self, m, bank, restart):
+        """A probe, from the write of PROBE to its answer. One that is written meanwhile is dropped."""
+        probe, probed, is_done = self._datapath.probe, self._datapath.probed, Signal()
+        key, word, tag = Signal(Key), Signal(32), Signal(32)
+        m.d.comb += [
+            key.communicator.eq(word[8:11]), key.node.eq(word[:4]), key.any_node.eq(word[4]),
+            key.any_tag.eq(word[5]), key.tag.eq(tag), probe.payload.eq(key),
+            bank.probe_0.eq(Cat(probed.node, probed.element, probed.compressed, Const(0, 21), probed.found & is_done,
+                                is_done)),
+            bank.probe_1.eq(probed.tag), bank.probe_2.eq(probed.length),
+        ]
+        with m.If(probe.ready & probe.valid):
+            m.d.sync += [probe.valid.eq(0), is_done.eq(1)]
+        with m.If(bank.probe_written & ~probe.valid):
+            m.d.sync += [probe.valid.eq(1), is_done.eq(0), word.eq(bank.probe), tag.eq(bank.probe_tag)]
+        with m.If(restart):
+            m.d.sync += [probe.valid.eq(0), is_done.eq(0)]
 
     def _count(self, m, bank, restart):
         """The counters."""

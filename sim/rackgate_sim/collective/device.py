@@ -5,6 +5,7 @@ from collections.abc import Callable
 
 from rackgate.collective.abi import CALL_WORDS, NODES, REGISTERS, Control, Counter
 from rackgate.collective.isa import MAX_PROGRAM
+from rackgate.collective.packets.abi import Probe, Probed
 from rackgate.csr.map import Access
 from rackgate_sim.collective.engine import Engine, Link
 from rackgate_sim.inflate.model import Memory
@@ -96,7 +97,7 @@ class CollectiveModel:
                 return engine.call_space
             case "COMPLETIONS":
                 return len(completions)
-            case "COMPLETION_0" | "COMPLETION_1" | "COMPLETION_2":
+            case "COMPLETION_0" | "COMPLETION_1" | "COMPLETION_2" | "COMPLETION_3":
                 return completions[0].words()[int(name[-1])] if completions else 0
         if name.startswith("COUNT_LINK_"):  # the model's network loses nothing: it has no such link
             return 0
@@ -132,6 +133,10 @@ class CollectiveModel:
                     self._words.clear()
             case "ABORT":
                 engine.abort(value & 0xFFFF)
+            case "PROBE":
+                found = engine.receiver.probe(Probe.from_words((self._registers["PROBE_TAG"], value)))
+                answer = (Probed.IS_DONE, 0, 0) if found is None else found.words()
+                self._registers |= {f"PROBE_{k}": word for k, word in enumerate(answer)}
             case "COMPLETION_POP":
                 if engine.completions:
                     engine.completions.popleft()

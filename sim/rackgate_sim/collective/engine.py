@@ -91,6 +91,7 @@ class _Context:
     bytes: int = 0
     cause: int = 0
     node: int = 0
+    tag: int = 0
     failure: Status | None = None
 
 
@@ -260,10 +261,11 @@ class Engine:
         self._later(_DISPATCH_CYCLES)
         return True
 
-    def _complete(self, call: Call, since: int, status: Status, cause: int = 0, node: int = 0, size: int = 0) -> None:
+    def _complete(self, call: Call, since: int, status: Status, cause: int = 0, node: int = 0, size: int = 0,
+                  tag: int = 0) -> None:
         self.counts[Counter.CALLS] += 1
         self.completions.append(Completion(call.id & 0xFFFF, status, cause, node,
-                                           self._link.cycle - since & 0xFFFFFFFF, size & 0xFFFFFFFF))
+                                           self._link.cycle - since & 0xFFFFFFFF, size & 0xFFFFFFFF, tag))
 
     def _run(self, context: _Context) -> bool:
         """Let a context's program go on. Whether anything came of it."""
@@ -308,7 +310,8 @@ class Engine:
         self._contexts[execution.context] = None
         if breaks_communicator(status, is_collective=execution.entry.is_collective, has_moved=execution.has_moved):
             self._break(context.call.communicator)
-        self._complete(context.call, context.since, status, context.cause, context.node, context.bytes)
+        self._complete(context.call, context.since, status, context.cause, context.node, context.bytes,
+                       context.tag)
         self._later(1)
 
     def _fail(self, context: _Context, status: Status, cause: int = 0, node: int = 0) -> None:
@@ -358,7 +361,7 @@ class Engine:
         if move.posted is not None:
             packet = move.posted.packets.popleft()
             context.bytes += len(packet.payload)
-            context.node = packet.header.source
+            context.node, context.tag = packet.header.source, packet.header.tag
         try:
             segment = move.hand_out(self.segment, self._memory, self._kernel, packet)
         except SegmentError as error:

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
 from rackgate.collective.abi import COMMUNICATORS, HEADER_SIZE, NODES, Counter, Header, HeaderFlag, PacketType
+from rackgate.collective.packets.abi import Probe, Probed
 from rackgate_sim.collective.sequencer import CommunicatorState
 
 __all__ = ["Communicator", "Key", "Packet", "Posted", "Receiver"]
@@ -170,6 +171,16 @@ class Receiver:
                 else:
                     self._unexpected[source].append(packet)
         self._posted.append(posted)
+
+    def probe(self, probe: Probe) -> Probed | None:
+        """The oldest message, of the lowest node, that matches and that no receive waits for."""
+        key = Key(probe.communicator, 0, probe.tag or 0, probe.tag is None, probe.node or 0, probe.node is None)
+        for waiting in self._unexpected:
+            for header in (packet.header for packet in waiting):
+                if key.matches(header):
+                    return Probed(header.source, header.element, bool(header.flags & HeaderFlag.COMPRESSED),
+                                  header.tag, header.length)
+        return None
 
     def withdraw(self, posted: Posted) -> None:
         """Wait no longer; packets that have come are thrown away."""

@@ -127,8 +127,7 @@ def start(engine: Engine, arguments: Arguments, *, communicator: int, rank: int,
             request.status.bytes, request.status.source = size, arguments.peer
             if arguments.peer == Call.ANY_SOURCE:
                 request.status.source = nodes.index(completion.node) if completion.node in nodes else None
-            if arguments.tag != Call.ANY_TAG:
-                request.status.tag = arguments.tag
+            request.status.tag = completion.tag
             operands.fetch(size)
         else:
             operands.fetch()

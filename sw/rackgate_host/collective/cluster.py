@@ -61,8 +61,6 @@ class Cluster:
             raise ValueError(f"credits must be 1 to {min(255, most // len(nodes))} for {len(nodes)} ranks and {most} "
                              f"receive buffers, or 'all', not {credits!r}")
         self.comms = [Communicator(engine, 0, nodes, rank, credits) for rank, engine in enumerate(self.engines)]
-        for engine in self.engines:
-            engine.await_opening()
 
     @property
     def size(self) -> int:

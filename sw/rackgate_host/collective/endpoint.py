@@ -6,16 +6,22 @@ from typing import Any
 
 import numpy as np
 
-from rackgate.collective.abi import Call, Completion, Scenario
+from rackgate.collective.abi import Call, Cause, Completion, Scenario
+from rackgate.collective.abi import Status as CallStatus
+from rackgate.collective.packets.abi import Probe
 
+from ..device import DEFAULT_TIMEOUT_CYCLES
 from ..errors import UsageError
 from .calls import Arguments, start
 from .constants import ANY_SOURCE, ANY_TAG, MAX_TAG, PROC_NULL, Stream
 from .engine import Engine
-from .errors import CollectiveError
+from .errors import CollectiveError, CollectiveTimeout
 from .requests import Claim, Kind, Request, Status
 
 __all__ = ["Endpoint", "size_of"]
+
+#: Cycles between two looks for a message.
+_PROBE_CYCLES = 256
 
 
 def size_of(argument: Any) -> int:
@@ -115,7 +121,7 @@ class Endpoint:
         request = Request(self.engine, Call(0), kind=Kind.SEND, claim=None, what=f"{name} to or from nobody",
                           finish=lambda completion: None, fail=_never, release=lambda: None)
         request.status.source = PROC_NULL
-        request.complete(Completion(0, 0, 0, 0, 0, 0))
+        request.complete(Completion(0, 0, 0, 0, 0, 0, 0))
         return request
 
     def Send(self, buf: np.ndarray | Stream, dest: int, tag: int = 0, *, wire: str | None = None) -> None:
@@ -126,6 +132,41 @@ class Endpoint:
              status: Status | None = None, *, wire: str | None = None) -> None:
         """:meth:`Irecv`, and wait."""
         self.Irecv(buf, source, tag, wire=wire).Wait(status)
+
+    def Iprobe(self, source: int = ANY_SOURCE, tag: int = ANY_TAG, status: Status | None = None) -> bool:
+        """Whether a message from a rank has begun to come that no receive has asked for; ``status`` tells which."""
+        name = "Probe"
+        if source != ANY_SOURCE:
+            self._checked_rank(name, "source", source)
+        if tag != ANY_TAG:
+            _tag(name, tag)
+        if not self.is_open:
+            raise UsageError(f"{name}: the communicator has been freed")
+        found = self.engine.probe(Probe(self.number, None if source == ANY_SOURCE else self.nodes[source],
+                                        None if tag == ANY_TAG else tag))
+        if found is None:
+            return False
+        if status is not None:
+            status.source, status.tag = self.nodes.index(found.node), found.tag
+            status.bytes = found.length * (2 if found.is_compressed else 1)
+        return True
+
+    def Probe(self, source: int = ANY_SOURCE, tag: int = ANY_TAG, status: Status | None = None) -> bool:
+        """:meth:`Iprobe`, and wait until there is one. Always true, as in mpi4py.
+
+        Raises :class:`.CollectiveTimeout` when none has come for as long as the engine waits for a packet.
+        """
+        with self.engine.probing():
+            limit = self.engine.timeout or DEFAULT_TIMEOUT_CYCLES
+            deadline = self.engine.world.cycle + limit
+            while not self.Iprobe(source, tag, status):
+                if self.engine.world.cycle >= deadline:
+                    peer = "any rank" if source == ANY_SOURCE else f"rank {source}"
+                    raise CollectiveTimeout(f"rank {self.rank} of {self.size}: Probe: no message came from {peer} for "
+                                            f"{limit} cycles", rank=self.rank, operation="Probe",
+                                            status=CallStatus.TIMEOUT, cause=Cause.PACKET)
+                self.engine.world.wait(lambda: False, cycles=_PROBE_CYCLES)
+        return True
 
     def Sendrecv(self, sendbuf: np.ndarray | Stream, dest: int, sendtag: int = 0,
                  recvbuf: np.ndarray | Stream | None = None, source: int = ANY_SOURCE, recvtag: int = ANY_TAG,

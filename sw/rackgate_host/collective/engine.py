@@ -3,6 +3,7 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from typing import NamedTuple
 
 from rackgate.arith.abi import ElementType
 from rackgate.collective.abi import (
@@ -18,6 +19,7 @@ from rackgate.collective.abi import (
 )
 from rackgate.collective.isa import MAX_PROGRAM
 from rackgate.collective.link.abi import LINK_SESSIONS
+from rackgate.collective.packets.abi import Probe, Probed
 from rackgate.collective.programs.program import Program
 from rackgate.collective.programs.shipped import CREDITS, programs
 
@@ -26,24 +28,31 @@ from ..errors import DeviceFault, UsageError
 from ..world import World
 from .errors import CollectiveTimeout
 from .requests import Kind, Request
+from .unexpected import Unexpected
 
-__all__ = ["DEFAULT_TIMEOUT", "Engine"]
+__all__ = ["DEFAULT_TIMEOUT", "Engine", "Opened"]
 
 #: Cycles without progress after which a call fails, unless asked otherwise.
 DEFAULT_TIMEOUT = 1 << 20
 
 _ABORT_CYCLES = 1 << 20
-#: Cycles that an engine may take to open a communicator, once it is written.
-_OPENING_CYCLES = 512
 _FLOATS_CONVERT = 1 << 31
+
+
+class Opened(NamedTuple):
+    """A communicator that is open."""
+
+    nodes: tuple[int, ...]
+    credits: int
 
 
 class Engine:
     """The engine of one node, as communicators use it.
 
     Calls begin in the order of their making, as far as nothing is in their way (see :class:`.requests.Claim`). At
-    most four are under way; of these at least one place is kept for each of sends, receives and collectives, so that
-    none of them can keep the others from going on.
+    most four are under way: a send, a receive, a collective, and either a second collective or one that ends by
+    itself. So none of them can keep the others from going on, and a message that is in the way of others can be taken
+    out of the receive buffers (:mod:`.unexpected`).
 
     Programs are written to the device when they are first called.
 
@@ -84,12 +93,13 @@ class Engine:
         self._frugal: dict[int, int] = {}  # scenarios of the programs for few credits, by those of the others
         #: Scenarios of the collectives that users have loaded, by name.
         self.names: dict[str, int] = {}
-        self._has_tag = "COMPLETION_3" in device.map
         self._session = 0
         self._start()
         device.driver = self
         self._forget()
+        self.unexpected = Unexpected(self)
         world.pollers.append(self.poll)
+        world.alarms.append(self.unexpected.alarm)
 
     def _start(self) -> None:
         """Reset the engine, and begin a session of its link: what the last one left on the network is not taken."""
@@ -107,8 +117,10 @@ class Engine:
         self._next_word = 0
         self._number = 0
         self._is_accessed = False
-        self._open_from = 0
-        self._waiting: list[Request] = []
+        #: Communicators by number.
+        self.communicators: dict[int, Opened] = {}
+        #: Calls that have not begun.
+        self.waiting: list[Request] = []
         self._running: dict[int, Request] = {}
         self.free_slots = self.slots
         self.free_ids = (1 << COMMUNICATORS) - 1
@@ -116,10 +128,11 @@ class Engine:
     def reset(self) -> None:
         """Give up all calls and communicators, and begin anew. All nodes of a network must be reset together."""
         error = DeviceFault(f"node {self.node} was reset")
-        for request in [*self._waiting, *self._running.values()]:
+        for request in [*self.waiting, *self._running.values()]:
             request.give_up(error)
         self._start()
         self._forget()
+        self.unexpected.forget()
 
     # Types and programs
 
@@ -185,18 +198,16 @@ class Engine:
         with self._accessing():
             self.configure(base + 16, nodes)
             self.configure(base, [len(nodes) | rank << 8 | 1 << 31, credits])
-        self.await_opening()
+        self.communicators[number] = Opened(tuple(nodes), credits)
         self.free_ids &= ~(1 << number)
         self.free_slots -= credits * len(nodes)
-
-    def await_opening(self) -> None:
-        """Let the next call wait until communicators that have been written by now, anywhere, are open."""
-        self._open_from = self.world.cycle + _OPENING_CYCLES
 
     def close(self, number: int, size: int, credits: int) -> None:
         """Forget a communicator. No call on it may be under way."""
         with self._accessing():
             self.configure(ConfigSpace.COMMUNICATOR + 32 * number, [0])
+        self.unexpected.close(number)
+        self.communicators.pop(number, None)
         self.free_ids |= 1 << number
         self.free_slots += credits * size
 
@@ -204,12 +215,33 @@ class Engine:
 
     def submit(self, request: Request) -> None:
         """Let a call begin as soon as it can."""
-        if self.world.cycle < self._open_from:
-            self.world.wait(lambda: False, cycles=self._open_from - self.world.cycle)
         with self._accessing():
-            self._ensure(request.call.scenario)
-            self._waiting.append(request)
+            if request.kind is not Kind.RECEIVE or not self.unexpected.claim(request):
+                self.queue(request)
             self._pump()
+
+    def queue(self, request: Request) -> None:
+        """Let a call begin at the next occasion."""
+        self.waiting.append(request)
+
+    @property
+    def is_busy(self) -> bool:
+        """Whether calls are under way, or wait."""
+        return bool(self.waiting or self._running)
+
+    def probe(self, probe: Probe) -> Probed | None:
+        """The oldest message that nobody has received, if there is one that the probe asks for."""
+        with self._accessing():
+            return self.unexpected.probe(probe)
+
+    @contextmanager
+    def probing(self) -> Iterator[None]:
+        """Within it a rank waits for a message, so that others may be in its way."""
+        self.unexpected.probes += 1
+        try:
+            yield
+        finally:
+            self.unexpected.probes -= 1
 
     @contextmanager
     def _accessing(self) -> Iterator[None]:
@@ -227,22 +259,29 @@ class Engine:
         """Let calls begin that can."""
         ahead: list[Request] = list(self._running.values())
         waiting: list[Request] = []
-        for request in self._waiting:
+        for request in self.waiting:
             is_free = not any(other.claim is not None and request.claim is not None
                               and other.claim.excludes(request.claim) for other in ahead)
-            if is_free and self._has_place(request.kind):
-                self._begin(request)
+            if is_free and self.has_place(request.kind):
+                self.begin(request)
             else:
                 waiting.append(request)
             ahead.append(request)
-        self._waiting = waiting
+        self.waiting = waiting
 
-    def _has_place(self, kind: Kind) -> bool:
+    def has_place(self, kind: Kind) -> bool:
+        """Whether a call of that kind may begin, for all that the engine's contexts allow."""
         kinds = [request.kind for request in self._running.values()]
-        kept = sum(other is not kind and other not in kinds for other in Kind)
+        if kind is Kind.RELIEF:
+            return len(kinds) < CONTEXTS
+        if kind is not Kind.COLLECTIVE and kind in kinds:
+            return False
+        kept = sum(other not in (kind, *kinds) for other in (Kind.SEND, Kind.RECEIVE, Kind.COLLECTIVE))
         return CONTEXTS - len(kinds) > kept
 
-    def _begin(self, request: Request) -> None:
+    def begin(self, request: Request) -> None:
+        """Make a call."""
+        self._ensure(request.call.scenario)
         while self._number in self._running:
             self._number = self._number + 1 & 0xFFFF
         self._running[self._number] = request
@@ -254,25 +293,27 @@ class Engine:
 
     def poll(self) -> None:
         """Take completions, as an interrupt handler would."""
-        if self._is_accessed or not self.device.irq:
+        if self._is_accessed:
             return
         with self._accessing():
-            self._take_completions()
-            self._pump()
+            if self.device.irq:
+                self._take_completions()
+                self._pump()
+            else:
+                self.unexpected.look()
 
     def _take_completions(self) -> None:
         regs = self.device.regs
         regs.IRQ_STATUS.value = 1
         while regs.COMPLETIONS.value:
-            words = tuple(regs[f"COMPLETION_{k}"].value for k in range(3))
-            tag = regs["COMPLETION_3"].value if self._has_tag else None
+            words = tuple(regs[f"COMPLETION_{k}"].value for k in range(4))
             regs.COMPLETION_POP.value = 0
             completion = Completion.from_words(words)
             request = self._running.pop(completion.id, None)
             if request is None:
                 raise DeviceFault(f"{self.device.url}: a call with id {completion.id} has ended that was not made")
-            request.status.tag = tag
             request.complete(completion)
+            self.unexpected.progress(request.kind)
 
     def glance(self, request: Request) -> None:
         """Give others a turn, and let a little time pass."""
@@ -286,10 +327,12 @@ class Engine:
         error = CollectiveTimeout(f"node {self.node}: {request.what}: it has not ended after {limit} cycles",
                                   rank=self.node, operation=request.what.split()[0], status=Status.TIMEOUT,
                                   cause=Cause.NONE)
-        if request in self._waiting:
-            self._waiting.remove(request)
+        if request in self.waiting:
+            self.waiting.remove(request)
             request.give_up(error)
             return
+        if self.unexpected.withdraw(request):
+            request.give_up(error)
         number = next((number for number, other in self._running.items() if other is request), None)
         if number is not None:
             self.device.regs.ABORT.value = number

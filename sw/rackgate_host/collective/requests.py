@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 
 from rackgate.collective.abi import Call, Completion
+from rackgate.collective.packets.abi import Probed
 
 if TYPE_CHECKING:
     from .engine import Engine
@@ -23,6 +24,7 @@ class Kind(enum.Enum):
     SEND = "send"  # credit, and thereby its receiver; local calls, which wait for nothing, count as this, too
     RECEIVE = "receive"  # its sender
     COLLECTIVE = "collective"  # all ranks
+    RELIEF = "relief"  # nothing that does not come by itself: its message is on its way
 
 
 class Claim(NamedTuple):
@@ -101,6 +103,8 @@ class Request:
                  release: Callable[[], None]):
         self.engine, self.call, self.kind, self.claim, self.what = engine, call, kind, claim, what
         self._finish, self._fail, self._release = finish, fail, release
+        #: The message, if it was received before the receive was made: the call is then a copy.
+        self.received: Probed | None = None
         self.completion: Completion | None = None
         self.status = Status()
         self._error: BaseException | None = None
@@ -112,6 +116,9 @@ class Request:
 
     def complete(self, completion: Completion) -> None:
         """Called by the engine when the call has ended."""
+        if self.received is not None and not completion.status:
+            completion = completion._replace(node=self.received.node, bytes=self.received.length,
+                                             tag=self.received.tag)
         try:
             if completion.status:
                 self._error = self._fail(completion)
@@ -122,6 +129,16 @@ class Request:
         finally:
             self.completion = completion
             self._release()
+
+    def also_release(self, action: Callable[[], None]) -> None:
+        """Call ``action``, too, when the request is over."""
+        before = self._release
+
+        def release() -> None:
+            before()
+            action()
+
+        self._release = release
 
     def give_up(self, error: BaseException) -> None:
         """Called by the engine when the call will never run."""

@@ -77,7 +77,7 @@ class Completer(wiring.Component):
             note.data.slot.eq(self.info.slot), note.data.id.eq(self.info.id),
             kept.addr.eq(chosen), self.age_slot.eq(kept.data.slot),
         ]
-        total, node, has_any = self._receive(m, chosen)
+        total, has_any = self._receive(m, chosen)
         m.d.sync += self.o.valid.eq(0)
         with m.FSM():
             with m.State("LOOK"):
@@ -92,34 +92,36 @@ class Completer(wiring.Component):
                 m.d.comb += self.answered.eq(1 << chosen)
                 m.d.sync += [
                     self.o.valid.eq(1), self.o.payload.slot.eq(kept.data.slot), fields.id.eq(kept.data.id),
-                    fields.cycles.eq(self.age), fields.bytes.eq(total),
+                    fields.cycles.eq(self.age), fields.bytes.eq(total.bytes), fields.tag.eq(total.tag),
                 ]
-                with m.If(~has_any.bit_select(chosen, 1)):
-                    m.d.sync += fields.bytes.eq(0)
+                with m.If(~has_any):
+                    m.d.sync += [fields.bytes.eq(0), fields.tag.eq(0)]
                 with m.Switch(chosen):
                     for number, result in enumerate(self.result):
                         with m.Case(number):
                             m.d.sync += [fields.status.eq(result.status), fields.cause.eq(result.cause),
-                                         fields.node.eq(Mux(result.status == Status.SUCCESS, node, result.node))]
+                                         fields.node.eq(result.node)]
+                            with m.If(result.status == Status.SUCCESS):
+                                m.d.sync += fields.node.eq(Mux(has_any, total.node, 0))
                 m.next = "LOOK"
         m.d.sync += Assert(~self.o.valid | self.o.ready, "a completion is lost")
         return m
 
     def _receive(self, m, chosen):
-        """Count the bytes of each call, and note who sent. Memory counts from a context's first packet on."""
-        m.submodules.totals = totals = Memory(shape=data.StructLayout({"bytes": 32, "node": 4}), depth=CONTEXTS,
-                                              init=[])
+        """Count the bytes of each call, note who sent, and the tag. Memory counts from a context's first packet on."""
+        m.submodules.totals = totals = Memory(shape=data.StructLayout({"bytes": 32, "node": 4, "tag": 32}),
+                                              depth=CONTEXTS, init=[])
         write, old, total = totals.write_port(), totals.read_port(domain="comb"), totals.read_port(domain="comb")
         received, has_any = Signal.like(self.received), Signal(CONTEXTS)
         m.d.sync += received.eq(self.received)
         m.d.comb += [
             old.addr.eq(received.context), write.addr.eq(received.context), write.en.eq(received.valid),
             write.data.bytes.eq(Mux(has_any.bit_select(received.context, 1), old.data.bytes, 0) + received.size),
-            write.data.node.eq(received.node),
+            write.data.node.eq(received.node), write.data.tag.eq(received.tag),
             total.addr.eq(chosen),
         ]
         with m.If(received.valid):
             m.d.sync += has_any.bit_select(received.context, 1).eq(1)
         with m.If(self.start):
             m.d.sync += has_any.bit_select(self.context, 1).eq(0)
-        return total.data.bytes, Mux(has_any.bit_select(chosen, 1), total.data.node, 0), has_any
+        return total.data, has_any.bit_select(chosen, 1)

@@ -212,7 +212,8 @@ class Scheduler(wiring.Component):
                                   | (is_compressed != fixed.compressed)),
                 ]
             m.d.comb += [self.received.valid.eq(~is_stream), self.received.context.eq(self.front[2:4]),
-                         self.received.size.eq(packet.size), self.received.node.eq(packet.node)]
+                         self.received.size.eq(packet.size), self.received.node.eq(packet.node),
+                         self.received.tag.eq(packet.tag)]
         with m.Elif(progress.remaining <= most):
             m.d.sync += [cut.elements.eq(progress.remaining), cut.is_last.eq(1)]
         with m.Else():

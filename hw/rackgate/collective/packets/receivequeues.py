@@ -12,7 +12,7 @@ from rackgate.collective.packets.owed import AccountChange, OwedCredits
 from rackgate.collective.packets.postedkeys import PostedKeys
 from rackgate.collective.packets.slotstore import SlotStore
 from rackgate.collective.packets.unexpected import UnexpectedScan
-from rackgate.collective.records import SLOT_BITS, Credit, CreditPacket, HeaderFields, Key, Packet
+from rackgate.collective.records import SLOT_BITS, Credit, CreditPacket, HeaderFields, Key, Packet, ProbedPacket
 
 __all__ = ["Admission", "ReceiveQueues"]
 
@@ -63,6 +63,9 @@ class ReceiveQueues(wiring.Component):
         A move waits for packets with a key. Taken when the unexpected ones have been looked at.
     cancel:
         It waits no longer, and its packets are freed; taken when that is done. Any move will do.
+    probe, probed:
+        Look for an unexpected packet with a key, and leave it where it is; taken as a post is. What was found, from
+        then on until the next probe is looked at.
     has_packet:
         Bit per move, and above them one for streams: there is a packet.
     take, take_move:
@@ -97,6 +100,7 @@ class ReceiveQueues(wiring.Component):
             "open": In(stream.Signature(data.StructLayout({"communicator": 3, "credits": 8}))),
             "post": In(stream.Signature(data.StructLayout({"move": range(self.moves), "key": Key}))),
             "cancel": In(stream.Signature(data.StructLayout({"move": range(self.moves)}))),
+            "probe": In(stream.Signature(Key)), "probed": Out(ProbedPacket),
             "has_packet": Out(self.moves + 1),
             "take": In(1), "take_move": In(range(self.moves + 1)), "taken": Out(Packet),
             "free": In(stream.Signature(data.StructLayout({"slot": SLOT_BITS}))),
@@ -109,6 +113,7 @@ class ReceiveQueues(wiring.Component):
         self._matched = Signal(self.moves)
         self._settles, self._has_settles = Signal(AccountChange), Signal()
         self._is_opening = Signal()  # what is scanned for is of a communicator that is opened
+        self._has_peeked = Signal()  # the store shows what a probe has found
         self._node = Signal(range(self.nodes))  # whose account is opened
 
     def elaborate(self, platform):
@@ -141,7 +146,15 @@ class ReceiveQueues(wiring.Component):
             keys.packet.eq(store.record.key),
             keys.key.eq(scan.bound),
             scan.key.eq(self.post.payload.key),
+            store.peek.eq(scan.peek),
         ]
+        m.d.sync += self._has_peeked.eq(scan.peek)
+        with m.If(self._has_peeked):
+            m.d.sync += [
+                self.probed.found.eq(1),
+                self.probed.compressed.eq((store.taken.flags & HeaderFlag.COMPRESSED) != 0),
+                *(self.probed[name].eq(store.taken[name]) for name in ("node", "tag", "length", "element")),
+            ]
         with m.If(self.admit.ready):
             m.d.sync += self.admit.valid.eq(0)
         with m.If(self.credit.ready):
@@ -154,6 +167,11 @@ class ReceiveQueues(wiring.Component):
                 self._admit(m)
             with m.State("SCAN"):
                 self._scan(m)
+            with m.State("PROBE"):
+                self._use_store(m)
+                with m.If(scan.done):
+                    m.d.comb += self.probe.ready.eq(1)
+                    m.next = "IDLE"
             with m.State("OPEN"):
                 self._open(m)
             with m.State("CANCEL"):
@@ -185,6 +203,10 @@ class ReceiveQueues(wiring.Component):
         with m.Elif(self.open.valid | self.post.valid):
             m.d.comb += scan.start.eq(1)
             m.next = "SCAN"
+        with m.Elif(self.probe.valid):
+            m.d.comb += [scan.start.eq(1), scan.is_probe.eq(1), scan.key.eq(self.probe.payload)]
+            m.d.sync += self.probed.found.eq(0)
+            m.next = "PROBE"
         with m.Elif(self.header.valid):
             m.d.comb += accounts.change.valid.eq(1)  # changes nothing: only looks
             with m.If(accounts.change.ready & ~self._has_settles):
@@ -241,8 +263,8 @@ class ReceiveQueues(wiring.Component):
                 ]
             m.next = "IDLE"
 
-    def _scan(self, m):
-        """Let the scan use the store, and give the move what it finds; or free it."""
+    def _use_store(self, m):
+        """Let the scan use the store."""
         store, scan = self._store, self._scanner
         m.d.comb += [
             store.look_list.eq(self.moves + scan.source),
@@ -251,6 +273,11 @@ class ReceiveQueues(wiring.Component):
             store.remove.eq(scan.remove), store.has_previous.eq(scan.has_previous),
             scan.can_keep.eq(~self._is_opening | store.can_empty),
         ]
+
+    def _scan(self, m):
+        """Give the move what the scan finds; or free it."""
+        store, scan = self._store, self._scanner
+        self._use_store(m)
         with m.If(scan.keep & self._is_opening):
             m.d.comb += store.empty.eq(1)
         with m.Elif(scan.keep):

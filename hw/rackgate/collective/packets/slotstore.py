@@ -55,7 +55,9 @@ class SlotStore(wiring.Component):
         Strobe: ``slot``, which is or was just removed, is free; if ``owes`` its account is owed a credit. Allowed
         while ``can_empty``.
     take, take_list, taken:
-        Strobe: take the first packet of a queue. It shows in the cycle after, until the next strobe.
+        Strobe: take the first packet of a queue. It shows in the cycle after, until the next strobe, or ``peek``.
+    peek:
+        Strobe: show the packet in ``slot`` at ``taken``, but for its slot, in the cycle after. Not with ``take``.
     free:
         Slots of packets that were taken. ``ready`` depends on ``empty`` and on ``owe.ready``.
     owe:
@@ -80,7 +82,7 @@ class SlotStore(wiring.Component):
             "has_free": Out(1), "free_slot": Out(slot), "fill": In(1), "record": In(SlotRecord),
             "look": In(1), "look_slot": In(slot), "seen": Out(SeenPacket),
             "empty": In(1), "owes": In(1), "can_empty": Out(1),
-            "take": In(1), "take_list": In(range(lists)), "taken": Out(Packet),
+            "take": In(1), "take_list": In(range(lists)), "taken": Out(Packet), "peek": In(1),
             "free": In(stream.Signature(data.StructLayout({"slot": SLOT_BITS}))),
             "owe": Out(stream.Signature(Account)),
         })
@@ -118,7 +120,7 @@ class SlotStore(wiring.Component):
         taken, seen = packets.read_port(), keys.read_port()
         taken_slot = Signal.like(self.slot)
         m.d.comb += [
-            taken.addr.eq(self._lists.take_first), taken.en.eq(self.take),
+            taken.addr.eq(Mux(self.take, self._lists.take_first, self.slot)), taken.en.eq(self.take | self.peek),
             self.taken.eq(taken.data), self.taken.slot.eq(taken_slot),
             seen.addr.eq(self.look_slot), seen.en.eq(self.look), self.seen.eq(seen.data),
         ]

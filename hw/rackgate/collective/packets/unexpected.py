@@ -21,7 +21,8 @@ class UnexpectedScan(wiring.Component):
     The queues are in a :class:`~rackgate.collective.packets.slotstore.SlotStore`, which this block uses from
     ``start`` to ``done``; members without a text here are connected to those of the same names there. ``done``
     comes 2 cycles after ``start``, and 2 for each packet that is looked at, 3 if it matches, and 1 for each further
-    source if all are meant. The first packet binds ANY fields of the key. Reset ends the scan.
+    source if all are meant. The first packet binds ANY fields of the key. A probe takes nothing: it ends with the first
+    packet that matches. Reset ends the scan.
 
     Parameters
     ----------
@@ -34,6 +35,10 @@ class UnexpectedScan(wiring.Component):
         Strobe: search for packets that match ``key``.
     is_purge:
         With ``start``: take out all packets of its communicator, those for streams too.
+    is_probe:
+        With ``start``: only look.
+    peek:
+        Strobe: ``slot`` has the packet that a probe looked for.
     go:
         The store is not in use by others in this cycle.
     source:
@@ -49,15 +54,16 @@ class UnexpectedScan(wiring.Component):
         self.nodes, self.slots = operator.index(nodes), operator.index(slots)
         slot = range(self.slots)
         super().__init__({
-            "start": In(1), "key": In(Key), "is_purge": In(1), "go": In(1),
+            "start": In(1), "key": In(Key), "is_purge": In(1), "is_probe": In(1), "go": In(1),
             "source": Out(range(self.nodes + 1)), "has_slots": In(self.nodes + 1),
             "first": In(slot), "slot": Out(slot), "next": In(slot), "is_last": In(1),
+            "peek": Out(1),
             "look": Out(1), "look_slot": Out(slot), "seen": In(SeenPacket),
             "remove": Out(1), "has_previous": Out(1), "previous": Out(slot),
             "keep": Out(1), "can_keep": In(1),
             "done": Out(1), "bound": Out(Key), "has_last": Out(1),
         })
-        self._purges = Signal()
+        self._purges, self._probes = Signal(), Signal()
         self._more = Signal(range(self.nodes + 1))  # queues that follow
         # Behind ``slot``, and whether nothing is.
         self._next, self._is_end = Signal.like(self.slot), Signal()
@@ -69,7 +75,8 @@ class UnexpectedScan(wiring.Component):
         with m.If(self.go), m.FSM():
             with m.State("IDLE"):
                 m.d.sync += [
-                    bound.eq(self.key), self._purges.eq(self.is_purge), self.has_last.eq(0),
+                    bound.eq(self.key), self._purges.eq(self.is_purge), self._probes.eq(self.is_probe),
+                    self.has_last.eq(0),
                     self.source.eq(self.key.node), self._more.eq(0),
                 ]
                 with m.If(self.is_purge | self.key.any_node):
@@ -87,7 +94,10 @@ class UnexpectedScan(wiring.Component):
                 m.next = "DECIDE"
             with m.State("DECIDE"):
                 m.d.sync += [self._next.eq(self.next), self._is_end.eq(self.is_last)]
-                with m.If(self._is_match):
+                with m.If(self._is_match & self._probes):
+                    m.d.comb += self.peek.eq(1)
+                    m.next = "DONE"
+                with m.Elif(self._is_match):
                     m.d.comb += self.remove.eq(1)
                     m.next = "KEEP"
                 with m.Else():
