@@ -19,14 +19,18 @@ from rackgate.zeronic.messages import (
     Region,
     Retire,
 )
-from rackgate_host.device import open_device
+from rackgate_host.device import Device, open_device
 
-__all__ = ["DATA", "REGION_SIZE", "Nic", "Up"]
+__all__ = ["DATA", "MEMORY_SIZE", "REGION_SIZE", "SMALL", "Nic", "Up"]
+
+#: Parameters of a small NIC.
+SMALL = {"flows": 16, "segments": 8, "regions": 8, "intervals": 8}
 
 _COMMAND_RING, _ENTRY_RINGS = 0, 1 << 20
 #: Offset in memory, and size, of region 0, which all flows may read and write.
 DATA = 4 << 20
 REGION_SIZE = 4 << 20
+MEMORY_SIZE = DATA + REGION_SIZE
 _LIMIT = 400_000
 
 
@@ -40,10 +44,11 @@ class Up(NamedTuple):
 class Nic:
     """A started NIC with one region for all. ``parameters`` are the device's and its world's."""
 
-    def __init__(self, world: str = "model", log_size: int = 16, command_log_size: int = 17, **parameters) -> None:
-        options = {"flows": 16, "segments": 8, "regions": 8, "intervals": 8, "memory": 8 << 20, **parameters}
+    def __init__(self, world: str = "model", log_size: int = 16, command_log_size: int = 17,
+                 device: Device | None = None, **parameters) -> None:
+        options = {**SMALL, "memory": MEMORY_SIZE, **parameters}
         url = "&".join(f"{name}={value}" for name, value in options.items())
-        self.device = open_device(f"{world}:zeronic?{url}")
+        self.device = device or open_device(f"{world}:zeronic?{url}")
         self.transport = self.device.transport
         self.base = self.transport.memory_base
         self.log_size, self.command_log_size = log_size, command_log_size
