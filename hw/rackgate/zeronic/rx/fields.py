@@ -1,0 +1,152 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What a frame's headers say."""
+
+from amaranth.hdl import Cat, Module, Mux, Signal
+from amaranth.lib import data, stream, wiring
+from amaranth.lib.wiring import In, Out
+from amaranth.utils import exact_log2
+
+from rackgate.net.headers import ETHER_TYPE_IPV4
+from rackgate.zeronic.abi import HEADER_MOST
+from rackgate.zeronic.messages import ChecksumKind
+from rackgate.zeronic.records import LENGTH_BITS, FlowKey, check_width
+from rackgate.zeronic.rx.profiles import ChosenProfile
+from rackgate.zeronic.rx.sums import IPV4, TRANSPORT, header_beats
+
+__all__ = ["FrameFacts", "FrameFields"]
+
+_IPV4_SIZE = TRANSPORT - IPV4
+_ETHER_TYPE, _LENGTH, _FRAGMENT, _SOURCE, _DESTINATION = 12, IPV4 + 2, IPV4 + 6, IPV4 + 12, IPV4 + 16
+_FIRST_BYTE = 0x45  # version 4, five words of header
+#: Of the transport: bytes of the ports, of UDP's whole header, and of the shortest of TCP.
+_PORTS, _UDP_SIZE, _TCP_SIZE = 4, 8, 20
+_UDP_LENGTH, _UDP_CHECKSUM, _TCP_OFFSET, _TCP_FLAGS = TRANSPORT + 4, TRANSPORT + 6, TRANSPORT + 12, TRANSPORT + 13
+
+
+class FrameFacts(data.Struct):
+    """What is known of a frame but for its sums.
+
+    ``is_bad``: it is damaged, or its length is none. ``is_packet``: it is all of an IPv4 packet without options, so the
+    header's checksum must be right. ``split``: it has a profile; with ``has_sum`` the transport's checksum must be
+    right, too. The others as in :class:`~rackgate.zeronic.records.Verdict`.
+    """
+
+    is_bad: 1
+    is_packet: 1
+    split: 1
+    has_sum: 1
+    length: LENGTH_BITS
+    key: FlowKey
+    position: 32
+    headers: 7
+    payload: LENGTH_BITS
+    flags: 8
+
+
+class FrameFields(wiring.Component):
+    """Collect the fields of frames and weigh their lengths.
+
+    A word a cycle, no stalls; the facts come a cycle after the last word. Reset forgets what has come.
+
+    Parameters
+    ----------
+    width:
+        Bytes of a word: 8, 16 or 32.
+
+    Members
+    -------
+    i:
+        Words: ``data``, number ``beat`` in the frame (:func:`~.sums.header_beats`), ``last``. With the last one:
+        ``length``, bytes of the frame; ``is_bad``: it is damaged, or too long; ``lacks``: it ends before IPv4 says so.
+    chosen:
+        The frame's profile, from the word with the destination port until the facts are there.
+    o:
+        :class:`FrameFacts`, one a frame.
+    """
+
+    i: stream.Interface
+    o: stream.Interface
+
+    def __init__(self, width: int = 8):
+        self.width = check_width(width)
+        super().__init__({
+            "i": In(stream.Signature(data.StructLayout({
+                "data": 8 * self.width, "beat": range(header_beats(self.width) + 1), "last": 1, "length": LENGTH_BITS,
+                "is_bad": 1, "lacks": 1}), always_ready=True)),
+            "chosen": In(ChosenProfile),
+            "o": Out(stream.Signature(FrameFacts, always_ready=True)),
+        })
+        self._is_ipv4, self._is_plain, self._is_whole, self._is_tiny, self._is_runt, self._lacks, self._is_bad = (
+            Signal(name=name) for name in ("is_ipv4", "is_plain", "is_whole", "is_tiny", "is_runt", "lacks", "is_bad"))
+        self._body, self._udp_fits, self._has_sum = Signal(16), Signal(), Signal()  # bytes behind IPv4's header; of UDP
+        self._offset, self._flags = Signal(4), Signal(8)
+
+    def elaborate(self, platform):
+        m = Module()
+        word, out = self.i.payload, self.o.payload
+        total, first, fragment = self._bytes(_LENGTH, 2), self._bytes(IPV4, 1), self._bytes(_FRAGMENT, 2)
+        for place, size, target, value in (
+                (_ETHER_TYPE, 2, self._is_ipv4, self._bytes(_ETHER_TYPE, 2) == ETHER_TYPE_IPV4),
+                (IPV4, 1, self._is_plain, first == _FIRST_BYTE),
+                (_LENGTH, 2, self._body, total - _IPV4_SIZE),
+                (_LENGTH, 2, self._is_tiny, total < _IPV4_SIZE),
+                (_FRAGMENT, 2, self._is_whole, fragment & 0x3FFF == 0),
+                (_UDP_LENGTH, 2, self._udp_fits, self._bytes(_UDP_LENGTH, 2) == self._body),
+                (_UDP_CHECKSUM, 2, self._has_sum, self._bytes(_UDP_CHECKSUM, 2) != 0),
+                (_TCP_OFFSET, 1, self._offset, self._bytes(_TCP_OFFSET, 1)[4:]),
+                (_TCP_FLAGS, 1, self._flags, self._bytes(_TCP_FLAGS, 1))):
+            with m.If(self._is_there(place, size)):
+                m.d.sync += target.eq(value)
+        for place, size, target in ((_SOURCE, 4, out.key.source), (_DESTINATION, 4, out.key.destination),
+                                    (TRANSPORT, 2, out.key.source_port), (TRANSPORT + 2, 2, out.key.destination_port)):
+            for k in range(size):
+                with m.If(self._is_there(place + k, 1)):
+                    m.d.sync += target.word_select(size - 1 - k, 8).eq(self._bytes(place + k, 1))
+        self._locate(m)
+        m.d.sync += [
+            self.o.valid.eq(self.i.valid & word.last),
+            out.length.eq(word.length),
+            self._is_bad.eq(word.is_bad | (word.length < IPV4)),
+            self._is_runt.eq(word.length < TRANSPORT),
+            self._lacks.eq(word.lacks),
+        ]
+        self._weigh(m)
+        return m
+
+    def _is_there(self, place, size):
+        """Byte ``place`` of the frame, and the others of a field that is in one word, are in this word."""
+        return self.i.valid & (self.i.payload.beat == place // self.width)
+
+    def _bytes(self, place, size):
+        """``size`` bytes of the word, big endian, from where byte ``place`` of the frame is when it is there."""
+        at = place % self.width
+        return Cat(self.i.payload.data[8 * k:8 * k + 8] for k in reversed(range(at, at + size)))
+
+    def _locate(self, m):
+        """The stream position is where the profile says, in 16-bit halves."""
+        index = exact_log2(self.width // 2)
+        for half, number in ((self.o.payload.position[16:], self.chosen.high),
+                             (self.o.payload.position[:16], self.chosen.low)):
+            with m.If(self.i.valid & (self.i.payload.beat == number[index:])):
+                found = self.i.payload.data.word_select(number[:index], 16)
+                m.d.sync += half.eq(Cat(found[8:], found[:8]))
+
+    def _weigh(self, m):
+        """Whether the headers fit one into the other."""
+        out, chosen, body = self.o.payload, self.chosen, self._body
+        is_tcp, is_udp, size, fits = Signal(), Signal(), Signal(8), Signal()
+        m.d.comb += [
+            is_tcp.eq(chosen.size == 0),
+            is_udp.eq(chosen.checksum == ChecksumKind.UDP),
+            size.eq(Mux(is_tcp, self._offset << 2, chosen.size)),
+            fits.eq((body >= size) & (size >= chosen.least) & (size <= HEADER_MOST - TRANSPORT)
+                    & (~is_tcp | (size >= _TCP_SIZE)) & (~is_udp | (size >= _UDP_SIZE) & self._udp_fits)),
+            out.is_packet.eq(self._is_ipv4 & self._is_plain & self._is_whole),
+            out.is_bad.eq(self._is_bad | self._is_ipv4 & self._is_runt | out.is_packet & (self._is_tiny | self._lacks)),
+            out.split.eq(out.is_packet & chosen.any & fits),
+            out.has_sum.eq((chosen.checksum != ChecksumKind.NONE) & (~is_udp | self._has_sum)),
+            out.key.profile.eq(chosen.number),
+            out.headers.eq(size + TRANSPORT),
+            out.payload.eq(body - size),
+            out.flags.eq(Mux(is_tcp, self._flags, 0)),
+        ]

@@ -1,0 +1,191 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Frames from the wire: into the buffer, checked, and with what their headers say."""
+
+from amaranth.hdl import Cat, Module, Mux, Signal
+from amaranth.lib import data, stream, wiring
+from amaranth.lib.wiring import In, Out
+from amaranth.utils import ceil_log2, exact_log2
+
+from rackgate.stream.packet import PacketSignature
+from rackgate.stream.queue import Queue
+from rackgate.zeronic.records import FRAME_MOST, LENGTH_BITS, ProfileUpdate, Verdict, check_width
+from rackgate.zeronic.rx.fields import FrameFacts, FrameFields
+from rackgate.zeronic.rx.profiles import ProfileTable
+from rackgate.zeronic.rx.sums import IPV4, FrameSums, header_beats, sums_layout
+
+__all__ = ["Front"]
+
+#: Frames that are whole and have no verdict yet.
+_FRAMES = 16
+#: Bytes before what IPv4 says of its length.
+_LENGTH = IPV4 + 2
+
+
+class Front(wiring.Component):
+    """Judge each frame as :mod:`rackgate.zeronic.abi` says, rules 1 to 6, while its words go into the frame buffer.
+
+    Frames with IPv4 are IPv4 without options and not in fragments: all others are kept and not split, and so are those
+    that no profile fits: no profile matches, the transport header is longer than what IPv4 has, than
+    :data:`~rackgate.zeronic.abi.HEADER_MOST` allows, or too short for its stream position, for TCP or for UDP, or UDP's
+    length is not IPv4's. Kept or dropped, each frame is ``judged`` once, in order.
+
+    A word a cycle, frames back to back; a verdict 7 cycles after the last word at width 8, else 8. When the frame
+    buffer is full, or 16 frames wait for their verdicts to be taken, ``i`` waits; nothing is lost. ``i.ready`` depends
+    combinationally on ``write.ready`` and ``profile.valid``. Reset forgets the frames; the next word is taken for a
+    frame's first, and profiles are as :class:`~.profiles.ProfileTable` says.
+
+    Parameters
+    ----------
+    width:
+        Bytes of a word: 8, 16 or 32.
+
+    Members
+    -------
+    i:
+        Ethernet frames without FCS; ``error`` marks one whose FCS was wrong.
+    profile:
+        Profiles (:class:`~rackgate.zeronic.records.ProfileUpdate`), taken between frames.
+    verdicts:
+        Frames that are kept.
+    write, judged, first:
+        To the :class:`~.framebuffer.FrameBuffer`. Of a frame that is too long for any, the rest is not written.
+        ``judged`` comes in the cycle in which the verdict is taken.
+    received, received_bytes:
+        For a cycle: a frame was judged; bytes of those kept.
+    bad_frame, bad_ip_checksum, bad_checksum:
+        For a cycle: a frame was dropped (see :class:`~rackgate.zeronic.abi.Counter`).
+    idle:
+        No frame is under way.
+    """
+
+    i: stream.Interface
+    profile: stream.Interface
+    verdicts: stream.Interface
+    write: stream.Interface
+    judged: stream.Interface
+
+    def __init__(self, width: int = 8):
+        self.width = check_width(width)
+        super().__init__({
+            "i": In(PacketSignature(self.width)),
+            "profile": In(stream.Signature(ProfileUpdate)),
+            "verdicts": Out(stream.Signature(Verdict)),
+            "write": Out(stream.Signature(data.StructLayout({"data": 8 * self.width, "last": 1}))),
+            "judged": Out(stream.Signature(data.StructLayout({"keep": 1}), always_ready=True)),
+            "first": In(16),
+            "received": Out(1), "received_bytes": Out(LENGTH_BITS),
+            "bad_frame": Out(1), "bad_ip_checksum": Out(1), "bad_checksum": Out(1),
+            "idle": Out(1),
+        })
+        self._most = -(-FRAME_MOST // self.width)  # words
+        self._sums, self._fields, self._profiles = FrameSums(width), FrameFields(width), ProfileTable(width)
+        self._facts, self._answers = Queue(FrameFacts, depth=_FRAMES), Queue(sums_layout, depth=_FRAMES)
+        self._is_within, self._inside = Signal(), Signal(range(_FRAMES + 1))  # a frame has begun; whole ones
+        # Three stages. In the first the sums and profiles see a word, in the last the fields do: when the frame's
+        # profile is known.
+        shape = data.StructLayout({"valid": 1, **dict(self._fields.i.payload.shape().members),
+                                   "count": ceil_log2(self.width + 1)})
+        self._stages = [Signal(shape, name=f"stage_{k}") for k in range(3)]
+        self._left = Signal(16)  # bytes from the first stage's word on that IPv4 has, behind the header
+
+    def elaborate(self, platform):
+        m = Module()
+        m.submodules.sums, m.submodules.fields, m.submodules.profiles = self._sums, self._fields, self._profiles
+        m.submodules.facts, m.submodules.answers = self._facts, self._answers
+        takes = self._accept(m)
+        self._count(m)
+        self._feed(m)
+        self._judge(m, takes)
+        return m
+
+    def _accept(self, m):
+        """Words into the frame buffer and the first stage. Returns whether one is taken."""
+        word, stage = self.i.payload, self._stages[0]
+        words, beat = Signal(range(self._most + 1)), Signal.like(stage.beat)
+        has_place, may, is_long, takes = Signal(), Signal(), Signal(), Signal()
+        m.d.sync += has_place.eq(self._inside < _FRAMES - 1)
+        m.d.comb += [
+            is_long.eq(words == self._most),
+            may.eq(has_place & (self._is_within | ~self.profile.valid)),
+            self.write.valid.eq(self.i.valid & may & ~is_long),
+            self.write.payload.data.eq(word.data),
+            self.write.payload.last.eq(word.last | (words == self._most - 1)),
+            self.i.ready.eq(may & (self.write.ready | is_long)),
+            takes.eq(self.i.valid & self.i.ready),
+            self.profile.ready.eq(~self._is_within & ~Cat(stage.valid for stage in self._stages).any()
+                                  & ~self._fields.o.valid),
+        ]
+        length = (words << exact_log2(self.width)) + word.count
+        m.d.sync += [
+            stage.valid.eq(takes), stage.data.eq(word.data), stage.beat.eq(beat), stage.count.eq(word.count),
+            stage.last.eq(word.last), stage.length.eq(length),
+            stage.is_bad.eq(word.error | is_long | (length > FRAME_MOST)),
+        ]
+        with m.If(takes):
+            m.d.sync += [self._is_within.eq(~word.last), words.eq(Mux(is_long, words, words + 1)),
+                         beat.eq(Mux(beat == header_beats(self.width), beat, beat + 1))]
+            with m.If(word.last):
+                m.d.sync += [words.eq(0), beat.eq(0)]
+        return takes
+
+    def _count(self, m):
+        """Count down what IPv4's length says, from when it is known."""
+        stage, behind = self._stages[0], Signal(17)
+        beat, at = divmod(_LENGTH, self.width)
+        total = Cat(stage.data[8 * at + 8:8 * at + 16], stage.data[8 * at:8 * at + 8])
+        with m.If(stage.beat == beat):
+            m.d.comb += behind.eq(total + IPV4 - (beat + 1) * self.width)
+        with m.Else():
+            m.d.comb += behind.eq(self._left - self.width)
+        with m.If(stage.valid):
+            m.d.sync += self._left.eq(Mux(behind[16], 0, behind))
+
+    def _feed(self, m):
+        first, second, third = self._stages
+        sums, fields, profiles, index = self._sums.i, self._fields.i, self._profiles, exact_log2(self.width)
+        m.d.sync += [second.eq(first), second.lacks.eq(self._left > first.count), third.eq(second)]
+        m.d.comb += [
+            sums.valid.eq(first.valid),
+            sums.payload.data.eq(first.data),
+            sums.payload.beat.eq(first.beat),
+            sums.payload.last.eq(first.last),
+            sums.payload.below.eq(Cat(self._left[index:].any() | (self._left[:index] > k) for k in range(self.width))),
+            profiles.i.valid.eq(first.valid),
+            profiles.i.payload.data.eq(first.data),
+            profiles.i.payload.beat.eq(first.beat),
+            profiles.update.valid.eq(self.profile.valid & self.profile.ready),
+            profiles.update.payload.eq(self.profile.payload),
+            self._fields.chosen.eq(profiles.chosen),
+            fields.valid.eq(third.valid),
+            *(getattr(fields.payload, name).eq(third[name]) for name, _ in fields.payload.shape()),
+            self._facts.i.valid.eq(self._fields.o.valid),
+            self._facts.i.payload.eq(self._fields.o.payload),
+            self._answers.i.valid.eq(self._sums.o.valid),
+            self._answers.i.payload.eq(self._sums.o.payload),
+        ]
+
+    def _judge(self, m, takes):
+        """The facts and the sums of a frame: both come in order."""
+        facts, answer, verdict, kept, ends = self._facts.o, self._answers.o, self.verdicts.payload, Signal(), Signal()
+        frame, sums = facts.payload, answer.payload
+        is_wrong, is_there = Signal(), Signal()
+        m.d.comb += [
+            is_there.eq(facts.valid & answer.valid),
+            is_wrong.eq(frame.split & frame.has_sum & ~sums.transport),
+            kept.eq(~frame.is_bad & (~frame.is_packet | sums.header & ~is_wrong)),
+            self.verdicts.valid.eq(is_there & kept),
+            ends.eq(is_there & (~kept | self.verdicts.ready)),
+            facts.ready.eq(ends), answer.ready.eq(ends),
+            self.judged.valid.eq(ends),
+            self.judged.payload.keep.eq(kept),
+            verdict.word.eq(self.first),
+            *(getattr(verdict, name).eq(getattr(frame, name))
+              for name in ("length", "split", "key", "position", "headers", "payload", "flags")),
+            self.received.eq(ends),
+            self.received_bytes.eq(Mux(ends & kept, frame.length, 0)),
+            self.bad_frame.eq(ends & frame.is_bad),
+            self.bad_ip_checksum.eq(ends & ~frame.is_bad & frame.is_packet & ~sums.header),
+            self.bad_checksum.eq(ends & ~frame.is_bad & frame.is_packet & sums.header & is_wrong),
+            self.idle.eq(~self._is_within & (self._inside == 0)),
+        ]
+        m.d.sync += self._inside.eq(self._inside + (takes & self.i.payload.last) - ends)
