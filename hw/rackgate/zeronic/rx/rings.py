@@ -1,0 +1,131 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Where entries go in their rings, and when there is room."""
+
+from amaranth.hdl import Array, Module, Mux, Signal
+from amaranth.lib import data, stream, wiring
+from amaranth.lib.wiring import In, Out
+
+from rackgate.zeronic.abi import RINGS
+from rackgate.zeronic.records import ADDRESS_BITS
+from rackgate.zeronic.rx.records import UNITS_BITS
+
+__all__ = ["LOG_SIZE_LEAST", "LOG_SIZE_MOST", "Place", "Rings", "Room"]
+
+#: Least and greatest logarithm of a ring's size.
+LOG_SIZE_LEAST, LOG_SIZE_MOST = 12, 26
+#: Bytes of a unit of an entry's size.
+_UNIT_BITS = 3
+
+
+class Room(data.Struct):
+    """An entry of ``units`` times 8 bytes for ``ring``."""
+
+    ring: 1
+    units: UNITS_BITS
+
+
+class Place(data.Struct):
+    """An entry's place: ``units`` times 8 bytes from ``address`` on. ``pad``: it is one that fills the end of the ring,
+    before the one that was asked for; it has up to 8 KiB. ``lost``: there is no place for the entry, not ever.
+    """
+
+    ring: 1
+    address: ADDRESS_BITS
+    units: UNITS_BITS
+    pad: 1
+    lost: 1
+
+
+class Rings(wiring.Component):
+    """Give each entry a place that is free, and is in one part.
+
+    An entry that would run past the end of its ring begins at the ring's begin, and a pad fills what is left; each of
+    the two waits for room of its own. An entry longer than its ring, or for a ring that is not there, is lost.
+
+    An entry takes 3 cycles, one behind a pad 6. Reset empties the rings.
+
+    Members
+    -------
+    base, log_size, consumer:
+        Of each ring: its address, a multiple of 64; the logarithm of its size, 12 to 26, with any other there is no
+        ring; bytes that the host is done with.
+    producer:
+        Bytes of entries that are in memory.
+    i:
+        Entries that want a place (:class:`Room`).
+    o:
+        Their places (:class:`Place`), in order.
+    written:
+        Entries and pads that are in memory, in order (:class:`Room`).
+    is_full:
+        High in each cycle in which an entry waits for room, and in one for each entry that is lost.
+    """
+
+    i: stream.Interface
+    o: stream.Interface
+    written: stream.Interface
+
+    def __init__(self):
+        super().__init__({
+            "base": In(ADDRESS_BITS).array(RINGS),
+            "log_size": In(5).array(RINGS),
+            "consumer": In(32).array(RINGS),
+            "producer": Out(32).array(RINGS),
+            "i": In(stream.Signature(Room)),
+            "o": Out(stream.Signature(Place)),
+            "written": In(stream.Signature(Room, always_ready=True)),
+            "is_full": Out(1),
+        })
+        self._heads = Array(Signal(32, name=f"head_{k}") for k in range(RINGS))  # bytes that have a place
+
+    def elaborate(self, platform):
+        m = Module()
+        wanted, place, ring = self.i.payload, self.o.payload, self.i.payload.ring
+        head, base, log_size = self._heads[ring], Array(self.base)[ring], Array(self.log_size)[ring]
+        size, offset, used = Signal(LOG_SIZE_MOST + 1), Signal(LOG_SIZE_MOST), Signal(32)
+        left, units = Signal.like(size), Signal.like(size)  # up to the end of the ring; of the entry
+        free, is_lost, has_room = Signal(32), Signal(), Signal()
+        is_granted = Signal()  # had room: what is on offer stays, whatever the host says
+        is_there = (log_size >= LOG_SIZE_LEAST) & (log_size <= LOG_SIZE_MOST)
+        m.d.comb += [
+            units.eq(wanted.units << _UNIT_BITS),
+            has_room.eq(place.units << _UNIT_BITS <= free),
+        ]
+        with m.FSM():
+            with m.State("MEASURE"):
+                m.d.sync += [
+                    size.eq(1 << log_size), offset.eq(head & ((1 << log_size) - 1)),
+                    used.eq(head - Array(self.consumer)[ring]),
+                ]
+                with m.If(self.i.valid):
+                    m.next = "PLACE"
+            with m.State("PLACE"):
+                m.d.comb += [left.eq(size - offset), is_lost.eq(~is_there | (units > size))]
+                m.d.sync += [
+                    place.ring.eq(ring),
+                    place.lost.eq(is_lost),
+                    place.pad.eq(~is_lost & (left < units)),
+                    place.units.eq(Mux(~is_lost & (left < units), left, units) >> _UNIT_BITS),
+                    place.address.eq(base + offset),
+                ]
+                m.next = "WAIT"
+            with m.State("WAIT"):
+                # Also of a host that says it has read what is not written.
+                m.d.comb += free.eq(Mux(used > size, 0, size - used))
+                m.d.sync += [
+                    used.eq(head - Array(self.consumer)[ring]),
+                    is_granted.eq(self.o.valid & ~self.o.ready),
+                ]
+                m.d.comb += [
+                    self.o.valid.eq(place.lost | has_room | is_granted),
+                    self.is_full.eq(~self.o.valid | place.lost & self.o.ready),
+                ]
+                with m.If(self.o.valid & self.o.ready):
+                    m.d.comb += self.i.ready.eq(~place.pad)
+                    with m.If(~place.lost):
+                        m.d.sync += head.eq(head + (place.units << _UNIT_BITS))
+                    m.next = "MEASURE"
+        for k in range(RINGS):
+            with m.If(self.written.valid & (self.written.payload.ring == k)):
+                m.d.sync += self.producer[k].eq(self.producer[k] + (self.written.payload.units << _UNIT_BITS))
+        return m
