@@ -85,11 +85,11 @@ class ZeronicModel(RegisterModel):
         """Names of the packet streams."""
         return "net_rx", "net_tx"
 
-    def push(self, stream: str, packet: bytes, is_bad: bool = False) -> None:
-        """A frame from the wire, without FCS; ``is_bad``: the MAC marks it. ValueError for another stream."""
+    def push(self, stream: str, packet: bytes, *, error: bool = False) -> None:
+        """A frame from the wire, without FCS; ``error``: the MAC marks it. ValueError for another stream."""
         if stream != "net_rx":
             raise ValueError(f"the device takes no packets at {stream!r}, it does at net_rx")
-        self._received.append((bytes(packet), is_bad))
+        self._received.append((bytes(packet), error))
         self._can_go_on = True
 
     def pop(self, stream: str) -> bytes | None:
