@@ -39,15 +39,15 @@ def free_port() -> int:
 def run_case(stand_in: StandIn, case: str, timeout: float = 60) -> None:
     port = free_port()
     python = [sys.executable, str(_CASES)]
-    server = subprocess.Popen([*python, "server", case, "127.0.0.1", str(port)], env=stand_in.environment,
+    server = subprocess.Popen([*python, "server", case, "127.0.0.1", str(port), "16"], env=stand_in.environment,
                               stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     client = None
     try:
         assert server.stdout is not None
         line = server.stdout.readline()
         assert line == "listening\n", (line, server.communicate())
-        client = subprocess.Popen([*python, "client", case, "127.0.0.1", str(port + RELAY)], env=stand_in.environment,
-                                  stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+        client = subprocess.Popen([*python, "client", case, "127.0.0.1", str(port + RELAY), "16"],
+                                  env=stand_in.environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
         told = [*client.communicate(timeout=timeout), *server.communicate(timeout=timeout)]
         assert client.returncode == 0 and server.returncode == 0 and not stand_in.errors, (told, stand_in.errors)
     finally:

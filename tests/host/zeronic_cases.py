@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What programs do with sockets, as a client and a server: `python zeronic_cases.py {server|client} CASE ADDRESS PORT`.
+"""What programs do with sockets: `python zeronic_cases.py {server|client} CASE ADDRESS PORT MEBIBYTES`.
 
-Both sides know the stream: byte k of it is a function of k and of the direction. A side ends with code 0 if all that it
-got was right. Nothing of Rackgate is imported: these are unmodified programs.
+Streams that are to be long have so many MiB. Both sides know the stream: byte k of it is a function of k and of the
+direction. A side ends with code 0 if all that it got was right. Nothing of Rackgate is imported: these are unmodified
+programs.
 """
 
 import ctypes
@@ -23,6 +24,7 @@ from collections.abc import Callable
 
 _FIONREAD = 0x541B
 _SIOCOUTQ = 0x5411
+mebibytes = 1
 _BLOCK = bytes((k * k + 7 * k + (k >> 8)) & 0xFF for k in range(65521))
 
 
@@ -62,7 +64,7 @@ def ended(sock: socket.socket) -> None:
 
 
 def bulk_client(sock: socket.socket) -> None:
-    size = 16 << 20
+    size = mebibytes << 20
     content = stream(0, size)
 
     def push() -> None:
@@ -247,7 +249,7 @@ def wait_client(sock: socket.socket) -> None:
     equal(seen, [signal.SIGALRM])
     # More than the buffers hold, to a reader who waits.
     sock.setblocking(False)
-    content, at = stream(0, 24 << 20), 0
+    content, at = stream(0, mebibytes << 20), 0
     while at < len(content):
         try:
             at += sock.send(content[at:at + (1 << 20)])
@@ -266,7 +268,7 @@ def wait_server(sock: socket.socket) -> None:
     time.sleep(0.2)
     sock.sendall(stream(1000, 1000, 1))
     time.sleep(0.2)
-    check(receive(sock, 24 << 20), 0)
+    check(receive(sock, mebibytes << 20), 0)
     sock.sendall(b"k")
 
 
@@ -458,7 +460,9 @@ CASES = sorted(name.removesuffix("_client") for name in globals() if name.endswi
 
 
 def main() -> None:
+    global mebibytes
     side, case, address, port = sys.argv[1:5]
+    mebibytes = int(sys.argv[5])
     work = globals()[f"{case}_{side}"]
     if side == "server":
         with socket.create_server((address, int(port))) as listener:

@@ -1,0 +1,134 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Unmodified programs on simulated hosts: their payload goes through the NIC alone, and all of it is right."""
+
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+import zeronic_cases
+import zeronic_redis
+from zeronic_hosts import need_hosts
+
+from rackgate_host.zeronic.supervisor import Hosts, HostsConfig
+from rackgate_host.zeronic.wire import Conditions
+
+BAD = Conditions(loss=0.005, duplicate=0.01, reorder=0.02)
+WORSE = Conditions(loss=0.02, duplicate=0.05, reorder=0.3, corrupt=0.01)
+_PYTHON = sys.executable
+_STRICT = {**os.environ, "RACKGATE_ZERONIC_STRICT": "1"}
+
+
+def need(*programs: str) -> None:
+    """Skip the test where one of them is not installed."""
+    packages = {"redis-server": "redis-server", "redis-benchmark": "redis-tools", "iperf3": "iperf3"}
+    for program in programs:
+        if shutil.which(program) is None:
+            pytest.skip(f"{program} is not there: apt-get install {packages[program]}")
+
+
+@contextmanager
+def hosts_up(folder: Path, device: str, conditions: Conditions | None = None) -> Iterator[Hosts]:
+    need_hosts()
+    seed = int.from_bytes(os.urandom(3), "little")
+    print(f"seed {seed}")
+    both = {} if conditions is None else dict.fromkeys("ab", conditions)
+    with Hosts.start(HostsConfig(device, both, seed), folder / "hosts") as hosts:
+        yield hosts
+        for host in "ab":
+            print(host, hosts.status(host))
+
+
+@contextmanager
+def running(hosts: Hosts, host: str, *program: str, folder: Path, cwd: Path | None = None) -> Iterator[Path]:
+    """A program in the background; the file with what it tells."""
+    log = folder / f"{Path(program[0]).name}.log"
+    with log.open("w") as file:
+        process = hosts.popen(host, program, env=_STRICT, stdout=file, stderr=subprocess.STDOUT, cwd=cwd or folder)
+    try:
+        yield log
+        assert process.poll() is None, log.read_text()
+    finally:
+        process.terminate()
+        try:
+            process.wait(20)
+        finally:
+            process.kill()
+            process.wait()
+
+
+def run(hosts: Hosts, host: str, *program: str, timeout: float = 120) -> str:
+    """A program to its end, and what it said."""
+    process = hosts.popen(host, program, env=_STRICT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    try:
+        out, err = process.communicate(timeout=timeout)
+    except subprocess.TimeoutExpired:
+        process.terminate()
+        raise AssertionError(f"{program[0]} has not ended after {timeout} s: {process.communicate()}") from None
+    assert process.returncode == 0, (out, err)
+    return out
+
+
+def wait_for_port(hosts: Hosts, host: str, port: int, timeout: float = 20) -> None:
+    """Until somebody listens there."""
+    script = ("import socket, sys, time\n"
+              "for _ in range(int(sys.argv[3])):\n"
+              "    try:\n        socket.create_connection((sys.argv[1], int(sys.argv[2])), 1).close()\n        break\n"
+              "    except OSError:\n        time.sleep(.05)\nelse:\n    sys.exit('nobody listens')\n")
+    other = "b" if host == "a" else "a"
+    run(hosts, other, _PYTHON, "-c", script, hosts.address(host), str(port), str(int(timeout / 0.05)))
+
+
+def assert_split(hosts: Hosts, least: int) -> None:
+    """At least so many bytes of payload went through the NICs, and next to none through the kernel."""
+    for host in "ab":
+        stack = hosts.status(host)["stack"]
+        assert stack["payload_up"] + stack["payload_down"] >= least
+        assert stack["whole_bytes"] < 10_000, stack
+
+
+def run_case(hosts: Hosts, case: str, mebibytes: int = 1) -> None:
+    """Both sides of a case of zeronic_cases."""
+    program = (_PYTHON, zeronic_cases.__file__)
+    arguments = (case, hosts.address("b"), "7000", str(mebibytes))
+    server = hosts.popen("b", (*program, "server", *arguments), env=_STRICT, stdout=subprocess.PIPE,
+                         stderr=subprocess.STDOUT, text=True)
+    try:
+        assert server.stdout is not None
+        assert server.stdout.readline() == "listening\n"
+        run(hosts, "a", *program, "client", *arguments)
+        out, _ = server.communicate(timeout=60)
+        assert server.returncode == 0, out
+    finally:
+        server.terminate()
+        server.communicate()
+
+
+def redis(hosts: Hosts, folder: Path, count: int) -> None:
+    need("redis-server")
+    seed = int.from_bytes(os.urandom(3), "little")
+    print(f"values' seed {seed}")
+    server = ("redis-server", "--bind", hosts.address("b"), "--port", "6379", "--save", "", "--protected-mode", "no")
+    with running(hosts, "b", *server, folder=folder):
+        wait_for_port(hosts, "b", 6379)
+        size = int(run(hosts, "a", _PYTHON, zeronic_redis.__file__, hosts.address("b"), "6379", str(seed), str(count)))
+    assert_split(hosts, size)
+
+
+@pytest.mark.parametrize("conditions", [None, BAD], ids=["clean", "perturbed"])
+def test_redis_keeps_values(tmp_path: Path, conditions: Conditions | None) -> None:
+    with hosts_up(tmp_path, "model:zeronic", conditions) as hosts:
+        redis(hosts, tmp_path, 400)
+
+
+@pytest.mark.parametrize("conditions", [None, WORSE], ids=["clean", "perturbed"])
+def test_programs(tmp_path: Path, conditions: Conditions | None) -> None:
+    with hosts_up(tmp_path, "model:zeronic", conditions) as hosts:
+        for case in zeronic_cases.CASES:
+            print(case, flush=True)
+            run_case(hosts, case)
+        assert_split(hosts, 1 << 20)
