@@ -101,7 +101,7 @@ def _up(
         if url.startswith("sim:"):  # built once, where its progress can be seen
             open_device(url, memory="1M", progress=status.update).close()
         status.update("bringing up hosts")
-        hosts = Hosts.start(config, directory)
+        hosts = Hosts.start(config, directory, detached=True)
     found = {host: {"address": hosts.address(host), "socket": str(hosts.socket(host))} for host in HOSTS}
     if as_json:
         print_json({"pid": hosts.pid, "device": url, "hosts": found, "directory": str(directory), "seed": seed})

@@ -34,6 +34,8 @@ __all__ = ["HOSTS", "Hosts", "HostsConfig", "default_directory", "main"]
 HOSTS = {"a": 1, "b": 2}
 _NETWORK, _PREFIX = "10.77.0", 24
 _START_LIMIT, _END_LIMIT = 60.0, 10.0
+#: Bytes of a directory whose sockets' paths are not too long.
+_PATH_MOST = 90
 
 
 def default_directory(name: str = "default") -> Path:
@@ -48,8 +50,7 @@ class HostsConfig:
     """What hosts are made of.
 
     ``conditions`` are those of the wire from a host, by its name; ``seed`` is of what happens on it. ``coalesce``: NIC
-    cycles that a header may wait to be merged; 0: none is. ``mtu``: bytes of an IPv4 packet. With ``owner`` the hosts
-    end with that process, otherwise when they are told.
+    cycles that a header may wait to be merged; 0: none is. ``mtu``: bytes of an IPv4 packet.
     """
 
     device: str = "model:zeronic"
@@ -57,7 +58,6 @@ class HostsConfig:
     seed: int = 1
     mtu: int = namespaces.MTU
     coalesce: int = 4096
-    owner: int = 0
 
     def __post_init__(self) -> None:
         if not 576 <= self.mtu <= 9216:
@@ -93,12 +93,13 @@ class Hosts:
     0
     """
 
-    def __init__(self, directory: Path):
+    def __init__(self, directory: Path, process: subprocess.Popen | None = None):
         self.directory = directory
+        self._process = process
 
     @classmethod
-    def start(cls, config: HostsConfig, directory: Path) -> "Hosts":
-        """Bring hosts up.
+    def start(cls, config: HostsConfig, directory: Path, *, detached: bool = False) -> "Hosts":
+        """Bring hosts up. They end with the thread that calls this, unless they are ``detached`` from it.
 
         Raises
         ------
@@ -108,21 +109,28 @@ class Hosts:
             The device cannot be had.
         """
         namespaces.check_possible()
+        directory = directory.absolute()
+        if len(os.fsencode(directory)) > _PATH_MOST:
+            raise UsageError(f"the path of hosts must have at most {_PATH_MOST} bytes, for their sockets, not "
+                             f"{directory}")
         directory.mkdir(mode=0o700, parents=True, exist_ok=True)
         if (pid := _running(directory)) is not None:
             raise NoHosts(f"hosts are up already in {directory} (process {pid}): end them with `rackgate zeronic down`")
         _clear(directory)
         told, tell = os.pipe()
-        arguments = {"config": _to_dict(config), "directory": str(directory), "ready": tell}
+        arguments = {"config": dataclasses.asdict(config), "directory": str(directory), "ready": tell,
+                     "owner": 0 if detached else os.getpid()}
         with (directory / "log").open("wb") as log:
-            subprocess.Popen([sys.executable, "-m", __spec__.name, json.dumps(arguments)], stdin=subprocess.DEVNULL,
-                             stdout=log, stderr=log, pass_fds=[tell], start_new_session=True, cwd="/")
+            process = subprocess.Popen(
+                [sys.executable, "-m", __spec__.name, json.dumps(arguments)], stdin=subprocess.DEVNULL, stdout=log,
+                stderr=log, pass_fds=[tell], start_new_session=True, cwd="/")
         os.close(tell)
         with os.fdopen(told, "rb") as pipe:
             message = json.loads(pipe.read() or b'{"error": "the supervisor has ended"}')
         if error := message.get("error"):
+            process.wait()
             raise _failed(error, message.get("exit_code", 1), directory)
-        return cls(directory)
+        return cls(directory, process)
 
     @classmethod
     def find(cls, directory: Path) -> "Hosts":
@@ -196,6 +204,8 @@ class Hosts:
                 time.sleep(0.01)
         if self.pid is not None:
             raise HostFailed(f"the supervisor (process {self.pid}) does not end")
+        if self._process is not None:
+            self._process.wait()
         _clear(self.directory)
         return pid is not None
 
@@ -241,10 +251,6 @@ def _clear(directory: Path) -> None:
     """Remove what hosts have left in their directory; a log stays."""
     for path in (*directory.glob("*.flows"), *directory.glob("*.control"), directory / "lock"):
         path.unlink(missing_ok=True)
-
-
-def _to_dict(config: HostsConfig) -> dict[str, Any]:
-    return dataclasses.asdict(config)
 
 
 def _from_dict(fields: dict[str, Any]) -> HostsConfig:
@@ -332,8 +338,8 @@ def main() -> None:
 
     arguments = json.loads(sys.argv[1])
     config, directory, ready = _from_dict(arguments["config"]), Path(arguments["directory"]), arguments["ready"]
-    if config.owner:
-        die_with_parent(config.owner)
+    if arguments["owner"]:
+        die_with_parent(arguments["owner"])
     signal.signal(signal.SIGTERM, _be_told)
     daemons: dict[str, subprocess.Popen] = {}
     with (directory / "lock").open("w+") as lock:
