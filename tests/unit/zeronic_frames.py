@@ -1,66 +1,49 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Frames of all kinds, and in plain Python what is to become of them (the first six rules of rackgate.zeronic.abi)."""
+"""Frames of all kinds, made by Scapy, and what is to become of them: the first six rules of rackgate.zeronic.abi."""
 
-import struct
+from ipaddress import IPv4Address
 
-from scapy.layers.inet import ICMP, IP, TCP, UDP
+from scapy.layers.inet import ICMP, IP, TCP, UDP, in4_chksum
 from scapy.layers.l2 import ARP, Dot1Q, Ether
 from scapy.packet import Raw
 
 from rackgate.net.frames import internet_checksum
+from rackgate.zeronic.abi import PROFILES, Counter
 from rackgate.zeronic.messages import TCP_PROFILE, ChecksumKind, Profile
+from rackgate_sim.zeronic.parse import FRAME_MOST, parse
 
-__all__ = ["FRAME_MOST", "judge", "random_frame", "tcp_frame", "udp_frame"]
+__all__ = ["BARE_PROFILE", "DEFAULT", "FRAME_MOST", "LATER_TCP", "UDP_PROFILE", "judge", "random_frame", "tcp_frame",
+           "udp_frame"]
 
-#: Bytes of the longest frame.
-FRAME_MOST = 9310
 #: Profiles after reset.
-DEFAULT = (TCP_PROFILE, None, None, None)
+DEFAULT = (TCP_PROFILE, *(Profile(number, 0, ChecksumKind.NONE, 0, 0) for number in range(1, PROFILES)))
 
 
 def judge(frame, *, damaged=False, profiles=DEFAULT):
-    """The name of the counter of a frame that is dropped or None, and the fields of its verdict, but for ``word``."""
-    size = len(frame)
-    if damaged or not 14 <= size <= FRAME_MOST:
-        return "bad_frame", {}
-    whole = {"length": size, "split": 0}
-    if frame[12:14] != b"\x08\x00":
-        return None, whole
-    if size < 34:
-        return "bad_frame", {}
-    if frame[14] != 0x45 or int.from_bytes(frame[20:22], "big") & 0x3FFF:
-        return None, whole
-    total = int.from_bytes(frame[16:18], "big")
-    if not 20 <= total <= size - 14:
-        return "bad_frame", {}
-    if internet_checksum(frame[14:34]):
-        return "bad_ip_checksum", {}
-    body = frame[34:14 + total]
-    matching = [(number, profile) for number, profile in enumerate(profiles)
-                if profile and profile.protocol and profile.protocol == frame[23]
-                and not (int.from_bytes(body[2:4], "big") ^ profile.port) & profile.mask]
-    if not matching or len(body) < 4:
-        return None, whole
-    number, profile = matching[0]
-    header = profile.size or (4 * (body[12] >> 4) if len(body) >= 20 else 0)
-    if header > 60 or header > len(body) or header < profile.position + 4 or not profile.size and header < 20:
-        return None, whole
-    has_sum = profile.checksum != ChecksumKind.NONE
-    if profile.checksum == ChecksumKind.UDP:
-        if header < 8 or int.from_bytes(body[4:6], "big") != len(body):
-            return None, whole
-        has_sum = body[6:8] != b"\0\0"
-    pseudo = frame[26:34] + struct.pack(">HH", profile.protocol, len(body))
-    if has_sum and internet_checksum(pseudo + body):
-        return "bad_checksum", {}
-    source, destination, source_port, destination_port = struct.unpack(">IIHH", frame[26:38])
-    return None, {
-        "length": size, "split": 1, "headers": 34 + header, "payload": len(body) - header,
-        "flags": 0 if profile.size else body[13],
-        "position": int.from_bytes(body[profile.position:profile.position + 4], "big"),
-        "key": {"source": source, "destination": destination, "source_port": source_port,
-                "destination_port": destination_port, "profile": number},
-    }
+    """The counter of a frame that is dropped or None, and the fields of its verdict, but for ``word``.
+
+    By the golden model; of what it splits Scapy must find the same, and the checksum that is there.
+    """
+    found = parse(frame, profiles, damaged)
+    if isinstance(found, Counter):
+        return found.name.lower(), {}
+    if found.key is None:
+        return None, {"length": len(frame), "split": 0}
+    fields = {"length": len(frame), "split": 1, "key": found.key._asdict(), "position": found.position,
+              "headers": found.headers, "payload": found.payload, "flags": found.flags}
+    packet = Ether(frame)
+    transport = packet[TCP if packet[IP].proto == 6 else UDP] if packet[IP].proto in (6, 17) else None
+    if transport is not None:
+        checks, body = profiles[found.key.profile].checksum, frame[34:14 + packet[IP].len]
+        assert in4_chksum(packet[IP].proto, packet[IP], body) == 0 or checks == ChecksumKind.NONE or (
+            checks == ChecksumKind.UDP and not transport.chksum)
+        assert (transport.sport, transport.dport) == (found.key.source_port, found.key.destination_port)
+    if isinstance(transport, TCP):
+        assert (transport.seq, int(transport.flags) & 0xFF) == (found.position, found.flags)
+        assert 4 * transport.dataofs + 34 == found.headers
+    assert (packet[IP].src, packet[IP].dst) == tuple(
+        str(IPv4Address(address)) for address in (found.key.source, found.key.destination))
+    return None, fields
 
 
 def tcp_frame(rng, payload, *, options=(), **fields):
