@@ -521,6 +521,12 @@ def test_what_has_no_ring_is_lost(nic):
     assert small.one(bytes(4080)).content == bytes(4080)
 
 
+def test_a_ring_in_no_memory(nic):
+    nic.write("RING1_BASE_HI", 0xFF)
+    nic.fence(1, ring=1)
+    assert nic.count(Counter.WRITE_ERROR) == nic.count(Counter.ENTRIES) == 1
+
+
 def test_fences_in_both_rings(nic):
     nic.fence(0xBEEF)
     nic.fence(2, ring=1)

@@ -23,7 +23,8 @@ speaks of. No frame with right checksums is dropped. Hence, what the transport a
    IPv4 with options and VLAN tags count as other protocols.
 3. IPv4's length below 20 or beyond the frame: dropped, BAD_FRAME. Bytes behind it (padding) are no payload.
 4. IPv4's header checksum wrong: dropped, BAD_IP_CHECKSUM.
-5. No profile matches, or the transport header does not fit IPv4's length, or TCP's data offset is below 5: as 2.
+5. No profile matches, or the transport header does not fit IPv4's length or lacks the position, or TCP's data offset is
+   below 5, or UDP's length (with ChecksumKind.UDP) is not IPv4's less 20: as 2.
 6. The transport's checksum (over a pseudo header with IPv4's length less 20) wrong: dropped, BAD_CHECKSUM.
 7. No key, or a flow without FlowFlag.RECEIVE: DEFERRED, UNKNOWN_FLOW.
 8. TCP with SYN and payload: DEFERRED, nothing placed. No payload: HEADER.
@@ -135,7 +136,7 @@ class Counter(enum.IntEnum):
     MERGED = 14  # frames that were merged into the entry of another
     ENTRIES = 15  # written, without PAD
     RING_FULL = 16  # cycles in which an entry waited for room in its ring, and entries lost for want of a ring
-    WRITE_ERROR = 17  # frames of which the memory refused a write
+    WRITE_ERROR = 17  # frames, entries and pads of which the memory refused a write
     FRAMES_SENT = 18
     BYTES_SENT = 19  # of those, without FCS
     UNSENT = 20  # SEND commands that could not be gathered

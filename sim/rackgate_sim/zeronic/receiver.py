@@ -54,7 +54,8 @@ class Receiver:
             counts[Counter.DEFERRED] += 1
         if entry.kind == EntryKind.DEFERRED:
             return item(flow.ring, entry, frame)
-        may_merge = FlowFlag.COALESCE in flow.flags and 0 < entry.placed == entry.payload
+        is_placed = 0 < entry.placed == entry.payload and not entry.flags & EntryFlag.WRITE_ERROR
+        may_merge = is_placed and FlowFlag.COALESCE in flow.flags
         return item(flow.ring, entry, frame[ETHERNET_SIZE:verdict.headers], may_merge)
 
     def _place(self, entry: Entry, flow: Flow, verdict: Verdict, frame: bytes) -> Entry:
