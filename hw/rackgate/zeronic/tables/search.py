@@ -8,17 +8,23 @@ from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
 from amaranth.utils import exact_log2
 
-__all__ = ["SegmentSearch", "check_lists", "found_layout", "sought_layout"]
+__all__ = ["SegmentSearch", "check_flows", "check_lists", "found_layout", "sought_layout"]
 
 #: Searches that are under way at the same time: as many as a step has cycles.
 _SLOTS = 3
 
 
-def check_lists(flows, segments) -> tuple[int, int]:
-    """Numbers of lists and of segments in each, or an error."""
-    flows, segments = operator.index(flows), operator.index(segments)
+def check_flows(flows) -> int:
+    """Number of flows, or an error."""
+    flows = operator.index(flows)
     if flows & (flows - 1) or not 2 <= flows <= 1024:
         raise ValueError(f"flows must be a power of two from 2 to 1024, not {flows}")
+    return flows
+
+
+def check_lists(flows, segments) -> tuple[int, int]:
+    """Numbers of lists and of segments in each, or an error."""
+    flows, segments = check_flows(flows), operator.index(segments)
     if segments & (segments - 1) or not 2 <= segments <= 64:
         raise ValueError(f"segments must be a power of two from 2 to 64, not {segments}")
     return flows, segments
