@@ -3,7 +3,8 @@
 
 from ..errors import RackgateError, Unavailable
 
-__all__ = ["FlowTableFull", "HostFailed", "NoHosts", "TooManySegments", "ZeronicError"]
+__all__ = ["FlowTableFull", "HostFailed", "NoHosts", "StreamClosed", "StreamTimeout", "TooManySegments",
+           "ZeronicError"]
 
 
 class ZeronicError(RackgateError):
@@ -24,3 +25,13 @@ class HostFailed(ZeronicError):
 
 class NoHosts(Unavailable):
     """The simulated hosts are not up, or cannot be here. The text says what to do."""
+
+
+class StreamClosed(ZeronicError, ConnectionError):
+    """A stream has ended, or was reset, before what was asked of it was done. The text says how far it came."""
+
+
+class StreamTimeout(ZeronicError, TimeoutError):
+    """What was waited for did not happen in time. The text says what it was and how far it came."""
+
+    exit_code = 4
