@@ -33,6 +33,7 @@ _RECEIVE_REGION, _SEND_REGION = 0, 1
 FIRST_FREE_REGION = 2
 
 _MODULUS = 1 << 32
+_APPLICATION_COUNTS = ("received", "sent", "copied_received", "copied_sent", "tags_read")
 
 
 def memory_needed(flows: int) -> int:
@@ -120,6 +121,7 @@ class Flows:
         for region, rights, buffer in ((_RECEIVE_REGION, Right.WRITE, self._receive),
                                        (_SEND_REGION, Right.READ, self._send)):
             nic.set_region(region, rights, buffer.device_address, buffer.nbytes)
+        self._counted = dict.fromkeys(_APPLICATION_COUNTS, 0)
         self._flags = NicFlag.RECEIVE | (NicFlag.COALESCE if coalesce else 0)
         self._free = deque(range(count))
         self._generations = [0] * count
@@ -128,6 +130,11 @@ class Flows:
 
     def __iter__(self) -> Iterator[Flow]:
         return (flow for flow in self._by_index if flow is not None)
+
+    def application_counts(self) -> dict[str, int]:
+        """What applications have counted in the pages of all flows so far."""
+        return {name: self._counted[name] + sum(getattr(flow.page, name) for flow in self)
+                for name in _APPLICATION_COUNTS}
 
     def find(self, key: FlowKey) -> Flow | None:
         """The flow whose incoming frames have ``key``."""
@@ -266,4 +273,6 @@ class Flows:
         self.detach(flow)
         self._by_index[flow.index] = None
         flow.page.state = FlowState.FREE
+        for name in _APPLICATION_COUNTS:
+            self._counted[name] += getattr(flow.page, name)
         self.nic.fence(lambda: self._free.append(flow.index))

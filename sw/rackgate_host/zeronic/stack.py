@@ -305,12 +305,9 @@ class KernelStack:
 
     def statistics(self) -> dict[str, Any]:
         """Counts, and those of the port and of the flows that are there now."""
-        flows = list(self.flows)
-        shared = {name: sum(getattr(flow.page, name) for flow in flows)
-                  for name in ("received", "sent", "copied_received", "copied_sent", "tags_read")}
-        return {**asdict(self.counts), "flows_now": len(flows), "listening": sorted(self.listening),
-                "applications": shared, "header_bytes": self.port.heads, "placeholder_bytes": self.port.placeholders,
-                "dropped_by_kernel": self.port.dropped}
+        return {**asdict(self.counts), "flows_now": len(list(self.flows)), "listening": sorted(self.listening),
+                "applications": self.flows.application_counts(), "header_bytes": self.port.heads,
+                "placeholder_bytes": self.port.placeholders, "dropped_by_kernel": self.port.dropped}
 
 
 def _key(tcp: TcpHeader) -> FlowKey:

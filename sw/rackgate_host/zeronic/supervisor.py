@@ -127,8 +127,9 @@ class Hosts:
         os.close(tell)
         with os.fdopen(told, "rb") as pipe:
             message = json.loads(pipe.read() or b'{"error": "the supervisor has ended"}')
-        if error := message.get("error"):
+        if detached or message.get("error"):
             process.wait()
+        if error := message.get("error"):
             raise _failed(error, message.get("exit_code", 1), directory)
         return cls(directory, process)
 
@@ -340,6 +341,8 @@ def main() -> None:
     config, directory, ready = _from_dict(arguments["config"]), Path(arguments["directory"]), arguments["ready"]
     if arguments["owner"]:
         die_with_parent(arguments["owner"])
+    elif os.fork():
+        os._exit(0)
     signal.signal(signal.SIGTERM, _be_told)
     daemons: dict[str, subprocess.Popen] = {}
     with (directory / "lock").open("w+") as lock:
