@@ -1,10 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
 """Unmodified programs on simulated hosts: their payload goes through the NIC alone, and all of it is right."""
 
+import json
 import os
 import shutil
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -119,6 +121,34 @@ def redis(hosts: Hosts, folder: Path, count: int) -> None:
     assert_split(hosts, size)
 
 
+def redis_benchmark(hosts: Hosts, folder: Path, requests: int) -> None:
+    need("redis-server", "redis-benchmark")
+    server = ("redis-server", "--bind", hosts.address("b"), "--port", "6379", "--save", "", "--protected-mode", "no")
+    with running(hosts, "b", *server, folder=folder):
+        wait_for_port(hosts, "b", 6379)
+        told = run(hosts, "a", "redis-benchmark", "-h", hosts.address("b"), "-t", "set,get,lpush,lpop", "-c", "4",
+                   "-n", str(requests), "-d", "3000", "-P", "2", "--csv")
+    rows = [line.split(",") for line in told.splitlines() if line.startswith('"') and not line.startswith('"test"')]
+    assert {row[0].strip('"').split()[0] for row in rows} >= {"SET", "GET", "LPUSH", "LPOP"}, told
+    assert all(float(row[1].strip('"')) > 0 for row in rows), told
+    assert_split(hosts, requests * 4 * 3000)
+
+
+def iperf3(hosts: Hosts, folder: Path, size: int) -> None:
+    """One stream each way, and four at once. When the sender has sent, iperf3 throws away what is under way."""
+    need("iperf3")
+    with running(hosts, "b", "iperf3", "--server", "--forceflush", folder=folder) as log:
+        end = time.monotonic() + 20
+        while "listening" not in log.read_text():
+            assert time.monotonic() < end, log.read_text()
+            time.sleep(0.02)
+        for options in ([], ["--reverse"], ["--parallel", "4"]):
+            told = run(hosts, "a", "iperf3", "--client", hosts.address("b"), "--bytes", str(size), "--json", *options)
+            ends = json.loads(told)["end"]
+            assert ends["sum_sent"]["bytes"] >= size and ends["sum_received"]["bytes"] > 0, told
+    assert_split(hosts, size)
+
+
 @pytest.mark.parametrize("conditions", [None, BAD], ids=["clean", "perturbed"])
 def test_redis_keeps_values(tmp_path: Path, conditions: Conditions | None) -> None:
     with hosts_up(tmp_path, "model:zeronic", conditions) as hosts:
@@ -132,3 +162,13 @@ def test_programs(tmp_path: Path, conditions: Conditions | None) -> None:
             print(case, flush=True)
             run_case(hosts, case)
         assert_split(hosts, 1 << 20)
+
+
+def test_redis_benchmark(tmp_path: Path) -> None:
+    with hosts_up(tmp_path, "model:zeronic") as hosts:
+        redis_benchmark(hosts, tmp_path, 200)
+
+
+def test_iperf3(tmp_path: Path) -> None:
+    with hosts_up(tmp_path, "model:zeronic") as hosts:
+        iperf3(hosts, tmp_path, 1 << 20)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A rank of a ring: `python zeronic_allreduce.py RANK SIZE RIGHT PORT ELEMENTS SEED`, the next rank at address RIGHT."""
+"""A rank of a ring: `python zeronic_allreduce.py RANK SIZE RIGHT PORT ELEMENTS SEED`, RIGHT an address."""
 
 import sys
 import time
