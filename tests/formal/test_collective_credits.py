@@ -59,7 +59,7 @@ def accounts(fault=None):
     change, step = dut.change.payload, dut._step
     is_changed, is_owed = dut.change.valid & dut.change.ready, dut.owe.valid & dut.owe.ready
     m.d.comb += [
-        dut.take.eq(AnySeq(1)),
+        dut.take.eq(AnySeq(1)), dut.idle.eq(AnySeq(1)),
         dut.account.node.eq(AnySeq(4)),
         Assume((change.account.communicator == 0) & (dut.owe.payload.communicator == 0)),
         Assume(change.open + change.spend <= 1),
@@ -72,6 +72,12 @@ def accounts(fault=None):
         comes_back=lambda node: is_owed & (dut.owe.payload.node[0] == node),
         unsettled=lambda node: 0))
     threshold = dut._thresholds[0]
+    ports, stored = looks(dut._entries, 2)
+    m.d.comb += [
+        *(port.addr.eq(place) for place, port in enumerate(ports)),
+        Assert((dut._total + dut._added)[:16] == stored[0].owed + stored[1].owed, "owed credits are miscounted"),
+        Cover(dut.packet.valid & (threshold == 3) & (dut.packet.payload.count == 1)),
+    ]
     for node, (entry, held, opened) in enumerate(together):
         mine, changes = dut.owe.payload.node[0] == node, is_changed & (change.account.node[0] == node)
         m.d.comb += [
@@ -145,7 +151,7 @@ def queues(fault=None):
     m.d.comb += [
         dut.is_open.eq(AnySeq(1)), dut.is_broken.eq(AnySeq(1)),
         dut.take.eq(AnySeq(1)), dut.take_move.eq(AnySeq(1)),
-        dut.owe_take.eq(AnySeq(1)), dut.owe_node[0].eq(AnySeq(1)),
+        dut.owe_take.eq(AnySeq(1)), dut.owe_node[0].eq(AnySeq(1)), dut.idle.eq(AnySeq(1)),
         Assume(~dut.take | dut.has_packet.bit_select(dut.take_move, 1)),
         Assume(~dut.free.valid | lent),
         # A move is posted when it has nothing, and is not cancelled while it is, nor while its packets are taken.

@@ -64,6 +64,7 @@ class Bench:
         self.returned, self.credits = Counter(), []  # credits by account; that came in
         self._asked, self._took, self._offers, self._probed = None, None, {}, None
         self.found = Counter()  # answers to probes
+        self.idles = None  # how often the link is idle
 
     def run(self, testbench, *, limit=200_000):
         async def whole(ctx):
@@ -99,6 +100,8 @@ class Bench:
     async def step(self, ctx, *, take=None, owe=None):
         """A cycle, in which a packet is taken (number of a list) and an account asked for what it is owed."""
         dut = self.dut
+        if self.idles is not None:
+            ctx.set(dut.idle, self.rng.random() < self.idles)
         ctx.set(dut.take, take is not None)
         ctx.set(dut.take_move, take or 0)
         ctx.set(dut.owe_take, owe is not None)
@@ -239,6 +242,27 @@ def test_scan_cycles():
         assert await bench.put(ctx, "post", post(0, Key(0, 0, 99, 2))) == 3 + 2 * 8
         assert await bench.put(ctx, "post", post(1, Key(0, 0, 98, 3))) == 3
         assert await bench.put(ctx, "post", post(2, Key(0, 0, 7, None))) == 3 + 2 * 7 + 3 + 2
+
+    bench.run(testbench)
+
+
+def test_few_credits_go_back_when_the_link_is_idle():
+    bench = Bench()
+
+    async def testbench(ctx):
+        await opened(bench, ctx, {0: 8, 6: 8})
+        for communicator in (0, 6, 6):
+            await bench.put(ctx, "post", post(communicator, Key(communicator, 0, 0, 9)))
+            await bench.put(ctx, "header", header(9, communicator=communicator))
+            await bench.step(ctx, take=communicator)
+            await bench.idle(ctx, 2)
+            slot, = bench.lent
+            await bench.put(ctx, "free", {"slot": slot})
+        await bench.idle(ctx, 300)
+        assert not bench.returned
+        ctx.set(bench.dut.idle, 1)
+        await bench.idle(ctx, 2 * 128)
+        assert bench.returned == {(0, 9): 1, (6, 9): 2}
 
     bench.run(testbench)
 
@@ -517,7 +541,7 @@ async def play(bench, ctx, traffic, rng, *, drain):
 def test_random(packets, stall, seed):
     """All that can happen, at the same time; then everything is freed, and every credit has come back."""
     rng, bench = random.Random(seed), Bench(slots=64, seed=seed, stall=stall)
-    traffic = Traffic(bench, rng, packets)
+    traffic, bench.idles = Traffic(bench, rng, packets), 0.05
 
     async def testbench(ctx):
         await opened(bench, ctx, traffic.OPEN)

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Everything of the collective engine below its sequencer: moves, lanes, packets."""
 
-from amaranth.hdl import Module
+from amaranth.hdl import Cat, Module, Signal
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
 
@@ -30,6 +30,8 @@ from rackgate.stream.packet import PacketSignature
 __all__ = ["EVENTS", "Datapath"]
 
 _ID_WIDTH = 1
+#: Cycles without a packet, or the wish for one, after which the link counts as idle.
+_IDLE_CYCLES = 32
 #: What the datapath counts: strobes, and sizes that go with two of them.
 EVENTS = ("packets_sent", "packets_received", "credit_packets", "matched_posted", "matched_late", "bad_header",
           "bad_sequence", "no_buffer", "no_communicator", "bad_length", "stalled_credit")
@@ -195,6 +197,12 @@ class Datapath(wiring.Component):
             header.node.eq(credit.node), header.credit.eq(credit.count),
             send.skip_kernel.eq(moves.stuck), receive.skip_kernel.eq(moves.stuck),
         ]
+        quiet = Signal(range(_IDLE_CYCLES + 1))
+        m.d.comb += receiver.idle.eq(quiet == _IDLE_CYCLES)
+        with m.If(packetizer.o.valid | Cat(one.valid for one in packetizer.header).any()):
+            m.d.sync += quiet.eq(0)
+        with m.Elif(~receiver.idle):
+            m.d.sync += quiet.eq(quiet + 1)
         wiring.connect(m, receive.kernel_out, wiring.flipped(self.kernel_out))
         # Both lanes may take from the kernels' stream; the receive lane asks first.
         m.d.comb += [

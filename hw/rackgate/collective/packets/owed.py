@@ -3,7 +3,7 @@
 
 import operator
 
-from amaranth.hdl import Array, Assert, Cat, Module, Mux, Signal
+from amaranth.hdl import Array, Assert, Cat, Module, Mux, Signal, signed
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.memory import Memory
 from amaranth.lib.wiring import In, Out
@@ -44,7 +44,8 @@ class _Step(data.Struct):
 
     account: Account
     give: 1  # what is owed...
-    pay: 1  # ...by a packet, if it is enough
+    pay: 1  # ...by a packet, if it is enough...
+    late: 1  # ...or if it is anything
     spend: 1
     owe: 1
     open: 1
@@ -57,8 +58,9 @@ class OwedCredits(wiring.Component):
 
     A node may send as many packets as it has credits. Each packet spends one, and once its buffer is free again, one is
     owed; owed credits are given back at the next ``take``, or by a packet of their own as soon as the threshold is
-    reached (:func:`rackgate.collective.abi.credit_threshold`). What a node has, what it is owed and what it has in
-    buffers come to what it was opened with, always.
+    reached (:func:`rackgate.collective.abi.credit_threshold`), or, fewer than that, while ``idle``: then the accounts
+    are looked at in turn, one a cycle, as long as any is owed something. What a node has, what it is owed and what it
+    has in buffers come to what it was opened with, always.
 
     One change a cycle, seen by the next: ``take`` is never put off, then ``change`` goes before ``owe``, and that
     before packets. A packet shows 6 cycles after the change that makes it due, if nothing is in the way; by then it may
@@ -84,6 +86,8 @@ class OwedCredits(wiring.Component):
         Strobe: give back what ``account`` is owed.
     count:
         In the cycle after: how much that was.
+    idle:
+        Packets for few credits are in nobody's way.
     packet:
         Credits to be given back by a packet of their own. They have been taken from what is owed.
     """
@@ -103,6 +107,7 @@ class OwedCredits(wiring.Component):
             "may_spend": Out(1),
             "owe": In(stream.Signature(Account)),
             "take": In(1), "account": In(Account), "count": Out(8),
+            "idle": In(1),
             "packet": Out(stream.Signature(CreditPacket)),
         })
         accounts = self.communicators * self.nodes
@@ -110,6 +115,8 @@ class OwedCredits(wiring.Component):
         self._uncleared = Signal(range(accounts + 1), init=accounts)
         self._thresholds = Array(Signal(8, name=f"threshold_{k}") for k in range(self.communicators))
         self._due = Queue(Account, depth=accounts, block_ram=accounts > 16)
+        # What all accounts together are owed, and what the last change adds to it; the account to look at when idle.
+        self._total, self._added, self._place = Signal(16), Signal(signed(9)), Signal(range(accounts))
         # Two stages: the account's entry is read, or taken from the step before, then it is changed.
         self._step, self._has_step, self._entry = Signal(_Step), Signal(), Signal(_Entry)
         self._after = Signal(_Entry)
@@ -117,26 +124,30 @@ class OwedCredits(wiring.Component):
     def _index(self, account):
         return Cat(account.node[:exact_log2(self.nodes)], account.communicator[:exact_log2(self.communicators)])
 
+    def _account(self, step):
+        """A step's account, from its number."""
+        return Cat(step.account.node[:exact_log2(self.nodes)], step.account.communicator)
+
     def elaborate(self, platform):
         m = Module()
         m.submodules.entries, m.submodules.due = self._entries, self._due
         read, write = self._entries.read_port(domain="comb"), self._entries.write_port()
         entry, seen = Signal(_Entry), Signal(8)
         step, has_step, change = Signal(_Step), Signal(), self.change.payload
-        is_swept, pays = self._uncleared == 0, Signal()
+        is_swept, may_pay, pays, pays_late = self._uncleared == 0, Signal(), Signal(), Signal()
         m.d.comb += [
             self.change.ready.eq(~self.take & is_swept),
             self.owe.ready.eq(self.change.ready & ~self.change.valid),
-            pays.eq(self.owe.ready & ~self.owe.valid & self._due.o.valid & ~self.packet.valid
-                    & ~(self._has_step & self._step.pay)),
+            may_pay.eq(self.owe.ready & ~self.owe.valid & ~self.packet.valid & ~(self._has_step & self._step.pay)),
+            pays.eq(may_pay & self._due.o.valid),
+            pays_late.eq(may_pay & ~self._due.o.valid & self.idle & (self._total != 0)),
             self._due.o.ready.eq(pays),
-            has_step.eq(self.take | ~is_swept | self.change.valid | self.owe.valid | pays),
+            has_step.eq(self.take | ~is_swept | self.change.valid | self.owe.valid | pays | pays_late),
         ]
         with m.If(self.take):
             m.d.comb += [step.account.eq(self.account), step.give.eq(1)]
         with m.Elif(~is_swept):
-            m.d.comb += [Cat(step.account.node[:exact_log2(self.nodes)], step.account.communicator)
-                         .eq(self._uncleared - 1), step.clear.eq(1)]
+            m.d.comb += [self._account(step).eq(self._uncleared - 1), step.clear.eq(1)]
             m.d.sync += self._uncleared.eq(self._uncleared - 1)
         with m.Elif(self.change.valid):
             m.d.comb += [
@@ -146,8 +157,12 @@ class OwedCredits(wiring.Component):
             m.d.sync += seen.eq(entry.granted)
         with m.Elif(self.owe.valid):
             m.d.comb += [step.account.eq(self.owe.payload), step.owe.eq(1)]
-        with m.Else():
+        with m.Elif(self._due.o.valid):
             m.d.comb += [step.account.eq(self._due.o.payload), step.pay.eq(1)]
+        with m.Else():
+            m.d.comb += [self._account(step).eq(self._place), step.pay.eq(1), step.late.eq(1)]
+        with m.If(pays_late):
+            m.d.sync += self._place.eq(self._place + 1)
 
         index, last = self._index(step.account), self._index(self._step.account)
         m.d.comb += [
@@ -164,9 +179,11 @@ class OwedCredits(wiring.Component):
     def _change(self, m):
         """Second stage."""
         step, entry, after, threshold, is_due = self._step, self._entry, self._after, Signal(8), Signal()
+        is_paid = Signal()
         m.d.comb += [
             threshold.eq(self._thresholds[step.account.communicator]),
             is_due.eq((threshold != 0) & (entry.owed + step.owe >= threshold)),
+            is_paid.eq(step.pay & (is_due | step.late & (threshold != 0) & (entry.owed != 0))),
             after.eq(entry),
             self._due.i.payload.eq(step.account),
         ]
@@ -176,9 +193,9 @@ class OwedCredits(wiring.Component):
             m.d.comb += after.owed.eq(entry.owed + 1)
             with m.If(self._has_step & is_due & ~entry.is_queued):
                 m.d.comb += [self._due.i.valid.eq(1), after.is_queued.eq(1)]
-        with m.If(step.pay):
+        with m.If(step.pay & ~step.late):
             m.d.comb += after.is_queued.eq(0)
-        with m.If(step.give | step.pay & is_due):
+        with m.If(step.give | is_paid):
             m.d.comb += [after.granted.eq(entry.granted + entry.owed), after.owed.eq(0)]
         with m.If(step.open):
             m.d.comb += [after.granted.eq(step.credits), after.owed.eq(0)]
@@ -191,12 +208,14 @@ class OwedCredits(wiring.Component):
             m.d.sync += self.packet.valid.eq(0)
         with m.If(self._has_step & step.pay):
             m.d.sync += [
-                self.packet.valid.eq(is_due),
+                self.packet.valid.eq(is_paid),
                 self.packet.payload.communicator.eq(step.account.communicator),
                 self.packet.payload.node.eq(step.account.node),
                 self.packet.payload.count.eq(entry.owed),
             ]
         m.d.sync += [
+            self._added.eq(Mux(self._has_step & ~step.clear, after.owed - entry.owed, 0)),
+            self._total.eq(self._total + self._added),
             Assert(~(self._has_step & step.spend) | (entry.granted != 0), "a credit is spent that nobody has"),
             Assert(~self._due.i.valid | self._due.i.ready, "an account is due twice"),
             Assert(~self._has_step | (after.granted + after.owed < 256), "more credits than an account holds"),

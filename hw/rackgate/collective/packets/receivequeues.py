@@ -78,8 +78,8 @@ class ReceiveQueues(wiring.Component):
         Credits that came in.
     owe_take, owe_communicator, owe_node, owe_count:
         Strobe: give back what is owed to a node; how much that was, in the cycle after.
-    credit_packet:
-        Credits to be given back by packets of their own.
+    credit_packet, idle:
+        Credits to be given back by packets of their own; few of them, too, while ``idle``.
     no_buffer, no_communicator, matched_posted, matched_late:
         Strobes, once a packet: dropped for want of a credit or slot, or of a communicator; came after its receive, or
         before.
@@ -106,7 +106,7 @@ class ReceiveQueues(wiring.Component):
             "free": In(stream.Signature(data.StructLayout({"slot": SLOT_BITS}))),
             "credit": Out(stream.Signature(Credit)),
             "owe_take": In(1), "owe_communicator": In(3), "owe_node": In(4), "owe_count": Out(8),
-            "credit_packet": Out(stream.Signature(CreditPacket)),
+            "credit_packet": Out(stream.Signature(CreditPacket)), "idle": In(1),
             "no_buffer": Out(1), "no_communicator": Out(1), "matched_posted": Out(1), "matched_late": Out(1),
         })
         # Of a header: which moves wait for it; then, what it does to its account.
@@ -133,6 +133,7 @@ class ReceiveQueues(wiring.Component):
             accounts.account.communicator.eq(self.owe_communicator),
             accounts.account.node.eq(self.owe_node),
             self.owe_count.eq(accounts.count),
+            accounts.idle.eq(self.idle),
             store.previous.eq(scan.previous),
             scan.go.eq(~self.take),
             scan.has_slots.eq(store.has_slots[self.moves:]),
