@@ -3,9 +3,9 @@
 
 from amaranth.lib import data
 
-__all__ = ["ADDRESS_BITS", "MOVE_BITS", "SIZE_BITS", "SLOT_BITS", "STREAM_MOVE", "CallInfo", "CompletionFields",
-           "Credit", "CreditPacket", "Done", "Failure", "HeaderFields", "Key", "Move", "Opening", "Packet",
-           "ProbedPacket", "ReceiveSegment", "Received", "Retired", "SendSegment"]
+__all__ = ["ADDRESS_BITS", "MOVE_BITS", "SIZE_BITS", "SLOT_BITS", "STREAM_MOVE", "CallFields", "CallInfo",
+           "CompletionFields", "Credit", "CreditPacket", "Done", "Failure", "HeaderFields", "Key", "Move", "Opening",
+           "Packet", "ProbedPacket", "ReceiveSegment", "Received", "Retired", "SendSegment"]
 
 ADDRESS_BITS = 40
 #: In the place of a move: a packet for the kernel's stream, for which there is none.
@@ -205,6 +205,24 @@ class CompletionFields(data.Struct):
     cycles: 32
     bytes: 32
     tag: 32
+
+
+class CallFields(data.Struct):
+    """A call, as the 16 words of :class:`rackgate.collective.abi.Call`, the first one lowest."""
+
+    scenario: 32
+    count: 32
+    communicator: 32
+    peer: 32
+    function: 32
+    tag: 32
+    element: 32
+    compression: 32
+    streams: 32
+    operand_0: 64
+    operand_1: 64
+    result: 64
+    id: 32
 
 
 class CallInfo(data.Struct):

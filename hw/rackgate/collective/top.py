@@ -4,7 +4,7 @@
 import operator
 
 from amaranth.hdl import Cat, Const, Module, Mux, ResetInserter, Signal
-from amaranth.lib import wiring
+from amaranth.lib import stream, wiring
 from amaranth.lib.wiring import In, Out
 
 from rackgate.arith.abi import ElementType, types_mask
@@ -15,7 +15,7 @@ from rackgate.collective.control.unit import ControlUnit
 from rackgate.collective.datapath import EVENTS, Datapath
 from rackgate.collective.link.abi import Link, LinkCounter
 from rackgate.collective.link.udp import UdpLink
-from rackgate.collective.records import Key
+from rackgate.collective.records import CompletionFields, Key
 from rackgate.csr.bank import Bank
 from rackgate.stream.edge import FrameEntry, FrameExit
 from rackgate.stream.packet import PacketSignature
@@ -57,6 +57,8 @@ class Collective(wiring.Component):
     link:
         What is on the way from and to net_rx and net_tx, a :class:`~rackgate.collective.link.abi.Link`. With UDP they
         carry Ethernet frames without FCS, and ``width`` is 4, 8 or 16.
+    kernels:
+        Ports for calls of kernels in the fabric, 0 to 8. They have two calls each at a time.
     build:
         What the BUILD registers say, 64 bits.
 
@@ -64,6 +66,9 @@ class Collective(wiring.Component):
     -------
     csr: AXI4-Lite target. mem: AXI4 initiator. net_rx, net_tx: packets of the link. irq: level interrupt.
     kernel, kernel_out: the streams of a kernel in the fabric, for operands and results.
+    kernel_call, kernel_completion: of each kernel, words of its calls (:class:`~.control.kernelport.KernelPort` gives
+    them), and their completions in the order in which they ended. ``restart`` is there with kernels: high for a cycle
+    when CONTROL.RESET makes the engine forget their calls.
 
     Reset, and CONTROL.RESET, forget everything; after the latter the programs have to be written again. A packet that
     has begun at ``net_tx`` then ends with ``error``, the rest of one that has begun at ``net_rx`` is not let in.
@@ -71,7 +76,7 @@ class Collective(wiring.Component):
 
     def __init__(self, width: int = 8, segment: int = 1024, slots: int = 64, program: int = 2048,
                  types: int | None = None, calls: int = 16, ports: int = 2, link: int = Link.DIRECT, *,
-                 build: int = 0):
+                 kernels: int = 0, build: int = 0):
         self.width, self.segment, self.slots = operator.index(width), operator.index(segment), operator.index(slots)
         self.program, self.calls, self.build = operator.index(program), operator.index(calls), operator.index(build)
         if not 0 <= self.build < 1 << 64:
@@ -85,14 +90,19 @@ class Collective(wiring.Component):
             raise ValueError(f"link must be one of {', '.join(f'{one} ({one.name})' for one in Link)}, not {link}")
         self.link = Link(link)
         self._link = UdpLink(self.width, segment=self.segment, slots=self.slots) if self.link is Link.UDP else None
-        self._control = ControlUnit(program=self.program, calls=self.calls, segment=self.segment, types=self.types)
+        self._control = ControlUnit(program=self.program, calls=self.calls, kernels=kernels, segment=self.segment,
+                                     types=self.types)
         super().__init__({
             "csr": In(AXI4LiteSignature()),
             "mem": Out(self._datapath.bus) if ports == 1 else Out(self._datapath.bus).array(ports),
             "net_rx": In(PacketSignature(self.width)), "net_tx": Out(PacketSignature(self.width)),
             "kernel": In(PacketSignature(self.width)), "kernel_out": Out(PacketSignature(self.width)),
             "irq": Out(1),
+            "kernel_call": In(stream.Signature(32)).array(kernels),
+            "kernel_completion": Out(stream.Signature(CompletionFields)).array(kernels),
+            **({"restart": Out(1)} if kernels else {}),
         })
+        self._kernels = kernels
 
     def elaborate(self, platform):
         m = Module()
@@ -115,6 +125,12 @@ class Collective(wiring.Component):
             wiring.connect(m, inner, isolator.i)
             wiring.connect(m, isolator.o, wiring.flipped(ours))
         self._join(m, edges)
+        for ours, inner in zip(self.kernel_call, self._control.kernel_call, strict=True):
+            wiring.connect(m, wiring.flipped(ours), inner)
+        for ours, inner in zip(self.kernel_completion, self._control.kernel_completion, strict=True):
+            wiring.connect(m, inner, wiring.flipped(ours))
+        if self._kernels:
+            m.d.comb += self.restart.eq(restart)
         self._command(m, bank)
         self._probe(m, bank, restart)
         self._count(m, bank, restart)
