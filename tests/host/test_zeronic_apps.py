@@ -96,7 +96,7 @@ def assert_split(hosts: Hosts, least: int) -> None:
 def run_case(hosts: Hosts, case: str, mebibytes: int = 1) -> None:
     """Both sides of a case of zeronic_cases."""
     program = (_PYTHON, zeronic_cases.__file__)
-    arguments = (case, hosts.address("b"), "7000", str(mebibytes))
+    arguments = (hosts.address("b"), "7000", case, str(mebibytes))
     server = hosts.popen("b", (*program, "server", *arguments), env=_STRICT, stdout=subprocess.PIPE,
                          stderr=subprocess.STDOUT, text=True)
     try:

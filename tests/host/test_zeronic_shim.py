@@ -36,18 +36,18 @@ def free_port() -> int:
             return port
 
 
-def run_case(stand_in: StandIn, case: str, timeout: float = 60) -> None:
+def run_case(stand_in: StandIn, program: list[str], *rest: str, timeout: float = 60) -> None:
+    """Two programs, one as server and one as client: `PROGRAM {server|client} ADDRESS PORT REST`."""
     port = free_port()
-    python = [sys.executable, str(_CASES)]
-    server = subprocess.Popen([*python, "server", case, "127.0.0.1", str(port), "16"], env=stand_in.environment,
+    server = subprocess.Popen([*program, "server", "127.0.0.1", str(port), *rest], env=stand_in.environment,
                               stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     client = None
     try:
         assert server.stdout is not None
         line = server.stdout.readline()
         assert line == "listening\n", (line, server.communicate())
-        client = subprocess.Popen([*python, "client", case, "127.0.0.1", str(port + RELAY), "16"],
-                                  env=stand_in.environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+        client = subprocess.Popen([*program, "client", "127.0.0.1", str(port + RELAY), *rest], env=stand_in.environment,
+                                  stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
         told = [*client.communicate(timeout=timeout), *server.communicate(timeout=timeout)]
         assert client.returncode == 0 and server.returncode == 0 and not stand_in.errors, (told, stand_in.errors)
     finally:
@@ -68,7 +68,16 @@ def test_program(tmp_path: Path, library: Path, case: str, deferred: float) -> N
     seed = int.from_bytes(os.urandom(4), "little")
     print(f"seed {seed}")
     with StandIn(tmp_path, library, deferred, seed) as stand_in:
-        run_case(stand_in, case)
+        run_case(stand_in, [sys.executable, str(_CASES)], case, "16")
         found = stand_in.statistics()
         print(found)
         assert found["sent"] > 0 and found["received"] > 0
+
+
+@pytest.mark.parametrize("deferred", [0.0, 0.4])
+def test_program_in_c(tmp_path: Path, library: Path, deferred: float) -> None:
+    program = tmp_path / "calls"
+    subprocess.run(["cc", "-O2", "-D_GNU_SOURCE", "-D_FORTIFY_SOURCE=2", "-Wall", "-Wextra", "-Werror",
+                    str(_CASES.with_name("zeronic_calls.c")), "-o", str(program)], check=True)
+    with StandIn(tmp_path, library, deferred) as stand_in:
+        run_case(stand_in, [str(program)])

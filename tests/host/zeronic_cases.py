@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What programs do with sockets: `python zeronic_cases.py {server|client} CASE ADDRESS PORT MEBIBYTES`.
+"""What programs do with sockets: `python zeronic_cases.py {server|client} ADDRESS PORT CASE MEBIBYTES`.
 
 Streams that are to be long have so many MiB. Both sides know the stream: byte k of it is a function of k and of the
 direction. A side ends with code 0 if all that it got was right. Nothing of Rackgate is imported: these are unmodified
@@ -461,7 +461,7 @@ CASES = sorted(name.removesuffix("_client") for name in globals() if name.endswi
 
 def main() -> None:
     global mebibytes
-    side, case, address, port = sys.argv[1:5]
+    side, address, port, case = sys.argv[1:5]
     mebibytes = int(sys.argv[5])
     work = globals()[f"{case}_{side}"]
     if side == "server":

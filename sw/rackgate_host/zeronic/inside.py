@@ -24,6 +24,8 @@ from . import namespaces
 from .control import Control
 from .daemon import die_with_parent
 from .errors import HostFailed, NoHosts
+from .programs import forbid_io_uring, why_unsplit
+from .shared import SOCKET_VARIABLE
 
 __all__ = ["INNER_VARIABLE", "main", "run"]
 
@@ -135,6 +137,10 @@ def _mount_proc() -> None:
 
 
 def _execute(program: Sequence[str], environment: Mapping[str, str]) -> None:
+    if SOCKET_VARIABLE in environment:
+        if reason := why_unsplit(program[0], environment):
+            print(f"rackgate: {reason}", file=sys.stderr, flush=True)
+        forbid_io_uring()
     try:
         os.execvpe(program[0], list(program), dict(environment))
     except OSError as error:

@@ -139,6 +139,11 @@ ssize_t zn_receive(struct zn_flow *flow, int fd, struct msghdr *message, int fla
     }
     bool all = flags & MSG_WAITALL && !(flags & (MSG_PEEK | MSG_DONTWAIT));
     int inner = flags & ~MSG_WAITALL;
+    if (flags & MSG_WAITALL && flags & MSG_PEEK && !(flags & MSG_DONTWAIT)) {
+        ssize_t there = zn_real.recv(fd, NULL, size, MSG_PEEK | MSG_WAITALL | MSG_TRUNC);
+        if (there <= 0)
+            return there;
+    }
     struct zn_cursor to = {message->msg_iov, 0};
     for (;;) {
         ssize_t got = take_locked(flow, fd, message, &to, size - done, inner);
