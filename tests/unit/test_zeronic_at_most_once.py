@@ -75,8 +75,8 @@ class Oracle:
         first = max(offset, self.cursor)
         if not reported and rest and self.is_posted(first) and first not in self.placed:
             # Only for want of intervals: there must be as many as that.
-            ends = {at for at in self.placed if at + 1 not in self.placed and at + 1 > self.cursor}
-            assert len(ends) >= SMALL["intervals"]
+            begins = {at for at in self.placed if at - 1 not in self.placed and at > self.cursor}
+            assert len(begins) >= SMALL["intervals"]
         self.placed |= reported
 
 

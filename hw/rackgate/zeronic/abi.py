@@ -32,8 +32,8 @@ speaks of. No frame with right checksums is dropped. Hence, what the transport a
    (NO_SEGMENT) or in a piece that its region forbids (BAD_REGION). From this the bytes before the cursor go, those that
    the first remembered range holds if it holds the first, and all from the next range on (CONFLICT). The one range that
    is left is placed, unless it would be one range too many to remember (NO_INTERVAL). HEADER if it is all of the
-   payload that is not before the cursor, else DEFERRED. Ranges that touch are one; what is before the cursor is
-   forgotten.
+   payload that is not before the cursor, else DEFERRED. Ranges that touch are one; one that begins at the cursor does
+   not count; what is before the cursor is forgotten.
 """
 
 import enum

@@ -31,7 +31,7 @@ class FlowGuard:
     cursor:
         Where it begins.
     limit:
-        Intervals that can be remembered.
+        Intervals that can be remembered, besides one that begins at the cursor.
     """
 
     def __init__(self, cursor: int, limit: int) -> None:
@@ -43,11 +43,6 @@ class FlowGuard:
     def cursor(self) -> int:
         """Position of the first byte that may be written."""
         return self._cursor % (1 << 32)
-
-    @property
-    def intervals(self) -> int:
-        """How many are remembered."""
-        return len(self._intervals)
 
     def _unwrapped(self, position: int) -> int:
         distance = (position - self._cursor) % (1 << 32)
@@ -81,8 +76,8 @@ class FlowGuard:
         if start == stop:
             return Judged(0, 0, False, is_old, has_conflict)
         united = self._united(range(start, stop))
-        if len(united) > self._limit:
-            return Judged(0, 0, False, is_old, has_conflict, no_interval=True)
+        if sum(one.start > self._cursor for one in united) > self._limit:
+            return Judged(0, 0, False, is_old, no_interval=True)
         self._intervals = united
         return Judged(start - begin, stop - start, (start, stop) == (first, end), is_old, has_conflict)
 
