@@ -133,7 +133,7 @@ def test_wrong_results_have_no_figure(four, monkeypatch):
 
 
 def test_links_cannot_carry_less_than_the_bound(four, monkeypatch):
-    monkeypatch.setattr(trial, "_payload", lambda cluster: np.zeros((4, 4), np.int64))
+    monkeypatch.setattr(trial.Cluster, "payload", lambda cluster: np.zeros((4, 4), np.int64))
     with pytest.raises(DeviceFault, match="the busiest link carried 0 bytes, which cannot be: 64 are needed at least"):
         points.measure(four, "bcast", 64, seed=1)
 

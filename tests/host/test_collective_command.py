@@ -7,8 +7,8 @@ import pytest
 from typer.testing import CliRunner
 
 from rackgate_host.cli import app, exit_code
-from rackgate_host.collective import command
 from rackgate_host.collective.bounds import OPERATIONS, bound
+from rackgate_host.collective.errors import WrongResult
 
 RUNNER = CliRunner()
 
@@ -69,7 +69,7 @@ def test_wrong_options_are_usage_errors(arguments, said):
 def test_a_wrong_result_is_a_failure(monkeypatch):
     monkeypatch.setattr("rackgate_host.collective.trial._Case.error", lambda case: 1.0)
     result = call("run", "allreduce", "--ranks", "2", "--bytes", "64")
-    assert isinstance(result.exception, command.WrongResult) and exit_code(result.exception) == 1
+    assert isinstance(result.exception, WrongResult) and exit_code(result.exception) == 1
     assert "allreduce gave something else than NumPy in run 1" in str(result.exception)
 
 

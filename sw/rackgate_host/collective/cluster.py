@@ -4,7 +4,9 @@
 from collections.abc import Callable
 from typing import Any
 
-from rackgate.collective.abi import Counter
+import numpy as np
+
+from rackgate.collective.abi import HEADER_SIZE, Counter
 
 from ..device import Device
 from ..ranks import run_ranks
@@ -93,6 +95,15 @@ class Cluster:
     def counters(self) -> list[dict[Counter, int]]:
         """What each engine has counted."""
         return [{counter: device.regs[f"COUNT_{counter.name}"].value for counter in Counter} for device in self.devices]
+
+    def payload(self) -> np.ndarray:
+        """Payload bytes that each rank has sent to each other so far, as the network counted them."""
+        header = max(HEADER_SIZE, self.engines[0].width)  # padded to a word
+        moved = np.zeros((self.size, self.size), np.int64)
+        for source, destination in np.ndindex(moved.shape):
+            packets, size = self.world.traffic(source, destination)
+            moved[source, destination] = size - packets * header
+        return moved
 
     def close(self) -> None:
         """Let go of all devices."""

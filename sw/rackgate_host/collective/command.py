@@ -13,14 +13,17 @@ from rackgate.arith.abi import Function
 from rackgate.collective.programs.assembler import disassemble
 from rackgate.collective.programs.shipped import programs
 
-from ..errors import RackgateError, UsageError
+from ..errors import UsageError
 from ..output import JsonOption, SeedOption, print_json
 from ..url import number
 from .bounds import OPERATIONS
 from .cluster import Cluster, open_cluster
+from .errors import WrongResult
+from .multiply import multiply_command
+from .names import TypeName, WireName, device_url
 from .trial import Trial, Work, run_trial
 
-__all__ = ["WrongResult", "app", "register"]
+__all__ = ["app", "register"]
 
 #: The group that the commands of collectives belong to.
 app = typer.Typer(name="collectives", no_args_is_help=True,
@@ -32,38 +35,12 @@ _HOP_CYCLES = 32
 OperationName = StrEnum("OperationName", {name.upper(): name for name in OPERATIONS})
 
 
-class TypeName(StrEnum):
-    """Values of ``--type``."""
-
-    INT32 = "int32"
-    INT64 = "int64"
-    FLOAT16 = "float16"
-    FLOAT32 = "float32"
-    FLOAT64 = "float64"
-
-
 class OpName(StrEnum):
     """Values of ``--op``."""
 
     SUM = "sum"
     MAX = "max"
     MIN = "min"
-
-
-class WireName(StrEnum):
-    """Values of ``--wire``."""
-
-    FLOAT16 = "float16"
-
-
-class WrongResult(RackgateError):
-    """A collective gave something else than NumPy."""
-
-
-def _device(text: str) -> tuple[str, str]:
-    """A device URL, and its scheme."""
-    url = text if ":" in text else f"{text}:collective"
-    return url, url.partition(":")[0]
 
 
 def _run(
@@ -100,7 +77,7 @@ def _run(
         raise UsageError(f"--wire float16 needs --type float32, not {dtype.value}")
     work = Work(operation.value, 0 if operation.value == "barrier" else wanted // element.itemsize, element,
                 Function[op.name], root, wire.value if wire else None)
-    url, scheme = _device(device)
+    url, scheme = device_url(device)
     console = Console(stderr=True)
     rows = []
     with console.status(f"opening {ranks} x {url}") as status:
@@ -193,6 +170,7 @@ def _show_program(
 
 
 app.command("run")(_run)
+app.command("multiply")(multiply_command)
 app.command("list")(_list)
 app.command("show")(_show_program)
 

@@ -5,7 +5,7 @@ from rackgate.collective.abi import Cause, Status
 
 from ..errors import RackgateError
 
-__all__ = ["CollectiveError", "CollectiveTimeout", "failure"]
+__all__ = ["CollectiveError", "CollectiveTimeout", "WrongResult", "failure"]
 
 
 class CollectiveError(RackgateError):
@@ -35,6 +35,10 @@ class CollectiveTimeout(CollectiveError, TimeoutError):
     """A call waited for too long: for a packet, a credit, memory, or all of it together."""
 
     exit_code = 4
+
+
+class WrongResult(RackgateError):
+    """A collective gave something else than NumPy."""
 
 
 _TEXT = {

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 import numpy as np
 
 from rackgate.arith.abi import Function
-from rackgate.collective.abi import HEADER_SIZE
 from rackgate.collective.programs.contract import Case
 
 from .bounds import Bound, bound
@@ -204,16 +203,6 @@ def tolerance(work: Work, ranks: int) -> float:
     return float(step) if is_moved else float(step) * ranks
 
 
-def _payload(cluster: Cluster) -> np.ndarray:
-    """Payload bytes that each rank has sent to each other so far, as the network counted them."""
-    header = max(HEADER_SIZE, cluster.engines[0].width)  # padded to a word
-    moved = np.zeros((cluster.size, cluster.size), np.int64)
-    for source, destination in np.ndindex(moved.shape):
-        packets, size = cluster.world.traffic(source, destination)
-        moved[source, destination] = size - packets * header
-    return moved
-
-
 def run_trial(cluster: Cluster, work: Work, *, seed: int = 1,
               report: Callable[[str], None] = lambda text: None) -> Trial:
     """Run ``work`` once at all ranks, which begin together: what it came to.
@@ -238,7 +227,7 @@ def run_trial(cluster: Cluster, work: Work, *, seed: int = 1,
 def _measured(cluster: Cluster, work: Work, cases: list[_Case], report: Callable[[str], None]) -> Trial:
     """The run itself."""
     size, world = cluster.size, cluster.world
-    before = _payload(cluster)
+    before = cluster.payload()
     began = world.cycle
     start = max(device.cycles for device in cluster.devices)
 
@@ -262,7 +251,7 @@ def _measured(cluster: Cluster, work: Work, cases: list[_Case], report: Callable
     finally:
         world.pollers.remove(tell)
     report("comparing with NumPy")
-    moved = _payload(cluster) - before
+    moved = cluster.payload() - before
     worst = max(case.error() for case in cases)
     last_call = max(called for called, _, _ in times)
     return Trial(tuple(cycles for _, cycles, _ in times), max(end for _, _, end in times) - last_call,
