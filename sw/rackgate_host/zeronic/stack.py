@@ -5,7 +5,7 @@ The kernel sees a stream of placeholders (:mod:`rackgate.zeronic.versions`) with
 a flow that is split never goes through it, nor through this process, save what the NIC could not place.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Protocol
 
@@ -18,6 +18,7 @@ from .flows import End, Flow, Flows, unwrap
 from .headers import TcpFlag, TcpHeader, finish_tcp, parse_tcp, put_checksum
 from .keys import FlowKey
 from .nic import Nic
+from .packets import Packets
 from .ports import FromKernel, Port
 from .shared import FlowFlag, FlowState
 
@@ -25,6 +26,8 @@ __all__ = ["ControlStack", "KernelStack", "StackCounts"]
 
 #: Longest frame that goes out without being cut, less its headers.
 _PAYLOAD_MOST = 9216
+#: Payload of a frame on the wire, as the kernel is told of a segment that came in fragments and is longer.
+_SEGMENT = 1400
 _ZEROS = memoryview(bytes(1 << 17))
 _NEVERS = memoryview(bytes([NEVER]) * (1 << 16))
 #: Seconds after which a flow is forgotten: whose handshake does not end; that nobody claimed before it was over; that
@@ -95,6 +98,7 @@ class KernelStack:
         self.address = address
         self.listening: dict[int, FlowFlag] = {}
         self.counts = StackCounts()
+        self._packets = Packets()
 
     # From the NIC
 
@@ -132,31 +136,43 @@ class KernelStack:
         self.port.write_tcp(head, tags, entry.payload, segment)
 
     def _deferred(self, entry: Entry, content: bytes, now: float) -> None:
-        tcp = parse_tcp(content)
-        if tcp is None or not entry.flags & EntryFlag.CHECKED:
-            self._whole_up(content)
+        if entry.flags & EntryFlag.CHECKED and (tcp := parse_tcp(content)) is not None:
+            is_wrong = entry.flags & EntryFlag.WRITE_ERROR
+            self._came_whole((content,), content, tcp, entry.placed_offset, 0 if is_wrong else entry.placed, now)
             return
+        packet = self._packets.take(content, now)
+        if packet is None:
+            return
+        tcp = parse_tcp(packet.plain) if packet.plain else None
+        if packet.plain is None or tcp is None:
+            for frame in packet.frames:
+                self._whole_up(frame)
+        else:
+            self._came_whole(packet.frames, packet.plain, tcp, 0, 0, now)
+
+    def _came_whole(self, frames: Sequence[bytes], plain: bytes, tcp: TcpHeader, placed_offset: int, placed: int,
+                    now: float) -> None:
+        """A TCP segment, ``plain``, whose payload has come up, save what was placed. ``frames``: as it came."""
         flow = self.flows.find(_key(tcp))
         if tcp.flags & (TcpFlag.SYN | TcpFlag.RST) == TcpFlag.SYN:
-            flow = self._syn_received(flow, tcp, content, now)
+            flow = self._syn_received(flow, tcp, plain, now)
         if flow is None or flow.receive_begin is None:
-            self._whole_up(content)
+            for frame in frames:
+                self._whole_up(frame)
             return
-        payload = content[tcp.size:tcp.size + tcp.payload]
+        payload = plain[tcp.size:tcp.size + tcp.payload]
         first = tcp.sequence + bool(tcp.flags & TcpFlag.SYN) - flow.receive_begin
-        is_wrong = entry.flags & EntryFlag.WRITE_ERROR
-        tags = flow.tagger.deferred(first % (1 << 32), payload, entry.placed_offset, 0 if is_wrong else entry.placed,
-                                    flow.expected % (1 << 32))
+        tags = flow.tagger.deferred(first % (1 << 32), payload, placed_offset, placed, flow.expected % (1 << 32))
         if tags is None:
             self.counts.lost += 1
             return
         self.counts.deferred += 1
         self.counts.payload_up += tcp.payload
-        self.counts.payload_deferred += tcp.payload - (0 if is_wrong else entry.placed)
+        self.counts.payload_deferred += tcp.payload - placed
         self._note_received(flow, tcp, now)
-        head = bytearray(content[:tcp.size])
+        head = bytearray(plain[:tcp.size])
         finish_tcp(head, tcp.payload)
-        self.port.write_tcp(head, [tags], tcp.payload, 0)
+        self.port.write_tcp(head, [tags], tcp.payload, _SEGMENT if len(frames) > 1 else 0)
 
     def _whole_up(self, frame: bytes) -> None:
         self.counts.whole_up += 1
