@@ -54,7 +54,7 @@ class EntryWriter(wiring.Component):
     base, log_size, consumer, producer, is_full:
         See :class:`~.rings.Rings`.
     fetch:
-        Content that is wanted, in order (:class:`~.records.ContentRequest`).
+        Content that is wanted, in order (:class:`~.records.ContentRequest`). It must be taken even if no content is.
     headers, frames:
         Content from slots and of frames, as packets, each in the order of ``fetch``; none is a word of ``count`` 0.
     written:

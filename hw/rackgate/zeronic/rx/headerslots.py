@@ -10,10 +10,14 @@ from amaranth.lib.wiring import In, Out
 from amaranth.utils import ceil_log2, exact_log2
 
 from rackgate.stream.packet import PacketSignature
+from rackgate.stream.queue import Queue
 from rackgate.zeronic.abi import ETHERNET_SIZE, HEADER_MOST
 from rackgate.zeronic.rx.records import HEADERS_BITS, SLOT_BITS
 
 __all__ = ["HeaderSlots", "slot_words"]
+
+#: Reads that wait.
+_READS = 2
 
 
 def slot_words(width: int) -> int:
@@ -24,8 +28,8 @@ def slot_words(width: int) -> int:
 class HeaderSlots(wiring.Component):
     """Slots for headers, each with one of three owners: it is free, its filler has it, or it waits to be read.
 
-    A word a cycle at each side. The first word leaves 2 cycles after ``read``. ``read.ready`` depends
-    combinationally on ``o.ready``. Reset frees all slots.
+    A word a cycle at each side. The first word leaves 2 cycles after ``read``, which may be ahead of ``o`` by two:
+    ``read.ready`` comes from registers. Reset frees all slots.
 
     Parameters
     ----------
@@ -87,24 +91,26 @@ class HeaderSlots(wiring.Component):
         return m
 
     def _fetch(self, m, port):
-        wanted, index, is_last, can_fetch = self.read.payload, Signal(self.put_index.shape()), Signal(), Signal()
+        m.submodules.reads = reads = Queue(self.read.payload.shape(), depth=_READS, block_ram=False)
+        wiring.connect(m, wiring.flipped(self.read), reads.i)
+        wanted, index, is_last, can_fetch = reads.o.payload, Signal(self.put_index.shape()), Signal(), Signal()
         left = Signal(HEADERS_BITS)
         m.d.comb += [
             left.eq(wanted.size - (index << exact_log2(self.width))),
             is_last.eq(left <= self.width),
             can_fetch.eq(~self.o.valid | self.o.ready),
-            self.read.ready.eq(can_fetch & is_last),
+            reads.o.ready.eq(can_fetch & is_last),
             port.addr.eq(Cat(index, wanted.slot)),
             port.en.eq(can_fetch),
             self.o.payload.data.eq(port.data),
         ]
         with m.If(can_fetch):
             m.d.sync += [
-                self.o.valid.eq(self.read.valid),
+                self.o.valid.eq(reads.o.valid),
                 self.o.payload.count.eq(Mux(is_last, left, self.width)),
                 self.o.payload.last.eq(is_last),
             ]
-        with m.If(self.read.valid & can_fetch):
+        with m.If(reads.o.valid & can_fetch):
             m.d.sync += index.eq(Mux(is_last, 0, index + 1))
             with m.If(is_last):
                 m.d.sync += [
