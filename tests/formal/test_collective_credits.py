@@ -178,7 +178,7 @@ def queues(fault=None):
 
 def test_queues():
     """Credits and slots are conserved, and none is in two places: the block's own assertions too."""
-    prove(queues(), "collective_queues", mode="bmc", depth=11)
+    prove(queues(), "collective_queues", mode="bmc", depth=10)
 
 
 def test_queues_can_fill():

@@ -19,6 +19,7 @@ from rackgate_host.collective import (
     open_cluster,
     wait_all,
 )
+from rackgate_host.collective.engine import DEFAULT_TIMEOUT
 
 #: Elements of a message that has twice as many packets as two ranks have receive buffers.
 LONG = 2 * 16 * 256
@@ -71,7 +72,7 @@ def shuffled(tags, order, rng):
 @pytest.mark.parametrize("ranks,messages", [(2, 12), (3, 5), (16, 2)])
 def test_any_order(opened, seed, ranks, messages, order, at_once):
     """Each rank sends each other more than fits, and receives in whatever order it likes."""
-    cluster = opened(ranks, seed=seed or 1)
+    cluster = opened(ranks, seed=seed or 1, timeout=DEFAULT_TIMEOUT)
     free = free_bytes(cluster)
     count = LONG // (ranks // 2)
 
@@ -300,6 +301,84 @@ def test_a_freed_communicator_leaves_no_message(opened):
 
     cluster.run(program)
     check_clean(cluster, free)
+
+
+@pytest.mark.parametrize("actions", [12, pytest.param(200, marks=pytest.mark.soak)])
+@pytest.mark.parametrize("ranks", [2, 5])
+def test_random_messages_between_collectives(opened, seed, ranks, actions):
+    """Messages of all lengths, of which each rank receives what and when it likes, and collectives in between."""
+    cluster = opened(ranks, slots=64, seed=seed or 1, timeout=DEFAULT_TIMEOUT)
+    free = free_bytes(cluster)
+    rng = random.Random(f"{seed} {ranks}")
+    rounds = [[(rng.randrange(ranks), rng.randrange(ranks), tag, rng.choice((0, 1, 300, LONG, 3 * LONG)))
+               for tag in range(rng.randrange(3 * ranks))] for _ in range(actions)]
+
+    def program(comm):
+        own = random.Random(f"{seed} {comm.rank}")
+        sends, late = [], []
+        for number, messages in enumerate(rounds):
+            for source, target, tag, count in messages:
+                tag += 100 * number
+                if source == comm.rank:
+                    sends.append(comm.Isend(content(source, target, tag, count), target, tag))
+                if target == comm.rank:
+                    late.append((source, tag, count))
+            total = np.zeros(1, np.int64)
+            comm.Allreduce(np.full(1, comm.rank), total)
+            assert total == ranks * (ranks - 1) // 2
+            own.shuffle(late)
+            for _ in range(own.randrange(len(late) + 1)):
+                check_message(comm, *late.pop())
+        while late:
+            check_message(comm, *late.pop())
+        wait_all(sends)
+
+    cluster.run(program)
+    check_clean(cluster, free)
+
+
+def check_message(comm, source, tag, count):
+    got = np.zeros(count + 1, np.int32)
+    comm.Recv(got, source, tag)
+    assert np.array_equal(got[:count], content(source, comm.rank, tag, count)), (source, tag)
+
+
+@pytest.mark.cosim
+@pytest.mark.xdist_group("native")
+def test_any_order_on_the_gateware(seed):
+    """Messages that are longer than all credits, in both directions, and what a probe and a status say of them."""
+    with open_cluster("sim", 2, link_latency=20, memory=16 << 20, timeout=200_000) as cluster:
+        count = 256 * 40
+
+        def program(comm):
+            other = 1 - comm.rank
+            sends = [comm.Isend(content(comm.rank, other, tag, count), other, tag) for tag in range(4)]
+            status = Status()
+            comm.Probe(tag=3, status=status)
+            assert (status.source, status.tag, status.bytes) == (other, 3, 4 * count)
+            for tag in random.Random(f"{seed} {comm.rank}").sample(range(4), 3):
+                check_message(comm, other, tag, count)
+                seen[comm.rank].add(tag)
+            got = np.zeros(count, np.int32)
+            comm.Recv(got, ANY_SOURCE, ANY_TAG, status)
+            assert {status.tag} == set(range(4)) - seen[comm.rank] and status.source == other
+            assert np.array_equal(got, content(other, comm.rank, status.tag, count))
+            wait_all(sends)
+            comm.Barrier()
+
+        seen = [set(), set()]
+        cluster.run(program)
+        assert [count[Counter.NO_BUFFER] + count[Counter.NO_COMMUNICATOR] for count in cluster.counters()] == [0, 0]
+
+
+def test_calls_do_not_wait_for_communicators_to_open(opened):
+    cluster = opened(2)
+    for _ in range(2):
+        before = cluster.world.cycle
+        requests = [comm.Ibarrier() for comm in cluster.comms]
+        assert cluster.world.cycle == before
+        wait_all(requests)
+        cluster.reset()
 
 
 # Probes

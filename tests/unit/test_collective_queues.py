@@ -354,6 +354,25 @@ def test_open_frees():
     bench.run(testbench)
 
 
+def test_a_packet_that_comes_before_the_opening_is_over_waits():
+    """The communicator is open two cycles after the queues have taken the opening: just in time."""
+    bench = Bench()
+
+    async def testbench(ctx):
+        bench.offer(ctx, "open", {"communicator": 2, "credits": 3})
+        bench.offer(ctx, "header", header(1, communicator=2))
+        while bench.is_offering("open"):
+            await bench.step(ctx)
+        await bench.step(ctx)
+        bench.model.is_open.add(2)
+        ctx.set(bench.dut.is_open, 1 << 2)
+        while bench.is_offering("header"):
+            await bench.step(ctx)
+        assert bench.model.stored == 1 and not bench.expected
+
+    bench.run(testbench)
+
+
 def test_cancel():
     """Packets of a move that is cancelled are freed and their credits owed, and it gets no more."""
     bench = Bench(slots=8)
