@@ -30,10 +30,9 @@ class Communicator(Endpoint):
     :class:`.Request` at once; arrays must then be left alone until it is over. The others wait.
 
     All ranks of a communicator must call the same collectives in the same order, with the same count, type, function
-    and root. Collectives of one communicator run one after the other, those of several at a time. A message that is
-    longer than the receiver's credits (``credits`` packets of ``segment`` bytes from each rank) is sent on only when
-    it is received: messages from one rank to another must be received in the order in which they were sent, unless
-    they are all shorter than that together.
+    and root. Collectives of one communicator run one after the other, those of several at a time. Messages may be
+    received in any order; those that are in the way of others are kept in device memory until then
+    (:mod:`.unexpected`).
 
     The order in which SUM adds floats is that of :mod:`rackgate.collective.programs.shipped`, always the
     same for the same call; so are the bits of the result, and the same at all ranks.

@@ -51,7 +51,7 @@ class Claim(NamedTuple):
 
 @dataclass
 class Status:
-    """What a receive got: ``source`` is a rank, ``bytes`` the size in memory. ``tag`` is ``None`` if not known."""
+    """What a receive got: ``source`` is a rank, ``bytes`` the size in memory."""
 
     source: int | None = None
     tag: int | None = None
