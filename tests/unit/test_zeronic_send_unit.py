@@ -40,7 +40,8 @@ class Bench:
         self.words, self.frames, self.events, self.halted = [], [], Tally(), False
         self.produced = self.cycles = 0
 
-    def run(self, commands, *, limit=200_000, until=None):
+    def run(self, commands, *, limit=200_000, until=None, apart=False):
+        """Ring the doorbell now and then; with ``apart`` for each command when the one before is over."""
         dut, seed = self.dut, self.seed
         ports = [getattr(dut, name) for name in self.came]
         models = [collect(port, self.came[name], seed + 10 + k, self.stall)
@@ -59,7 +60,11 @@ class Bench:
                 for byte in command:  # a command may go on at the begin of the ring
                     self.ring[self.produced % (1 << LOG_SIZE)] = byte
                     self.produced += 1
-                if not self.stall or rng.random() < 0.5:
+                if apart:
+                    await ctx.tick().repeat(2)
+                    while not ctx.get(dut.idle):
+                        await ctx.tick()
+                if apart or not self.stall or rng.random() < 0.5:
                     ctx.set(dut.producer, self.produced)
                     await ctx.tick().repeat(rng.randrange(1, 60) if self.stall else 1)
             ctx.set(dut.producer, self.produced)

@@ -150,8 +150,10 @@ class CommandDecoder(wiring.Component):
             with m.State("UPDATE"):
                 self._offer(m, is_taken)
                 with m.If(is_taken):
-                    m.d.comb += ends.eq(1)
-                    m.next = "COLLECT"
+                    m.next = "SKIP"
+                    with m.If(self._left == 0):
+                        m.d.comb += ends.eq(1)
+                        m.next = "COLLECT"
             with m.State("SKIP"):
                 m.d.comb += [self.i.ready.eq(self._left != 0), ends.eq(self._left == 0)]
                 m.d.sync += self._left.eq(self._left - (self.i.valid & self.i.ready))
