@@ -36,7 +36,7 @@ _SHORT_PATIENCE = 256
 _READS = 256
 
 
-@dataclass
+@dataclass(eq=False)
 class _Message:
     """A message in device memory, or on its way there. ``receive``: who wants it."""
 
