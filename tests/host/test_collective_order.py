@@ -246,6 +246,27 @@ def test_what_never_comes_is_a_time_out_that_leaves_nothing(opened):
     check_clean(cluster, free)
 
 
+def test_an_abort_leaves_nothing(opened):
+    """A receive of what never comes is aborted while messages are let in; then everything begins anew."""
+    cluster = opened(2, timeout=0)
+    free = free_bytes(cluster)
+
+    def program(comm):
+        if comm.rank == 0:
+            for tag in range(6):
+                comm.Isend(content(0, 1, tag), 1, tag)
+            return
+        with pytest.raises(CollectiveTimeout, match="has not ended after 15000 cycles"):
+            comm.Irecv(np.zeros(1, np.int32), 0, 99).Wait(cycles=15_000)
+
+    cluster.run(program)
+    assert cluster.engines[1].unexpected._messages
+    cluster.reset()
+    check_clean(cluster, free)
+    cluster.run(lambda comm: comm.Barrier())
+    check_clean(cluster, free)
+
+
 def test_a_limit_of_the_caller(opened):
     """A receive that waits for a message on its way to memory can be given up; the message stays."""
     cluster = opened(2, timeout=0)

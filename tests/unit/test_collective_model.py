@@ -16,6 +16,7 @@ from collective_nodes import (
 
 from rackgate.arith.abi import ElementType, Function
 from rackgate.collective.abi import Call, CallFlag, Cause, Counter, Header, HeaderFlag, Status
+from rackgate.collective.packets.abi import Probe, Probed
 from rackgate_sim.arith import compress, expand
 
 TYPES = list(ElementType)
@@ -128,6 +129,41 @@ def test_any_source_and_any_tag_take_one_message():
         assert nodes.completion(2).status == Status.SUCCESS
     got = [set(nodes.array(2, 8192 * number, count=600, dtype=np.int32).tolist()) for number in range(2)]
     assert sorted(map(tuple, got)) == [(0,), (1,)]
+
+
+def ask(nodes, number, *fields):
+    tag, word = Probe(0, *fields).words()
+    nodes.write(number, PROBE_TAG=tag, PROBE=word)
+    words = tuple(nodes.read(number, f"PROBE_{k}") for k in range(3))
+    assert words[0] & Probed.IS_DONE
+    return Probed.from_words(words)
+
+
+def test_a_probe_finds_the_oldest_message_and_leaves_it():
+    nodes = Nodes(3)
+    assert ask(nodes, 2) is None
+    for source, tag, count in ((1, 7, 700), (1, 8, 3), (0, 8, 0)):
+        nodes.array(source, 0, values(tag, 700, ElementType.FLOAT32))
+        nodes.call(source, SEND, count, element=ElementType.FLOAT32, operand_0=BASE, peer=2, tag=tag,
+                   compression=CallFlag.WIRE if tag == 7 else 0)
+        nodes.run()
+    nodes.call(0, SEND, 1, scenario=41, operand_0=BASE, peer=2, tag=9)  # of a collective: not meant
+    nodes.run()
+    first, second, other = (Probed(1, ElementType.FLOAT32, True, 7, 1400), Probed(1, ElementType.FLOAT32, False, 8, 12),
+                            Probed(0, ElementType.FLOAT32, False, 8, 0))
+    assert [ask(nodes, 2, *fields) for fields in ((), (1,), (1, 8), (None, 7), (None, 8), (0, 7), (2,), (None, 9))] == [
+        other, first, second, first, other, None, None, None]
+    nodes.call(2, RECEIVE, 700, element=ElementType.FLOAT32, result=BASE, peer=1, tag=7, compression=CallFlag.WIRE)
+    nodes.run()
+    assert (nodes.completion(2).tag, ask(nodes, 2, 1)) == (7, second)
+
+
+def test_probes_are_words_and_back():
+    for probe in (Probe(0), Probe(7, 15), Probe(3, 0, 0), Probe(5, None, 0xFFFFFFFE)):
+        assert Probe.from_words(probe.words()) == probe
+    found = Probed(15, 4, True, 0xFFFFFFFF, 1 << 31)
+    assert Probed.from_words(found.words()) == found
+    assert Probed.from_words((Probed.IS_DONE | 5, 1, 2)) is None
 
 
 def test_a_sender_waits_for_credits_and_nothing_is_lost():
