@@ -51,6 +51,7 @@ BENCHES: Mapping[str, Bench] = {
     "locks": Bench("rackgate_sim.locks.bench:run", "FissLock, NetLock and one server: grants, throughput, cycles"),
     "collectives": Bench("rackgate_host.bench.collectives:run",
                          "cycles of collectives against what links allow, and against ACCL's algorithms"),
+    "zeronic": Bench("rackgate_host.bench.zeronic:run", "cycles of the NIC, and what TCP through it costs a host"),
     "cosim": Bench("rackgate_tb.speed:run", "simulated cycles a second of the inflate engine on four simulators"),
     "area": Bench("rackgate_boards.bench:run", "routed ECP5 clock and area of the engines"),
 }

@@ -18,7 +18,8 @@ __all__ = ["Record", "Result", "commit", "machine"]
 #: Metrics of which less is better: their floor and target are upper bounds.
 LESS_IS_BETTER = frozenset({"cycles", "lut4", "ff", "ebr", "dsp", "stage_latency_cycles", "bits_per_lock",
                             "busiest_link_bytes", "half_bandwidth_bytes", "fraction_of_limit", "bubbles_per_packet",
-                            "cpu_seconds_per_gb"})
+                            "cpu_seconds_per_gb", "host_bytes_received_per_payload_byte",
+                            "host_bytes_sent_per_payload_byte", "copied_per_payload_byte"})
 
 
 @dataclass(frozen=True)

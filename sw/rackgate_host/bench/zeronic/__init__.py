@@ -1,0 +1,6 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The bench ``zeronic``: cycles of the NIC, and what real TCP through it costs the host."""
+
+from .run import run
+
+__all__ = ["run"]
