@@ -99,7 +99,7 @@ def _send_posted(address: str, port: int, message: int, count: int) -> tuple[flo
             request.wait(_LIMIT)
         spent = _spent() - begin
         connection.shutdown(_LIMIT)
-        return spent, zlib.crc32(array)
+        return spent, zlib.crc32(array.tobytes())
 
 
 def _receive_posted(address: str, port: int, message: int, count: int) -> tuple[float, int]:
@@ -107,11 +107,12 @@ def _receive_posted(address: str, port: int, message: int, count: int) -> tuple[
         arrays = [endpoint.allocate(message) for _ in range(_POSTED)]
         begin = _spent()
         under_way = deque(stream.post_receive(array) for array in arrays[:count])
+        last = arrays[0]
         for k in range(count):
-            array = under_way.popleft().wait(_LIMIT)
+            last = under_way.popleft().wait(_LIMIT)
             if k + _POSTED < count:
-                under_way.append(stream.post_receive(array))
-        return _spent() - begin, zlib.crc32(array)
+                under_way.append(stream.post_receive(last))
+        return _spent() - begin, zlib.crc32(last.tobytes())
 
 
 def main() -> None:
