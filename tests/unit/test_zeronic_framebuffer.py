@@ -24,6 +24,8 @@ def test_words():
         with pytest.raises(ValueError, match=f"words must be a power of two from 16 to 65536, not {words}"):
             FrameBuffer(8, words=words)
     assert FrameBuffer(32).words == 1024
+    with pytest.raises(ValueError, match="frames must be at least 2, not 1"):
+        FrameBuffer(8, frames=1)
 
 
 def words_of(content, width):

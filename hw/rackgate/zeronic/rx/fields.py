@@ -8,33 +8,23 @@ from amaranth.utils import exact_log2
 
 from rackgate.net.headers import ETHER_TYPE_IPV4
 from rackgate.zeronic.abi import HEADER_MOST
-from rackgate.zeronic.messages import ChecksumKind
 from rackgate.zeronic.records import LENGTH_BITS, FlowKey, check_width
 from rackgate.zeronic.rx.profiles import ChosenProfile
 from rackgate.zeronic.rx.sums import IPV4, TRANSPORT, header_beats
 
-__all__ = ["FrameFacts", "FrameFields"]
+__all__ = ["FrameFacts", "FrameFields", "FrameKind"]
 
 _IPV4_SIZE = TRANSPORT - IPV4
 _ETHER_TYPE, _LENGTH, _FRAGMENT, _SOURCE, _DESTINATION = 12, IPV4 + 2, IPV4 + 6, IPV4 + 12, IPV4 + 16
 _FIRST_BYTE = 0x45  # version 4, five words of header
-#: Of the transport: bytes of the ports, of UDP's whole header, and of the shortest of TCP.
-_PORTS, _UDP_SIZE, _TCP_SIZE = 4, 8, 20
+#: Bytes of UDP's header, and of the shortest of TCP.
+_UDP_SIZE, _TCP_SIZE = 8, 20
 _UDP_LENGTH, _UDP_CHECKSUM, _TCP_OFFSET, _TCP_FLAGS = TRANSPORT + 4, TRANSPORT + 6, TRANSPORT + 12, TRANSPORT + 13
 
 
 class FrameFacts(data.Struct):
-    """What is known of a frame but for its sums.
+    """What a frame's headers say: see :class:`~rackgate.zeronic.records.Verdict`."""
 
-    ``is_bad``: it is damaged, or its length is none. ``is_packet``: it is all of an IPv4 packet without options, so the
-    header's checksum must be right. ``split``: it has a profile; with ``has_sum`` the transport's checksum must be
-    right, too. The others as in :class:`~rackgate.zeronic.records.Verdict`.
-    """
-
-    is_bad: 1
-    is_packet: 1
-    split: 1
-    has_sum: 1
     length: LENGTH_BITS
     key: FlowKey
     position: 32
@@ -43,15 +33,35 @@ class FrameFacts(data.Struct):
     flags: 8
 
 
+class FrameKind(data.Struct):
+    """What is known of a frame but for its sums.
+
+    ``is_bad``: it is damaged, or its length is none. ``is_packet``: it is all of an IPv4 packet without options, so the
+    header's checksum must be right. ``split``: it has a profile, and facts; with ``has_sum`` the transport's checksum
+    must be right, too.
+    """
+
+    is_bad: 1
+    is_packet: 1
+    split: 1
+    has_sum: 1
+
+
 class FrameFields(wiring.Component):
     """Collect the fields of frames and weigh their lengths.
 
-    A word a cycle, no stalls; the facts come a cycle after the last word. Reset forgets what has come.
+    A word a cycle, no stalls; the facts come a cycle after the last word, the kind 2 cycles. Reset forgets what has
+    come.
 
     Parameters
     ----------
     width:
         Bytes of a word: 8, 16 or 32.
+
+    Attributes
+    ----------
+    latency:
+        Cycles from the last word to the kind.
 
     Members
     -------
@@ -60,21 +70,23 @@ class FrameFields(wiring.Component):
         ``length``, bytes of the frame; ``is_bad``: it is damaged, or too long; ``lacks``: it ends before IPv4 says so.
     chosen:
         The frame's profile, from the word with the destination port until the facts are there.
-    o:
-        :class:`FrameFacts`, one a frame.
+    facts, kind:
+        :class:`FrameFacts` and :class:`FrameKind`, one each a frame.
     """
 
     i: stream.Interface
-    o: stream.Interface
+    facts: stream.Interface
+    kind: stream.Interface
 
     def __init__(self, width: int = 8):
-        self.width = check_width(width)
+        self.width, self.latency = check_width(width), 2
         super().__init__({
             "i": In(stream.Signature(data.StructLayout({
                 "data": 8 * self.width, "beat": range(header_beats(self.width) + 1), "last": 1, "length": LENGTH_BITS,
                 "is_bad": 1, "lacks": 1}), always_ready=True)),
             "chosen": In(ChosenProfile),
-            "o": Out(stream.Signature(FrameFacts, always_ready=True)),
+            "facts": Out(stream.Signature(FrameFacts, always_ready=True)),
+            "kind": Out(stream.Signature(FrameKind, always_ready=True)),
         })
         self._is_ipv4, self._is_plain, self._is_whole, self._is_tiny, self._is_runt, self._lacks, self._is_bad = (
             Signal(name=name) for name in ("is_ipv4", "is_plain", "is_whole", "is_tiny", "is_runt", "lacks", "is_bad"))
@@ -83,7 +95,7 @@ class FrameFields(wiring.Component):
 
     def elaborate(self, platform):
         m = Module()
-        word, out = self.i.payload, self.o.payload
+        word, out = self.i.payload, self.facts.payload
         total, first, fragment = self._bytes(_LENGTH, 2), self._bytes(IPV4, 1), self._bytes(_FRAGMENT, 2)
         for place, size, target, value in (
                 (_ETHER_TYPE, 2, self._is_ipv4, self._bytes(_ETHER_TYPE, 2) == ETHER_TYPE_IPV4),
@@ -104,7 +116,7 @@ class FrameFields(wiring.Component):
                     m.d.sync += target.word_select(size - 1 - k, 8).eq(self._bytes(place + k, 1))
         self._locate(m)
         m.d.sync += [
-            self.o.valid.eq(self.i.valid & word.last),
+            self.facts.valid.eq(self.i.valid & word.last),
             out.length.eq(word.length),
             self._is_bad.eq(word.is_bad | (word.length < IPV4)),
             self._is_runt.eq(word.length < TRANSPORT),
@@ -125,28 +137,30 @@ class FrameFields(wiring.Component):
     def _locate(self, m):
         """The stream position is where the profile says, in 16-bit halves."""
         index = exact_log2(self.width // 2)
-        for half, number in ((self.o.payload.position[16:], self.chosen.high),
-                             (self.o.payload.position[:16], self.chosen.low)):
+        for half, number in ((self.facts.payload.position[16:], self.chosen.high),
+                             (self.facts.payload.position[:16], self.chosen.low)):
             with m.If(self.i.valid & (self.i.payload.beat == number[index:])):
                 found = self.i.payload.data.word_select(number[:index], 16)
                 m.d.sync += half.eq(Cat(found[8:], found[:8]))
 
     def _weigh(self, m):
         """Whether the headers fit one into the other."""
-        out, chosen, body = self.o.payload, self.chosen, self._body
-        is_tcp, is_udp, size, fits = Signal(), Signal(), Signal(8), Signal()
+        out, kind, chosen, body = self.facts.payload, self.kind.payload, self.chosen, self._body
+        size, is_packet, fits = Signal(8), Signal(), Signal()
         m.d.comb += [
-            is_tcp.eq(chosen.size == 0),
-            is_udp.eq(chosen.checksum == ChecksumKind.UDP),
-            size.eq(Mux(is_tcp, self._offset << 2, chosen.size)),
+            size.eq(Mux(chosen.is_tcp, self._offset << 2, chosen.size)),
+            is_packet.eq(self._is_ipv4 & self._is_plain & self._is_whole),
             fits.eq((body >= size) & (size >= chosen.least) & (size <= HEADER_MOST - TRANSPORT)
-                    & (~is_tcp | (size >= _TCP_SIZE)) & (~is_udp | (size >= _UDP_SIZE) & self._udp_fits)),
-            out.is_packet.eq(self._is_ipv4 & self._is_plain & self._is_whole),
-            out.is_bad.eq(self._is_bad | self._is_ipv4 & self._is_runt | out.is_packet & (self._is_tiny | self._lacks)),
-            out.split.eq(out.is_packet & chosen.any & fits),
-            out.has_sum.eq((chosen.checksum != ChecksumKind.NONE) & (~is_udp | self._has_sum)),
+                    & (~chosen.is_tcp | (size >= _TCP_SIZE)) & (~chosen.is_udp | (size >= _UDP_SIZE) & self._udp_fits)),
             out.key.profile.eq(chosen.number),
             out.headers.eq(size + TRANSPORT),
             out.payload.eq(body - size),
-            out.flags.eq(Mux(is_tcp, self._flags, 0)),
+            out.flags.eq(Mux(chosen.is_tcp, self._flags, 0)),
+        ]
+        m.d.sync += [
+            self.kind.valid.eq(self.facts.valid),
+            kind.is_bad.eq(self._is_bad | self._is_ipv4 & self._is_runt | is_packet & (self._is_tiny | self._lacks)),
+            kind.is_packet.eq(is_packet),
+            kind.split.eq(is_packet & chosen.any & fits),
+            kind.has_sum.eq(chosen.has_sum & (~chosen.is_udp | self._has_sum)),
         ]

@@ -18,8 +18,8 @@ __all__ = ["FrameBuffer", "FrameRange", "read_layout"]
 
 #: Bytes that a buffer holds if nothing else is said.
 _SIZE = 32768
-#: Frames that may be written and not judged, and reads whose words are not all out.
-_UNJUDGED, _READS = 32, 4
+#: Reads whose words are not all out.
+_READS = 4
 
 
 class FrameRange(data.Struct):
@@ -56,6 +56,8 @@ class FrameBuffer(wiring.Component):
     words:
         Size of the memory, a power of two from 16 to 65,536; by default 32 KiB. The longest frame must be shorter by a
         word.
+    frames:
+        Frames that may be written and not judged, at least 2.
     tag:
         Shape of a read's tag.
 
@@ -83,11 +85,13 @@ class FrameBuffer(wiring.Component):
     o: stream.Interface
     release: stream.Interface
 
-    def __init__(self, width: int = 8, *, words: int | None = None, tag=1):
-        self.width, self.tag = check_width(width), tag
+    def __init__(self, width: int = 8, *, words: int | None = None, frames: int = 32, tag=1):
+        self.width, self.tag, self.frames = check_width(width), tag, operator.index(frames)
         self.words = _SIZE // self.width if words is None else operator.index(words)
         if self.words not in [1 << n for n in range(4, 17)]:
             raise ValueError(f"words must be a power of two from 16 to 65536, not {words}")
+        if self.frames < 2:
+            raise ValueError(f"frames must be at least 2, not {frames}")
         super().__init__({
             "write": In(stream.Signature(data.StructLayout({"data": 8 * self.width, "last": 1}))),
             "judged": In(stream.Signature(data.StructLayout({"keep": 1}), always_ready=True)),
@@ -104,9 +108,12 @@ class FrameBuffer(wiring.Component):
                                                     for name in ("oldest", "unjudged", "next"))
         self._kept = Signal(range(self.words + 1))  # frames kept and not released
         self._has_room = Signal()
-        self._ends = Queue(range(self.words), depth=_UNJUDGED, block_ram=False)  # words behind the frames not judged
+        self._ends = Queue(range(self.words), depth=self.frames, block_ram=False)  # words behind the frames not judged
         self._plans = Queue(plan_layout(self.width, tag), depth=_READS)
         self._packer = Packer(self.width, tag=tag)
+        # Words to be read: of the read under way, and of one that waits.
+        part = data.StructLayout({"word": range(self.words), "left": LENGTH_BITS})
+        self._now, self._ahead, self._has_ahead = Signal(part), Signal(part), Signal()
 
     def elaborate(self, platform):
         m = Module()
@@ -132,7 +139,7 @@ class FrameBuffer(wiring.Component):
             ends.i.payload.eq(after),
         ]
         # Known a cycle ahead to keep the path short.
-        m.d.sync += self._has_room.eq(((room >= 2) | (room == 1) & ~puts) & (ends.level < _UNJUDGED - 1))
+        m.d.sync += self._has_room.eq(((room >= 2) | (room == 1) & ~puts) & (ends.level < self.frames - 1))
         with m.If(puts):
             m.d.sync += [
                 self._next.eq(after),
@@ -162,8 +169,8 @@ class FrameBuffer(wiring.Component):
         """Words of the memory, through a register of their own, to where they are packed."""
         port, plans, packer, index = self._memory.read_port(), self._plans, self._packer, exact_log2(self.width)
         command, place = self.read.payload, self.read.payload.offset
-        part = data.StructLayout({"word": range(self.words), "left": LENGTH_BITS})
-        asked, ahead, now, has_ahead = Signal(part), Signal(part), Signal(part), Signal()
+        now, ahead, has_ahead = self._now, self._ahead, self._has_ahead
+        asked = Signal.like(now)
         takes, is_free, steps, is_fetched, ends, moves = (Signal(name=name) for name in (
             "takes", "is_free", "steps", "is_fetched", "ends", "moves"))
         word = packer.i

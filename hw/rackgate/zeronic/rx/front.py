@@ -1,17 +1,18 @@
 # SPDX-License-Identifier: Apache-2.0
 """Frames from the wire: into the buffer, checked, and with what their headers say."""
 
-from amaranth.hdl import Cat, Module, Mux, Signal
+from amaranth.hdl import Assert, Cat, Module, Mux, Signal, signed
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
 from amaranth.utils import ceil_log2, exact_log2
 
+from rackgate.pisa.checksum import delayed
 from rackgate.stream.packet import PacketSignature
 from rackgate.stream.queue import Queue
 from rackgate.zeronic.records import FRAME_MOST, LENGTH_BITS, ProfileUpdate, Verdict, check_width
-from rackgate.zeronic.rx.fields import FrameFacts, FrameFields
+from rackgate.zeronic.rx.fields import FrameFacts, FrameFields, FrameKind
 from rackgate.zeronic.rx.profiles import ProfileTable
-from rackgate.zeronic.rx.sums import IPV4, FrameSums, header_beats, sums_layout
+from rackgate.zeronic.rx.sums import IPV4, FrameSums, header_beats
 
 __all__ = ["Front"]
 
@@ -19,6 +20,9 @@ __all__ = ["Front"]
 _FRAMES = 16
 #: Bytes before what IPv4 says of its length.
 _LENGTH = IPV4 + 2
+
+#: What becomes of a frame: exactly one of ``keep`` and the reasons to drop it; ``split`` it if it is kept.
+_outcome_layout = data.StructLayout({"keep": 1, "bad_frame": 1, "bad_ip_checksum": 1, "bad_checksum": 1, "split": 1})
 
 
 class Front(wiring.Component):
@@ -79,22 +83,23 @@ class Front(wiring.Component):
         })
         self._most = -(-FRAME_MOST // self.width)  # words
         self._sums, self._fields, self._profiles = FrameSums(width), FrameFields(width), ProfileTable(width)
-        self._facts, self._answers = Queue(FrameFacts, depth=_FRAMES), Queue(sums_layout, depth=_FRAMES)
+        self._facts, self._outcomes = Queue(FrameFacts, depth=_FRAMES), Queue(_outcome_layout, depth=_FRAMES)
         self._is_within, self._inside = Signal(), Signal(range(_FRAMES + 1))  # a frame has begun; whole ones
         # Three stages. In the first the sums and profiles see a word, in the last the fields do: when the frame's
         # profile is known.
         shape = data.StructLayout({"valid": 1, **dict(self._fields.i.payload.shape().members),
                                    "count": ceil_log2(self.width + 1)})
         self._stages = [Signal(shape, name=f"stage_{k}") for k in range(3)]
-        self._left = Signal(16)  # bytes from the first stage's word on that IPv4 has, behind the header
+        self._left = Signal(signed(17))  # bytes from the first stage's word on that IPv4 has, when its length is known
 
     def elaborate(self, platform):
         m = Module()
         m.submodules.sums, m.submodules.fields, m.submodules.profiles = self._sums, self._fields, self._profiles
-        m.submodules.facts, m.submodules.answers = self._facts, self._answers
+        m.submodules.facts, m.submodules.outcomes = self._facts, self._outcomes
         takes = self._accept(m)
         self._count(m)
         self._feed(m)
+        self._decide(m)
         self._judge(m, takes)
         return m
 
@@ -102,18 +107,18 @@ class Front(wiring.Component):
         """Words into the frame buffer and the first stage. Returns whether one is taken."""
         word, stage = self.i.payload, self._stages[0]
         words, beat = Signal(range(self._most + 1)), Signal.like(stage.beat)
-        has_place, may, is_long, takes = Signal(), Signal(), Signal(), Signal()
+        has_place, may, is_long, is_longest, takes = (Signal(name=name) for name in (
+            "has_place", "may", "is_long", "is_longest", "takes"))
         m.d.sync += has_place.eq(self._inside < _FRAMES - 1)
         m.d.comb += [
-            is_long.eq(words == self._most),
             may.eq(has_place & (self._is_within | ~self.profile.valid)),
             self.write.valid.eq(self.i.valid & may & ~is_long),
             self.write.payload.data.eq(word.data),
-            self.write.payload.last.eq(word.last | (words == self._most - 1)),
+            self.write.payload.last.eq(word.last | is_longest),
             self.i.ready.eq(may & (self.write.ready | is_long)),
             takes.eq(self.i.valid & self.i.ready),
             self.profile.ready.eq(~self._is_within & ~Cat(stage.valid for stage in self._stages).any()
-                                  & ~self._fields.o.valid),
+                                  & ~self._fields.facts.valid),
         ]
         length = (words << exact_log2(self.width)) + word.count
         m.d.sync += [
@@ -122,34 +127,39 @@ class Front(wiring.Component):
             stage.is_bad.eq(word.error | is_long | (length > FRAME_MOST)),
         ]
         with m.If(takes):
-            m.d.sync += [self._is_within.eq(~word.last), words.eq(Mux(is_long, words, words + 1)),
-                         beat.eq(Mux(beat == header_beats(self.width), beat, beat + 1))]
+            m.d.sync += [
+                self._is_within.eq(~word.last),
+                words.eq(words + 1),
+                beat.eq(Mux(beat == header_beats(self.width), beat, beat + 1)),
+                is_longest.eq(words == self._most - 2),
+                is_long.eq(is_long | is_longest),
+            ]
             with m.If(word.last):
-                m.d.sync += [words.eq(0), beat.eq(0)]
+                m.d.sync += [words.eq(0), beat.eq(0), is_longest.eq(0), is_long.eq(0)]
         return takes
 
     def _count(self, m):
         """Count down what IPv4's length says, from when it is known."""
-        stage, behind = self._stages[0], Signal(17)
+        stage = self._stages[0]
         beat, at = divmod(_LENGTH, self.width)
         total = Cat(stage.data[8 * at + 8:8 * at + 16], stage.data[8 * at:8 * at + 8])
-        with m.If(stage.beat == beat):
-            m.d.comb += behind.eq(total + IPV4 - (beat + 1) * self.width)
-        with m.Else():
-            m.d.comb += behind.eq(self._left - self.width)
         with m.If(stage.valid):
-            m.d.sync += self._left.eq(Mux(behind[16], 0, behind))
+            m.d.sync += self._left.eq(self._left - self.width)  # goes below zero, but not as far as to come back
+            with m.If(stage.beat == beat):
+                m.d.sync += self._left.eq(total + IPV4 - (beat + 1) * self.width)
 
     def _feed(self, m):
         first, second, third = self._stages
         sums, fields, profiles, index = self._sums.i, self._fields.i, self._profiles, exact_log2(self.width)
+        is_more = ~self._left[16]
         m.d.sync += [second.eq(first), second.lacks.eq(self._left > first.count), third.eq(second)]
         m.d.comb += [
             sums.valid.eq(first.valid),
             sums.payload.data.eq(first.data),
             sums.payload.beat.eq(first.beat),
             sums.payload.last.eq(first.last),
-            sums.payload.below.eq(Cat(self._left[index:].any() | (self._left[:index] > k) for k in range(self.width))),
+            sums.payload.below.eq(Cat(is_more & (self._left[index:16].any() | (self._left[:index] > k))
+                                      for k in range(self.width))),
             profiles.i.valid.eq(first.valid),
             profiles.i.payload.data.eq(first.data),
             profiles.i.payload.beat.eq(first.beat),
@@ -158,34 +168,48 @@ class Front(wiring.Component):
             self._fields.chosen.eq(profiles.chosen),
             fields.valid.eq(third.valid),
             *(getattr(fields.payload, name).eq(third[name]) for name, _ in fields.payload.shape()),
-            self._facts.i.valid.eq(self._fields.o.valid),
-            self._facts.i.payload.eq(self._fields.o.payload),
-            self._answers.i.valid.eq(self._sums.o.valid),
-            self._answers.i.payload.eq(self._sums.o.payload),
+            self._facts.i.valid.eq(self._fields.facts.valid),
+            self._facts.i.payload.eq(self._fields.facts.payload),
         ]
 
-    def _judge(self, m, takes):
-        """The facts and the sums of a frame: both come in order."""
-        facts, answer, verdict, kept, ends = self._facts.o, self._answers.o, self.verdicts.payload, Signal(), Signal()
-        frame, sums = facts.payload, answer.payload
-        is_wrong, is_there = Signal(), Signal()
+    def _decide(self, m):
+        """Kind and sums of a frame, which come a fixed time after its last word."""
+        early = self._sums.latency - (len(self._stages) - 1 + self._fields.latency)
+        late = delayed(m, Cat(self._fields.kind.payload, self._fields.kind.valid), early, "kind")
+        kind, sums, out = data.View(FrameKind, late[:-1]), self._sums.o.payload, self._outcomes.i.payload
+        is_right, is_wrong = Signal(), Signal()  # IPv4's checksum is, if it has to be; the transport's is not
         m.d.comb += [
-            is_there.eq(facts.valid & answer.valid),
-            is_wrong.eq(frame.split & frame.has_sum & ~sums.transport),
-            kept.eq(~frame.is_bad & (~frame.is_packet | sums.header & ~is_wrong)),
-            self.verdicts.valid.eq(is_there & kept),
-            ends.eq(is_there & (~kept | self.verdicts.ready)),
-            facts.ready.eq(ends), answer.ready.eq(ends),
+            is_right.eq(~kind.is_packet | sums.header),
+            is_wrong.eq(kind.split & kind.has_sum & ~sums.transport),
+            out.keep.eq(~kind.is_bad & is_right & ~is_wrong),
+            out.bad_frame.eq(kind.is_bad),
+            out.bad_ip_checksum.eq(~kind.is_bad & ~is_right),
+            out.bad_checksum.eq(~kind.is_bad & is_right & is_wrong),
+            out.split.eq(kind.split),
+            self._outcomes.i.valid.eq(self._sums.o.valid),
+        ]
+        m.d.sync += Assert(late[-1] == self._sums.o.valid, "kind and sums are not of the same frame")
+
+    def _judge(self, m, takes):
+        """The outcome of the oldest frame; its facts came before."""
+        facts, outcome, verdict, ends = self._facts.o, self._outcomes.o, self.verdicts.payload, Signal()
+        frame, what = facts.payload, outcome.payload
+        m.d.comb += [
+            self.verdicts.valid.eq(outcome.valid & what.keep),
+            ends.eq(outcome.valid & (~what.keep | self.verdicts.ready)),
+            facts.ready.eq(ends), outcome.ready.eq(ends),
             self.judged.valid.eq(ends),
-            self.judged.payload.keep.eq(kept),
+            self.judged.payload.keep.eq(what.keep),
             verdict.word.eq(self.first),
+            verdict.split.eq(what.split),
             *(getattr(verdict, name).eq(getattr(frame, name))
-              for name in ("length", "split", "key", "position", "headers", "payload", "flags")),
+              for name in ("length", "key", "position", "headers", "payload", "flags")),
             self.received.eq(ends),
-            self.received_bytes.eq(Mux(ends & kept, frame.length, 0)),
-            self.bad_frame.eq(ends & frame.is_bad),
-            self.bad_ip_checksum.eq(ends & ~frame.is_bad & frame.is_packet & ~sums.header),
-            self.bad_checksum.eq(ends & ~frame.is_bad & frame.is_packet & sums.header & is_wrong),
+            self.received_bytes.eq(Mux(ends & what.keep, frame.length, 0)),
+            *(getattr(self, name).eq(ends & what[name]) for name in ("bad_frame", "bad_ip_checksum", "bad_checksum")),
             self.idle.eq(~self._is_within & (self._inside == 0)),
         ]
-        m.d.sync += self._inside.eq(self._inside + (takes & self.i.payload.last) - ends)
+        m.d.sync += [
+            self._inside.eq(self._inside + (takes & self.i.payload.last) - ends),
+            Assert(~outcome.valid | facts.valid, "an outcome without facts"),
+        ]

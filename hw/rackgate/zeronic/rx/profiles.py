@@ -6,7 +6,7 @@ from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
 
 from rackgate.zeronic.abi import PROFILES
-from rackgate.zeronic.messages import TCP_PROFILE
+from rackgate.zeronic.messages import TCP_PROFILE, ChecksumKind
 from rackgate.zeronic.records import ProfileUpdate, check_width
 from rackgate.zeronic.rx.sums import TRANSPORT, header_beats
 
@@ -22,8 +22,8 @@ class ChosenProfile(data.Struct):
     """The profile that a frame has, if ``any`` matches: its ``number``, and what it says.
 
     ``high``, ``low``: which 16 bits of a frame, by number, are the halves of the stream position; ``least``: bytes that
-    the transport header must have for it to be in there. ``size``, ``checksum`` as in
-    :class:`~rackgate.zeronic.messages.Profile`.
+    the transport header must have for it to be in there. ``size``: bytes of the header, unless ``is_tcp``: it says so
+    itself. ``has_sum``: there is a checksum; ``is_udp``: as UDP has it.
     """
 
     any: 1
@@ -32,7 +32,17 @@ class ChosenProfile(data.Struct):
     low: 6
     least: 9
     size: 8
-    checksum: 2
+    is_tcp: 1
+    has_sum: 1
+    is_udp: 1
+
+
+def _meaning(profile):
+    """What a profile says, from a :class:`~rackgate.zeronic.messages.Profile` or its like in hardware."""
+    first = TRANSPORT // 2 + (profile.position >> 1)
+    return {"high": first, "low": first + 1, "least": profile.position + _POSITION_SIZE, "size": profile.size,
+            "is_tcp": profile.size == 0, "has_sum": profile.checksum != ChecksumKind.NONE,
+            "is_udp": profile.checksum == ChecksumKind.UDP}
 
 
 class ProfileTable(wiring.Component):
@@ -70,16 +80,13 @@ class ProfileTable(wiring.Component):
             "update": In(stream.Signature(ProfileUpdate, always_ready=True)),
             "chosen": Out(ChosenProfile),
         })
-        self._profiles = [Signal(ProfileUpdate, name=f"profile_{k}", init={
-            "protocol": TCP_PROFILE.protocol, "checksum": TCP_PROFILE.checksum, "position": TCP_PROFILE.position,
-        } if k == 0 else None) for k in range(PROFILES)]
-        self._places = [Signal(data.StructLayout({"high": 6, "low": 6, "least": 9}), name=f"places_{k}", init=(
-            self._places_of(TCP_PROFILE.position)) if k == 0 else None) for k in range(PROFILES)]
-
-    @staticmethod
-    def _places_of(position):
-        first = TRANSPORT // 2 + (position >> 1)
-        return {"high": first, "low": first + 1, "least": position + _POSITION_SIZE}
+        self._keys, self._meanings = [], []
+        for number in range(PROFILES):
+            profile = TCP_PROFILE if number == 0 else TCP_PROFILE._replace(protocol=0)
+            self._keys.append(Signal(data.StructLayout({"protocol": 8, "port": 16, "mask": 16}), name=f"key_{number}",
+                                     init={name: getattr(profile, name) for name in ("protocol", "port", "mask")}))
+            self._meanings.append(Signal(ChosenProfile, name=f"meaning_{number}",
+                                         init={"number": number, **_meaning(profile)}))
 
     def elaborate(self, platform):
         m = Module()
@@ -87,23 +94,21 @@ class ProfileTable(wiring.Component):
         is_protocol, is_port, is_port_there = Signal(PROFILES), Signal(PROFILES), Signal()
         protocol, port = self._bytes(_PROTOCOL, 1), self._bytes(_PORT, 2)
         m.d.sync += is_port_there.eq(self.i.valid & (word.beat == self._beat_of_port))
-        for k, profile in enumerate(self._profiles):
+        for k, (key, meaning) in enumerate(zip(self._keys, self._meanings, strict=True)):
             with m.If(self.update.valid & (new.profile == k)):
-                m.d.sync += [profile.eq(new), *(self._places[k][name].eq(value)
-                                                for name, value in self._places_of(new.position).items())]
+                m.d.sync += [
+                    *(key[name].eq(getattr(new, name)) for name in ("protocol", "port", "mask")),
+                    *(getattr(meaning, name).eq(value) for name, value in _meaning(new).items()),
+                ]
             with m.If(self.i.valid & (word.beat == _PROTOCOL // self.width)):
-                m.d.sync += is_protocol[k].eq((profile.protocol != 0) & (profile.protocol == protocol))
+                m.d.sync += is_protocol[k].eq((key.protocol != 0) & (key.protocol == protocol))
             with m.If(self.i.valid & (word.beat == self._beat_of_port)):
-                m.d.sync += is_port[k].eq(((profile.port ^ port) & profile.mask) == 0)
+                m.d.sync += is_port[k].eq(((key.port ^ port) & key.mask) == 0)
         with m.If(is_port_there):
             m.d.sync += self.chosen.any.eq((is_protocol & is_port).any())
-            for k in reversed(range(PROFILES)):
+            for k, meaning in reversed(list(enumerate(self._meanings))):
                 with m.If(is_protocol[k] & is_port[k]):
-                    m.d.sync += [
-                        self.chosen.number.eq(k),
-                        *(self.chosen[name].eq(self._places[k][name]) for name in ("high", "low", "least")),
-                        *(self.chosen[name].eq(self._profiles[k][name]) for name in ("size", "checksum")),
-                    ]
+                    m.d.sync += [self.chosen.eq(meaning), self.chosen.any.eq(1)]
         return m
 
     def _bytes(self, place, size):
