@@ -16,6 +16,7 @@ import zeronic_cases
 import zeronic_redis
 from zeronic_hosts import need_hosts
 
+from rackgate_host.device import open_device
 from rackgate_host.zeronic.supervisor import Hosts, HostsConfig
 from rackgate_host.zeronic.wire import Conditions
 
@@ -36,6 +37,8 @@ def need(*programs: str) -> None:
 @contextmanager
 def hosts_up(folder: Path, device: str, conditions: Conditions | None = None) -> Iterator[Hosts]:
     need_hosts()
+    if device.startswith("sim:"):
+        open_device(device, memory="1M").close()  # build it here, where the time for it is known
     seed = int.from_bytes(os.urandom(3), "little")
     print(f"seed {seed}")
     both = {} if conditions is None else dict.fromkeys("ab", conditions)
@@ -172,3 +175,10 @@ def test_redis_benchmark(tmp_path: Path) -> None:
 def test_iperf3(tmp_path: Path) -> None:
     with hosts_up(tmp_path, "model:zeronic") as hosts:
         iperf3(hosts, tmp_path, 1 << 20)
+
+
+@pytest.mark.cosim
+@pytest.mark.parametrize("conditions", [None, BAD], ids=["clean", "perturbed"])
+def test_gateware_redis_keeps_values(tmp_path: Path, conditions: Conditions | None) -> None:
+    with hosts_up(tmp_path, "sim:zeronic", conditions) as hosts:
+        redis(hosts, tmp_path, 400)
