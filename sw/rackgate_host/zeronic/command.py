@@ -12,11 +12,12 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from ..device import device_type, open_device
+from ..device import device_type
 from ..errors import UsageError
 from ..output import JsonOption, SeedOption, print_json
 from ..url import DeviceURL
 from . import namespaces
+from .demo import demo
 from .errors import NoHosts
 from .inside import run
 from .pcap import Capture, record
@@ -96,12 +97,8 @@ def _up(
     url = _device(device, width)
     config = HostsConfig(url, conditions, seed, mtu, coalesce)
     directory = default_directory(name)
-    namespaces.check_possible()
     with Console(stderr=True).status(f"opening {url}") as status:
-        if url.startswith("sim:"):  # built once, where its progress can be seen
-            open_device(url, memory="1M", progress=status.update).close()
-        status.update("bringing up hosts")
-        hosts = Hosts.start(config, directory, detached=True)
+        hosts = Hosts.start(config, directory, detached=True, progress=status.update)
     found = {host: {"address": hosts.address(host), "socket": str(hosts.socket(host))} for host in HOSTS}
     if as_json:
         print_json({"pid": hosts.pid, "device": url, "hosts": found, "directory": str(directory), "seed": seed})
@@ -236,6 +233,7 @@ app.command("run")(_run)
 app.command("status")(_status)
 app.command("trace")(_trace)
 app.command("down")(_down)
+app.command("demo")(demo)
 
 
 def register(parent: typer.Typer) -> None:

@@ -136,7 +136,7 @@ class HostDaemon:
         size = -(-(memory_needed(flows) + _OWN_MEMORY) // (1 << 20)) * (1 << 20)
         self._memory_file = os.memfd_create("rackgate-zeronic", os.MFD_CLOEXEC)
         os.ftruncate(self._memory_file, size)
-        return open_device(self.config.device, flows=flows, memory=size, memory_file=self._memory_file)
+        return open_device(self.config.device, memory=size, memory_file=self._memory_file)
 
     def _listen(self, stack: contextlib.ExitStack, name: str, accepted: Callable[[socket.socket], None]) -> None:
         listener = stack.enter_context(socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET | socket.SOCK_NONBLOCK))

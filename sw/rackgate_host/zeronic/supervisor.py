@@ -14,12 +14,14 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from ..device import open_device
 from ..errors import RackgateError, UsageError
+from ..url import DeviceURL
 from . import namespaces
 from .control import Control
 from .daemon import HostConfig, die_with_parent
@@ -98,8 +100,11 @@ class Hosts:
         self._process = process
 
     @classmethod
-    def start(cls, config: HostsConfig, directory: Path, *, detached: bool = False) -> "Hosts":
+    def start(cls, config: HostsConfig, directory: Path, *, detached: bool = False,
+              progress: Callable[[str], None] | None = None) -> "Hosts":
         """Bring hosts up. They end with the thread that calls this, unless they are ``detached`` from it.
+
+        ``progress`` is told of each long step of building a ``sim:`` device, which is done here once for both.
 
         Raises
         ------
@@ -109,6 +114,8 @@ class Hosts:
             The device cannot be had.
         """
         namespaces.check_possible()
+        if DeviceURL.parse(config.device).scheme == "sim":
+            open_device(config.device, memory="1M", progress=progress).close()
         directory = directory.absolute()
         if len(os.fsencode(directory)) > _PATH_MOST:
             raise UsageError(f"the path of hosts must have at most {_PATH_MOST} bytes, for their sockets, not "
