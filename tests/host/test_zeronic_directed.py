@@ -13,7 +13,7 @@ import pytest
 from scapy.layers.inet import IP, TCP, IPOption_NOP, fragment
 from scapy.layers.l2 import Ether
 from zeronic_hosts import Application, Inside, need_hosts
-from zeronic_peer import LoneHost, Peer
+from zeronic_lone import LoneHost, Peer
 
 from rackgate.zeronic.abi import Direction
 from rackgate_host.zeronic.packets import Packets
