@@ -10,7 +10,6 @@ from zeronic_packets import ACK, FIN, PSH, RST, SYN, TIMESTAMPS, Tcp, ones_compl
 from rackgate.zeronic.abi import Counter, Direction, Right, StatusFlag, flow_hash
 from rackgate.zeronic.messages import (
     ChecksumKind,
-    CommandKind,
     EntryFlag,
     EntryKind,
     Flow,
@@ -471,7 +470,7 @@ def test_other_profiles(nic):
 
 @pytest.mark.parametrize("profile", [
     Profile(4, 17, 0, 8, 16), Profile(1, 17, 3, 8, 16), Profile(1, 17, 0, 7, 16), Profile(1, 17, 0, 14, 16),
-    Profile(1, 17, 0, 8, 61), Profile(1, 17, 0, 0, 7), Profile(1, 6, 1, 60, 0),
+    Profile(1, 17, 0, 8, 61), Profile(1, 17, 0, 0, 7), Profile(1, 6, 1, 18, 0),
 ])
 def test_profiles_that_are_refused(nic, profile):
     nic.do(profile)
@@ -481,7 +480,6 @@ def test_profiles_that_are_refused(nic, profile):
 @pytest.mark.parametrize("command", [
     Post(16, 0, 0, 10, 0, 0), Post(3, 0, 5000, 10, 8, 0), Flow(16, 0, 0), Key(16, 0, True), Key(3, 32, True),
     Region(8, 1, 0, 10), Region(1, 1, (1 << 40) - 10, 11), bytes([99, 0, 1, 0]) + bytes(28), bytes(32),
-    Post(3, 2, 5000, 10, 0, 0), bytes([CommandKind.CURSOR, 0, 2, 0]) + bytes(60),
 ], ids=str)
 def test_commands_that_are_refused(nic, command):
     before = nic.count(Counter.COMMANDS)

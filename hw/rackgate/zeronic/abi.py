@@ -172,8 +172,8 @@ REGISTERS = RegisterMap("ZNIC", (1, 0), (
              fields=(Field("READY", 0, 1, "Tables are clear."), Field("RECEIVE_IDLE", 1, 1, "No frame is under way."),
                      Field("SEND_IDLE", 2, 1, "No command is under way."),
                      Field("SEND_HALTED", 3, 1, "The memory refused a read of the command ring."))),
-    Register("COALESCE_CYCLES", 0x48, Access.RW, "Cycles after its first frame at which a merged header goes up; 0: "
-             "headers are not merged."),
+    Register("COALESCE_CYCLES", 0x48, Access.RW, "Cycles after its first frame at which a merged header goes up, less "
+             "than 2**31; 0: headers are not merged."),
     Register("COALESCE_BYTES", 0x4C, Access.RW, "Payload that a merged header may have at most, up to 65,000.",
              reset=65000),
     *_ring_registers(),

@@ -212,8 +212,8 @@ class Profile(NamedTuple):
     """A kind of transport header over IPv4 without options; ``argument`` is its number. Profile 0 is TCP after reset.
 
     Bytes 8: ``protocol`` of IPv4 (0: the profile is off); 9: :class:`ChecksumKind`; 10: ``position``, bytes from the
-    transport header's first to the stream position (32 bits, big endian, a multiple of 2 up to 58); 11: ``size``,
-    bytes of the transport header (8 to 60, with all of the position), or 0 for TCP's rule (data offset in the upper
+    transport header's first to the stream position (32 bits, big endian, a multiple of 2, within it); 11: ``size``,
+    bytes of the transport header (8 to 60), or 0 for TCP's rule (data offset in the upper
     half of byte 12, flags in byte 13); 12, 13: ``port``
     and 14, 15 ``mask``: the destination port must equal ``port`` where ``mask`` has ones. The lowest profile that
     matches wins. Frames that none matches belong to no flow. Flags bit 0, ``acknowledges``: bytes 8 to 11 of the

@@ -17,7 +17,6 @@ _ADDRESS_SPACE = 1 << 40
 _ADDRESS = _ADDRESS_SPACE - 1
 _SEND_HEADER = 16
 _KINDS = frozenset(CommandKind)
-_LONG = (CommandKind.PAD, CommandKind.SEND)
 _HAS_FLOW = (CommandKind.POST, CommandKind.RETIRE, CommandKind.CURSOR, CommandKind.FLOW, CommandKind.KEY,
              CommandKind.SEND)
 
@@ -51,8 +50,7 @@ class Commands:
 
     def _is_known(self, command: Command) -> bool:
         is_there = command.flow < len(self._tables.flows) or command.kind not in _HAS_FLOW
-        has_units = command.units > 0 if command.kind in _LONG else command.units == 1
-        return has_units and command.kind in _KINDS and is_there
+        return command.units > 0 and command.kind in _KINDS and is_there
 
     def _do(self, command: Command, content: bytes) -> Item | Fence | bool | None:
         flow = self._tables.flows[command.flow % len(self._tables.flows)]
@@ -80,9 +78,8 @@ class Commands:
     def _post(self, command: Command, content: bytes) -> bool:
         start, length = struct.unpack_from("<II", content, 8)
         segment = Segment(start, length, _number(content, 22, 2), _number(content, 16, 5))
-        if segment.region >= self._regions or command.argument > max(Direction):
-            return False
-        return self._tables.flows[command.flow].segments[Direction(command.argument)].post(segment)
+        segments = self._tables.flows[command.flow].segments[Direction(command.argument & 1)]
+        return segment.region < self._regions and segments.post(segment)
 
     def _key(self, command: Command, content: bytes) -> bool:
         if command.argument >= self._tables.places:
@@ -101,9 +98,10 @@ class Commands:
 
     def _profile(self, command: Command, content: bytes) -> bool:
         profile = Profile(command.argument, *struct.unpack_from("<BBBBHH", content, 8), bool(command.flags & 1))
-        has_size = not profile.size or max(8, profile.position + 4) <= profile.size <= 60
+        has_size = not profile.size or 8 <= profile.size <= 60
+        has_position = not profile.position % 2 and profile.position + 4 <= (profile.size or 20)
         if (profile.profile >= len(self._tables.profiles) or profile.checksum > max(ChecksumKind)
-                or not has_size or profile.position % 2 or profile.position > 58):
+                or not has_size or not has_position):
             return False
         self._tables.profiles[profile.profile] = profile
         return True
