@@ -29,6 +29,8 @@ if TYPE_CHECKING:
 __all__ = ["Connection", "Request"]
 
 _FIONREAD, _SIOCOUTQ = 0x541B, 0x5411
+#: State of a connection that is no more, as the kernel numbers it (TCP_INFO).
+_CLOSED = 7
 #: Requests that are done are retired so many at a time.
 _RETIRE = 8
 #: Placeholders that are given to the kernel at once, and tags that are read at once.
@@ -48,7 +50,7 @@ class Request:
 
     def __init__(self, connection: "Connection", direction: Direction, position: int, array: np.ndarray):
         self._connection = connection
-        self._direction = direction
+        self.direction = direction
         self.array = array
         self.position = position
         self.end = position + array.nbytes
@@ -56,7 +58,7 @@ class Request:
     @property
     def done(self) -> bool:
         """Whether all bytes have been received, or sent and acknowledged by the peer."""
-        return self._connection.reached(self._direction) >= self.end
+        return self._connection.reached(self.direction) >= self.end
 
     def wait(self, timeout: float | None = None) -> np.ndarray:
         """Wait until it is done: its array. All connections of the endpoint move on meanwhile.
@@ -73,8 +75,8 @@ class Request:
 
     def describe(self) -> str:
         """What there is to be told of it, for messages."""
-        count = min(max(0, self._connection.reached(self._direction) - self.position), self.array.nbytes)
-        verb = "received" if self._direction is Direction.RECEIVE else "acknowledged"
+        count = min(max(0, self._connection.reached(self.direction) - self.position), self.array.nbytes)
+        verb = "received" if self.direction is Direction.RECEIVE else "acknowledged"
         return f"{count} of {self.array.nbytes} bytes were {verb}"
 
 
@@ -104,7 +106,7 @@ class Connection:
         self._retirable = dict.fromkeys(Direction, 0)
         self._received = 0  # positions that do not wrap
         self._handed = self._acknowledged = 0
-        self._ended: str | None = None
+        self._ended: dict[Direction, str] = {}  # how the stream has ended, each way
         self._is_shut = False
         self.copied = 0
         self.moved = 0
@@ -161,7 +163,8 @@ class Connection:
 
     def uses(self, array: np.ndarray) -> bool:
         """Whether a request that is not done has bytes of ``array``."""
-        return any(np.may_share_memory(array, request.array) for posted in self._posted.values() for request in posted)
+        return any(np.may_share_memory(array, request.array) for direction, posted in self._posted.items()
+                   if direction not in self._ended for request in posted)
 
     # Moving on
 
@@ -173,9 +176,9 @@ class Connection:
     def interest(self) -> int:
         """What to poll the socket for."""
         wanted = 0
-        if self._posted[Direction.RECEIVE] and self._ended is None:
+        if self._posted[Direction.RECEIVE] and Direction.RECEIVE not in self._ended:
             wanted |= select.POLLIN
-        if self._unhanded():
+        if self._unhanded() and Direction.SEND not in self._ended:
             wanted |= select.POLLOUT
         return wanted
 
@@ -199,12 +202,15 @@ class Connection:
             except BlockingIOError:
                 return
             except ConnectionError as error:
-                self._ended = error.strerror
+                self._broken(error)
                 return
             self._handed += taken
             self._page.written = self._handed % (1 << 32)
             self._page.sent += taken
             self.moved += taken
+
+    def _state(self) -> int:
+        return self.socket.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 1)[0]
 
     def _count(self, what: int) -> int:
         return struct.unpack("i", fcntl.ioctl(self.socket, what, bytes(4)))[0]
@@ -214,7 +220,9 @@ class Connection:
             return
         # A FIN that is not acknowledged is counted as well.
         acknowledged = self._handed - max(0, self._count(_SIOCOUTQ) - self._is_shut)
-        if self._ended is not None:
+        if acknowledged < self._handed and self._state() == _CLOSED:
+            self._ended.setdefault(Direction.SEND, "it was reset")
+        if Direction.SEND in self._ended:
             return  # the kernel has thrown its queue away
         self.moved += acknowledged - self._acknowledged
         self._acknowledged = max(self._acknowledged, acknowledged)
@@ -222,7 +230,7 @@ class Connection:
 
     def _receive(self) -> None:
         posted = self._posted[Direction.RECEIVE]
-        while posted and self._ended is None:
+        while posted and Direction.RECEIVE not in self._ended:
             # First how many there are, then whether they are in place: records come before their bytes.
             size = min(self._count(_FIONREAD), posted[-1].end - self._received)
             if size > 0 and self._reader.is_plain(size):
@@ -238,12 +246,16 @@ class Connection:
         try:
             if self.socket.recv(1, socket.MSG_PEEK):
                 return True
-            self._ended = "the peer has ended it"
+            self._ended[Direction.RECEIVE] = "the peer has ended it"
         except BlockingIOError:
             pass
         except ConnectionError as error:
-            self._ended = error.strerror
+            self._broken(error)
         return False
+
+    def _broken(self, error: ConnectionError) -> None:
+        for direction in Direction:
+            self._ended.setdefault(direction, error.strerror or str(error))
 
     def _take_plain(self, size: int) -> None:
         got = _libc.recv(self.socket.fileno(), None, ctypes.c_size_t(size), socket.MSG_TRUNC | socket.MSG_DONTWAIT)
@@ -303,12 +315,12 @@ class Connection:
     def wait_for(self, request: Request, timeout: float | None) -> None:
         """Wait for a request of this connection."""
         def is_over() -> bool:
-            return request.done or self._ended is not None or self.socket.fileno() < 0
+            return request.done or request.direction in self._ended or self.socket.fileno() < 0
 
         self._endpoint.wait_until(is_over, timeout, request.describe)
         if not request.done:
-            raise StreamClosed(f"{request.describe()}, then the connection ended: "
-                               f"{self._ended or 'it was closed here'}")
+            why = self._ended.get(request.direction, "it was closed here")
+            raise StreamClosed(f"{request.describe()}, then the connection ended: {why}")
 
     # The end
 
@@ -318,10 +330,10 @@ class Connection:
         Waits until the kernel has taken that; raises :class:`StreamTimeout`.
         """
         if not self._is_shut:
-            self._endpoint.wait_until(lambda: not self._unhanded() or self._ended is not None, timeout,
+            self._endpoint.wait_until(lambda: not self._unhanded() or Direction.SEND in self._ended, timeout,
                                       lambda: f"{self._unhanded()} bytes were not taken by the kernel")
             self._is_shut = True
-            if self._ended is None:
+            if Direction.SEND not in self._ended:
                 self.socket.shutdown(socket.SHUT_WR)
 
     def close(self) -> None:
