@@ -9,6 +9,7 @@ from amaranth.lib.memory import Memory
 from amaranth.lib.wiring import In, Out
 from amaranth.utils import exact_log2
 
+from rackgate.collisions import ATTRIBUTE
 from rackgate.dma.packer import Packer, packed_layout
 from rackgate.dma.planner import plan_layout
 from rackgate.stream.queue import Queue
@@ -102,7 +103,8 @@ class FrameBuffer(wiring.Component):
             "idle": Out(1),
         })
         # State is made here, not in elaborate, so that a proof can state invariants about it.
-        self._memory = Memory(shape=8 * self.width, depth=self.words, init=[])
+        # The word that is written belongs to no kept frame, so it is not the one that is read.
+        self._memory = Memory(shape=8 * self.width, depth=self.words, init=[], attrs={ATTRIBUTE: 1})
         # In the order of the circle: the oldest word not released, the first not judged, the next to be written.
         self._oldest, self._unjudged, self._next = (Signal(range(self.words), name=name)
                                                     for name in ("oldest", "unjudged", "next"))

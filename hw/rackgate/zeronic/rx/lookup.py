@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Frames, and what the tables say of them."""
 
-from amaranth.hdl import Module, Signal
+from amaranth.hdl import Module
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
 
@@ -81,7 +81,6 @@ class Lookup(wiring.Component):
         wiring.connect(m, wiring.flipped(self.key), table.update)
         wiring.connect(m, wiring.flipped(self.flow), state.update)
         asked, passed, found = table.i.payload.carried, table.o.payload.carried, state.i.payload.carried
-        under_way = Signal(3)
         m.d.comb += [
             table.i.valid.eq(self.i.valid | self.fence.valid),
             self.fence.ready.eq(table.i.ready),
@@ -99,9 +98,8 @@ class Lookup(wiring.Component):
             found.has_flow.eq(passed.frame.split & table.o.payload.hit),
             self.ready.eq(table.ready & state.ready),
             self.unknown_flow.eq(self.o.valid & self.o.ready & ~self.o.payload.is_fence & ~self.o.payload.frame.split),
-            self.idle.eq(under_way == 0),
+            self.idle.eq(table.idle & state.idle),
         ]
-        m.d.sync += under_way.eq(under_way + (table.i.valid & table.i.ready) - (self.o.valid & self.o.ready))
         self._join(m)
         return m
 

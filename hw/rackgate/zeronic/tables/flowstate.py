@@ -6,6 +6,7 @@ from amaranth.lib import data, stream, wiring
 from amaranth.lib.memory import Memory
 from amaranth.lib.wiring import In, Out
 
+from rackgate.collisions import ATTRIBUTE
 from rackgate.zeronic.messages import FlowFlag
 from rackgate.zeronic.records import FLOW_BITS, FlowUpdate
 from rackgate.zeronic.tables.flowtable import check_flows
@@ -19,7 +20,7 @@ _FLAGS = {"receive": FlowFlag.RECEIVE, "ring": FlowFlag.RING_1, "coalesce": Flow
 class FlowState(wiring.Component):
     """Keep each flow's flags and cursor.
 
-    A lookup a cycle, in order, latency 2 cycles. An update takes 3 cycles, and its last keeps lookups off; a lookup
+    A lookup a cycle, in order, latency 2 cycles. An update takes 4 cycles, and its last keeps lookups off; a lookup
     taken after it sees it. A cursor only goes forward, unless the flow begins.
 
     After reset all flows are cleared, one a cycle: no flags, cursor 0; until then (``ready``) nothing is taken.
@@ -44,6 +45,8 @@ class FlowState(wiring.Component):
         there are flows do not count.
     ready:
         All flows have been cleared.
+    idle:
+        No lookup is under way.
     """
 
     i: stream.Interface
@@ -59,17 +62,18 @@ class FlowState(wiring.Component):
             "o": Out(stream.Signature(data.StructLayout({**state, "carried": carried}))),
             "update": In(stream.Signature(FlowUpdate)),
             "ready": Out(1),
+            "idle": Out(1),
         })
 
     def elaborate(self, platform):
         m = Module()
-        m.submodules.memory = memory = Memory(shape=self._row, depth=self.flows, init=[])
-        uncleared = Signal(range(self.flows + 1), init=self.flows)
+        # No lookup is taken while there is a write, and what is read for an update counts before its own.
+        m.submodules.memory = memory = Memory(shape=self._row, depth=self.flows, init=[], attrs={ATTRIBUTE: 1})
+        uncleared = Signal(range(self.flows), init=self.flows - 1)
         writes, port = Signal(), memory.write_port()
-        m.d.comb += self.ready.eq(uncleared == 0)
         with m.If(~self.ready):
-            m.d.comb += [port.en.eq(1), port.addr.eq(uncleared - 1)]
-            m.d.sync += uncleared.eq(uncleared - 1)
+            m.d.comb += [port.en.eq(1), port.addr.eq(uncleared)]
+            m.d.sync += [uncleared.eq(uncleared - 1), self.ready.eq(uncleared == 0)]
         with m.Else():
             self._update(m, port, memory.read_port(), writes)
         self._look(m, memory.read_port(), writes)
@@ -80,8 +84,9 @@ class FlowState(wiring.Component):
         m.d.comb += [
             moves.eq(~self.o.valid | self.o.ready),
             self.i.ready.eq(self.ready & moves & ~writes),
+            self.idle.eq(~is_there & ~self.o.valid),
             port.addr.eq(self.i.payload.flow),
-            port.en.eq(moves),
+            port.en.eq(self.i.ready),
         ]
         with m.If(moves):
             m.d.sync += [
@@ -94,25 +99,27 @@ class FlowState(wiring.Component):
 
     def _update(self, m, port, old, writes):
         """Read what is there, compare, write."""
-        update, is_behind = self.update.payload, Signal()
+        update, known, is_behind = self.update.payload, Signal(self._row), Signal()
         m.d.comb += [
             old.addr.eq(update.flow),
             port.addr.eq(update.flow),
             port.en.eq(writes & (update.begin | ~is_behind)),
             self.update.ready.eq(writes),
         ]
+        m.d.sync += [known.eq(old.data), is_behind.eq((update.cursor - known.cursor)[31])]
         with m.FSM():
             with m.State("READ"):
                 with m.If(self.update.valid):
-                    m.next = "COMPARE"
+                    m.next = "KEEP"
+            with m.State("KEEP"):
+                m.next = "COMPARE"
             with m.State("COMPARE"):
-                m.d.sync += is_behind.eq((update.cursor - old.data.cursor)[31])
                 m.next = "WRITE"
             with m.State("WRITE"):
                 m.d.comb += writes.eq(1)
                 m.next = "READ"
         m.d.comb += [
             port.data.cursor.eq(update.cursor),
-            *(port.data[name].eq(Mux(update.begin, update.flags[flag.bit_length() - 1], old.data[name]))
+            *(port.data[name].eq(Mux(update.begin, update.flags[flag.bit_length() - 1], known[name]))
               for name, flag in _FLAGS.items()),
         ]

@@ -9,6 +9,7 @@ from amaranth.lib.memory import Memory
 from amaranth.lib.wiring import In, Out
 from amaranth.utils import exact_log2
 
+from rackgate.collisions import ATTRIBUTE
 from rackgate.zeronic.abi import WAYS
 from rackgate.zeronic.records import FLOW_BITS, FlowKey, KeyUpdate
 
@@ -63,6 +64,8 @@ class FlowTable(wiring.Component):
         table has do not count.
     ready:
         The table has been cleared.
+    idle:
+        No lookup is under way.
     """
 
     i: stream.Interface
@@ -78,23 +81,24 @@ class FlowTable(wiring.Component):
             "o": Out(stream.Signature(data.StructLayout({"hit": 1, "flow": FLOW_BITS, "carried": carried}))),
             "update": In(stream.Signature(KeyUpdate)),
             "ready": Out(1),
+            "idle": Out(1),
         })
 
     def elaborate(self, platform):
         m = Module()
         moves, is_there, asked = Signal(), Signal(), Signal.like(self.i.payload)
-        uncleared = Signal(range(self.sets + 1), init=self.sets)
+        uncleared = Signal(range(self.sets), init=self.sets - 1)
         hashed, written = Signal(16), self.update.payload
         set_bits = exact_log2(self.sets)
         m.d.comb += [
             hashed.eq(hash_of(self.i.payload.key)),
-            self.ready.eq(uncleared == 0),
+            self.idle.eq(~is_there & ~self.o.valid),
             moves.eq(~self.o.valid | self.o.ready),
             self.i.ready.eq(self.ready & moves & ~self.update.valid),
             self.update.ready.eq(self.ready),
         ]
         with m.If(~self.ready):
-            m.d.sync += uncleared.eq(uncleared - 1)
+            m.d.sync += [uncleared.eq(uncleared - 1), self.ready.eq(uncleared == 0)]
         with m.If(moves):
             m.d.sync += [
                 is_there.eq(self.i.valid & self.i.ready),
@@ -104,12 +108,14 @@ class FlowTable(wiring.Component):
             ]
         hits, flows = Signal(WAYS), []
         for way in range(WAYS):
-            m.submodules[f"way_{way}"] = memory = Memory(shape=self._row, depth=self.sets, init=[])
+            # No lookup is taken while there is a write.
+            memory = Memory(shape=self._row, depth=self.sets, init=[], attrs={ATTRIBUTE: 1})
+            m.submodules[f"way_{way}"] = memory
             r_port, w_port = memory.read_port(), memory.write_port()
             m.d.comb += [
                 r_port.addr.eq(hashed[:set_bits]),
-                r_port.en.eq(moves),
-                w_port.addr.eq(Mux(self.ready, written.place[2:], uncleared - 1)),
+                r_port.en.eq(self.i.ready),
+                w_port.addr.eq(Mux(self.ready, written.place[2:], uncleared)),
                 w_port.en.eq(~self.ready | self.update.valid & (written.place[:2] == way)),
                 w_port.data.valid.eq(self.ready & written.valid),
                 w_port.data.flow.eq(written.flow),
