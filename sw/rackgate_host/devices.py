@@ -47,7 +47,7 @@ DEVICES = {
     "collective": DeviceType(
         "collective", collective.REGISTERS, ("width", "segment", "slots", "ports", "link"),
         frozenset({"BUILD_LO", "BUILD_HI", "PARAM_LINK", "PARAM_TYPES", "PARAM_PROGRAM", "CALL_SPACE", "COMPLETIONS",
-                   "COMPLETION_1", "IRQ_STATUS",
+                   "COMPLETION_1", "IRQ_STATUS", "PROBE_0", "PROBE_1", "PROBE_2",
                    *(name for name in collective.REGISTERS if name.startswith("COUNT_"))}),
         has_links=True),
     "zeronic": DeviceType(

@@ -212,19 +212,20 @@ class Communicator(Endpoint):
     def Copy(self, source: np.ndarray | Stream, target: np.ndarray | Stream) -> None:
         """Copy within the own node's memory, or between it and the kernel's streams."""
         self._equal("Copy", size_of(source), size_of(target), "source and target differ")
+        kind = Kind.SEND if isinstance(source, Stream) or isinstance(target, Stream) else Kind.LOCAL
         self._start(Arguments("Copy", Scenario.COPY, operand=source, result=target, count=size_of(source),
-                              kind=Kind.SEND)).Wait()
+                              kind=kind)).Wait()
 
     def Combine(self, first: np.ndarray, second: np.ndarray, result: np.ndarray, op: Function = SUM) -> None:
         """Reduce two arrays of the own node."""
         for array in (second, result):
             self._equal("Combine", size_of(first), size_of(array), "arrays differ")
         self._start(Arguments("Combine", Scenario.COMBINE, operand=first, operand_1=second, result=result, function=op,
-                              is_reduced=True, count=size_of(first), kind=Kind.SEND, told=f", {_name(op)}")).Wait()
+                              is_reduced=True, count=size_of(first), kind=Kind.LOCAL, told=f", {_name(op)}")).Wait()
 
     def nop(self) -> int:
         """Make a call that does nothing: the cycles from its last word to its completion."""
-        request = self._start(Arguments("Nop", Scenario.NOP, kind=Kind.SEND))
+        request = self._start(Arguments("Nop", Scenario.NOP, kind=Kind.LOCAL))
         request.Wait()
         assert request.completion is not None
         return request.completion.cycles

@@ -147,7 +147,8 @@ class Endpoint:
         if found is None:
             return False
         if status is not None:
-            status.source, status.tag = self.nodes.index(found.node), found.tag
+            status.source = self.nodes.index(found.node) if found.node in self.nodes else None
+            status.tag = found.tag
             status.bytes = found.length * (2 if found.is_compressed else 1)
         return True
 

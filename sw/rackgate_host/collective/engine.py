@@ -272,7 +272,7 @@ class Engine:
     def has_place(self, kind: Kind) -> bool:
         """Whether a call of that kind may begin, for all that the engine's contexts allow."""
         kinds = [request.kind for request in self._running.values()]
-        if kind is Kind.RELIEF:
+        if kind is Kind.LOCAL:
             return len(kinds) < CONTEXTS
         if kind is not Kind.COLLECTIVE and kind in kinds:
             return False

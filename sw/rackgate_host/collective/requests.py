@@ -21,10 +21,10 @@ __all__ = ["Claim", "Kind", "Request", "Status", "wait_all"]
 class Kind(enum.Enum):
     """What a call may have to wait for."""
 
-    SEND = "send"  # credit, and thereby its receiver; local calls, which wait for nothing, count as this, too
+    SEND = "send"  # credit, and thereby its receiver, or a kernel
     RECEIVE = "receive"  # its sender
     COLLECTIVE = "collective"  # all ranks
-    RELIEF = "relief"  # nothing that does not come by itself: its message is on its way
+    LOCAL = "local"  # nothing but memory, or a message that is on its way
 
 
 class Claim(NamedTuple):

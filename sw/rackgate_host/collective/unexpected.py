@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from rackgate.arith.abi import ElementType
-from rackgate.collective.abi import Call, CallFlag, Cause, Completion, Scenario, Status
+from rackgate.collective.abi import Call, CallFlag, Cause, Completion, Scenario, Status, StreamFlag
 from rackgate.collective.packets.abi import Probe, Probed
 
 from ..errors import BadBuffer, DeviceFault, OutOfDeviceMemory
@@ -88,6 +88,8 @@ class Unexpected:
 
     def alarm(self) -> int | None:
         """Cycle from which on :meth:`look` has something to do, if nothing ends before."""
+        if self._helped is not None and self._helped.is_over:  # it was given up
+            self._helped = None
         is_idle = not (self._engine.is_busy or self.probes)
         if self._is_idle and not is_idle:
             self.progress()
@@ -97,7 +99,7 @@ class Unexpected:
     def look(self) -> None:
         """If it is time, let a message out of the receive buffers."""
         due = self.alarm()
-        if due is None or self._engine.world.cycle < due or not self._engine.has_place(Kind.RELIEF):
+        if due is None or self._engine.world.cycle < due or not self._engine.has_place(Kind.LOCAL):
             return
         for communicator in self._engine.communicators:
             found = self._ask(Probe(communicator))
@@ -117,6 +119,8 @@ class Unexpected:
     def _take(self, communicator: int, found: Probed) -> bool:
         """Begin a receive for a message, if there is room for it."""
         engine = self._engine
+        if found.node not in engine.communicators[communicator].nodes or found.element not in list(ElementType):
+            return False  # it is not from a driver
         rank = engine.communicators[communicator].nodes.index(found.node)
         receive = next((request for request in engine.waiting if self._wants(request, communicator, found)), None)
         if receive is not None:
@@ -128,7 +132,7 @@ class Unexpected:
                 receive = self._drain(communicator, rank, found)
             except OutOfDeviceMemory:
                 return False
-        receive.kind, receive.claim = Kind.RELIEF, None
+        receive.kind, receive.claim = Kind.LOCAL, None
         self._helped = receive
         engine.begin(receive)
         return True
@@ -165,7 +169,7 @@ class Unexpected:
                                    status=Status(completion.status))
 
         self._messages.append(message)
-        return Request(engine, call, kind=Kind.RELIEF, claim=None, what=f"a message from node {found.node}",
+        return Request(engine, call, kind=Kind.LOCAL, claim=None, what=f"a message from node {found.node}",
                        finish=finish, fail=fail, release=lambda: None)
 
     def _drop(self, message: _Message) -> None:
@@ -198,7 +202,8 @@ class Unexpected:
             return
         request.call = call._replace(scenario=Scenario.COPY, count=message.buffer.nbytes // size, peer=0, tag=0,
                                      compression=0, operand_0=message.buffer.device_address)
-        request.kind, request.claim, request.received = Kind.RELIEF, None, found
+        request.kind = Kind.SEND if call.streams & StreamFlag.RESULT else Kind.LOCAL
+        request.claim, request.received = None, found
         request.also_release(lambda: self._drop(message))
         self._engine.queue(request)
 
