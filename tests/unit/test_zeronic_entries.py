@@ -141,7 +141,7 @@ def run(width, entries, *, seed, log_sizes=(12, 12), idle=0.0, stall=0.0, latenc
 
 
 @pytest.mark.parametrize("width", WIDTHS)
-@pytest.mark.parametrize("idle,stall,latency,pace", [(0, 0, 0, 1), (0.2, 0.3, 10, 0.5), (0, 0, 30, 0.02)])
+@pytest.mark.parametrize("idle,stall,latency,pace", [(0, 0, 0, 1), (0.2, 0.3, 10, 0.5), (0, 0, 30, 0.006)])
 def test_random(width, idle, stall, latency, pace, seed):
     entries = some_entries(random.Random(seed + width), 60, most=900)
     host, counts = run(width, entries, seed=seed, idle=idle, stall=stall, latency=latency, pace=pace)

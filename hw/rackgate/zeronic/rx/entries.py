@@ -38,9 +38,10 @@ class EntryWriter(wiring.Component):
     are. Places: see :class:`~.rings.Rings`. Entries of both rings take turns as they come: one that waits for room
     holds up all behind it.
 
-    An entry with n words of content takes n + 3 cycles at least, and 4 (see :class:`~.rings.Rings`). Its first burst is
-    out 9 cycles after ``i`` when nothing is in the way; ``producer`` moves a cycle after the answer to the last one.
-    ``i.ready`` comes from registers. Reset forgets entries and rings; bursts under way must be reset with it.
+    An entry with content takes 3 cycles, and as many as it and its content cover words of memory, if that is more; its
+    first burst is out 6 cycles after ``i``, when nothing is in the way; ``producer`` moves a cycle after the answer to
+    the last one. ``i.ready`` comes from registers. Reset forgets entries and rings; bursts under way must be reset with
+    it.
 
     Parameters
     ----------

@@ -42,7 +42,7 @@ class Rings(wiring.Component):
     An entry that would run past the end of its ring begins at the ring's begin, and a pad fills what is left; each of
     the two waits for room of its own. An entry longer than its ring, or for a ring that is not there, is lost.
 
-    An entry takes 3 cycles, one behind a pad 6. Reset empties the rings.
+    An entry takes 2 cycles, one behind a pad 4. Reset empties the rings.
 
     Members
     -------
@@ -81,41 +81,37 @@ class Rings(wiring.Component):
     def elaborate(self, platform):
         m = Module()
         wanted, place, ring = self.i.payload, self.o.payload, self.i.payload.ring
-        head, base, log_size = self._heads[ring], Array(self.base)[ring], Array(self.log_size)[ring]
-        size, offset, used = Signal(LOG_SIZE_MOST + 1), Signal(LOG_SIZE_MOST), Signal(32)
-        left, units = Signal.like(size), Signal.like(size)  # up to the end of the ring; of the entry
-        free, is_lost, has_room = Signal(32), Signal(), Signal()
+        head, base, consumer = self._heads[ring], Array(self.base)[ring], Array(self.consumer)[ring]
+        sizes, used = self._sizes(m), Signal(32)
+        size = Signal(LOG_SIZE_MOST + 1)  # of the ring; 0 if there is none
+        offset, left, units = Signal(LOG_SIZE_MOST), Signal.like(size), Signal.like(size)
+        free, is_lost, is_pad, has_room = Signal(32), Signal(), Signal(), Signal()
         is_granted = Signal()  # had room: what is on offer stays, whatever the host says
-        is_there = (log_size >= LOG_SIZE_LEAST) & (log_size <= LOG_SIZE_MOST)
         m.d.comb += [
+            size.eq(sizes[ring]),
+            offset.eq(head & (size - 1)),
+            left.eq(size - offset),  # up to the end of the ring
             units.eq(wanted.units << _UNIT_BITS),
+            is_lost.eq(units > size),
+            is_pad.eq(~is_lost & (left < units)),
+            # Also if a host says it has read what is not written.
+            free.eq(Mux(used > size, 0, size - used)),
             has_room.eq(place.units << _UNIT_BITS <= free),
         ]
+        m.d.sync += used.eq(head - consumer)
         with m.FSM():
-            with m.State("MEASURE"):
-                m.d.sync += [
-                    size.eq(1 << log_size), offset.eq(head & ((1 << log_size) - 1)),
-                    used.eq(head - Array(self.consumer)[ring]),
-                ]
-                with m.If(self.i.valid):
-                    m.next = "PLACE"
             with m.State("PLACE"):
-                m.d.comb += [left.eq(size - offset), is_lost.eq(~is_there | (units > size))]
                 m.d.sync += [
                     place.ring.eq(ring),
                     place.lost.eq(is_lost),
-                    place.pad.eq(~is_lost & (left < units)),
-                    place.units.eq(Mux(~is_lost & (left < units), left, units) >> _UNIT_BITS),
+                    place.pad.eq(is_pad),
+                    place.units.eq(Mux(is_pad, left, units) >> _UNIT_BITS),
                     place.address.eq(base + offset),
                 ]
-                m.next = "WAIT"
+                with m.If(self.i.valid):
+                    m.next = "WAIT"
             with m.State("WAIT"):
-                # Also of a host that says it has read what is not written.
-                m.d.comb += free.eq(Mux(used > size, 0, size - used))
-                m.d.sync += [
-                    used.eq(head - Array(self.consumer)[ring]),
-                    is_granted.eq(self.o.valid & ~self.o.ready),
-                ]
+                m.d.sync += is_granted.eq(self.o.valid & ~self.o.ready)
                 m.d.comb += [
                     self.o.valid.eq(place.lost | has_room | is_granted),
                     self.is_full.eq(~self.o.valid | place.lost & self.o.ready),
@@ -124,8 +120,16 @@ class Rings(wiring.Component):
                     m.d.comb += self.i.ready.eq(~place.pad)
                     with m.If(~place.lost):
                         m.d.sync += head.eq(head + (place.units << _UNIT_BITS))
-                    m.next = "MEASURE"
+                    m.next = "PLACE"
         for k in range(RINGS):
             with m.If(self.written.valid & (self.written.payload.ring == k)):
                 m.d.sync += self.producer[k].eq(self.producer[k] + (self.written.payload.units << _UNIT_BITS))
         return m
+
+    def _sizes(self, m):
+        """Sizes of the rings, a cycle after they were set."""
+        sizes = Array(Signal(LOG_SIZE_MOST + 1, name=f"size_{k}") for k in range(RINGS))
+        for size, log_size in zip(sizes, self.log_size, strict=True):
+            is_there = (log_size >= LOG_SIZE_LEAST) & (log_size <= LOG_SIZE_MOST)
+            m.d.sync += size.eq(Mux(is_there, 1 << log_size, 0))
+        return sizes

@@ -26,7 +26,7 @@ from rackgate.zeronic.rx.front import Front
 from rackgate.zeronic.rx.guard import Guard
 from rackgate.zeronic.rx.headerbuffer import HeaderBuffer
 from rackgate.zeronic.rx.lookup import Lookup
-from rackgate.zeronic.rx.planner import Planner
+from rackgate.zeronic.rx.planner import Planner, Question
 from rackgate.zeronic.rx.records import HEADERS_BITS, Fence, Notice, TrimOrder
 from rackgate.zeronic.rx.trimmer import Trimmer
 from rackgate.zeronic.tables.cover import Cover
@@ -38,7 +38,7 @@ _ENGINES = {8: 1, 16: 2, 32: 3}
 #: Events of the front and of what follows it, by counter.
 _FRONT_EVENTS = {"frames_received": "received", "bytes_received": "received_bytes", "bad_frame": "bad_frame",
                  "bad_ip_checksum": "bad_ip_checksum", "bad_checksum": "bad_checksum"}
-#: Frames that are judged and not done, and orders of which pieces are cut.
+#: Frames that wait for Cover, or are judged and not done; and orders of which pieces are cut.
 _FRAMES, _ORDERS = 16, 4
 #: Payload of merged headers at most, whatever COALESCE_BYTES says.
 _BYTES_MOST = 65000
@@ -157,7 +157,9 @@ class ReceiveUnit(wiring.Component):
     def _ask(self, m, planner, decider):
         """Where the payload may go: segments by Cover, bytes by Guard."""
         cover, guard, wanted, covered = self._cover, self._guard, planner.cover, decider.covered
-        wiring.connect(m, planner.o, decider.i)
+        m.submodules.questions = questions = Queue(Question, depth=_FRAMES, block_ram=False)
+        wiring.connect(m, planner.o, questions.i)
+        wiring.connect(m, questions.o, decider.i)
         m.d.comb += [
             cover.request.valid.eq(wanted.valid), wanted.ready.eq(cover.request.ready),
             *(cover.request.payload[name].eq(wanted.payload[name]) for name in ("flow", "position", "size")),
