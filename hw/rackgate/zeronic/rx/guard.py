@@ -81,6 +81,8 @@ class Guard(wiring.Component):
         state = state_layout(self._intervals.intervals, self.position_bits)
         question = question_layout(self.flows, self.position_bits)
         self._memory = Memory(shape=state, depth=self.flows, init=[])
+        self._write_port = self._memory.write_port()
+        self._read_port = self._memory.read_port(transparent_for=[self._write_port])
         # What came, while the memory reads the state; with its ends, and the state; with what was compared.
         self._came, self._has_came = Signal(question), Signal()
         self._size, self._covered = Signal(LENGTH_BITS), Signal(LENGTH_BITS)
@@ -89,14 +91,14 @@ class Guard(wiring.Component):
         self._facts, self._low_size = Signal(Facts), Signal(LENGTH_BITS)
         self._is_updating = Signal()  # what is on offer at ``update`` is in one of the stages
         self._is_changing = Signal()  # what is judged has been given to the intervals
+        self._finishes = Signal()  # what is judged is done with
 
     def elaborate(self, platform):
         m = Module()
         m.submodules.memory, m.submodules.intervals = self._memory, self._intervals
-        write = self._memory.write_port()
-        read = self._memory.read_port(transparent_for=[write])
+        write, read = self._write_port, self._read_port
         came, asked, judged = self._came, self._asked, self._judged
-        new, finishes, goes, takes = Signal.like(self._judged_state), Signal(), Signal(), Signal()
+        new, goes, takes, finishes = Signal.like(self._judged_state), Signal(), Signal(), self._finishes
         # A question reads the state when it is taken, and gets what the one before it makes of it: so it waits for it.
         m.d.comb += [
             goes.eq(self._has_came & ~self._has_asked & (~self._has_judged | finishes)),
@@ -118,9 +120,9 @@ class Guard(wiring.Component):
             m.d.sync += [
                 judged.eq(asked), self._judged_state.eq(self._asked_state),
                 *(self._facts[name].eq(value) for name, value in compare(asked, self._asked_state).items()),
-                self._low_size.eq(asked.stop - self._asked_state.low),
+                self._low_size.eq((asked.stop - self._asked_state.low)[:self.position_bits]),
             ]
-        self._finish(m, new, finishes)
+        self._finish(m, new)
 
         cleared = Signal(range(self.flows))
         with m.If(~self.ready):
@@ -148,11 +150,12 @@ class Guard(wiring.Component):
             with m.If(is_update):
                 m.d.sync += self._is_updating.eq(1)
 
-    def _finish(self, m, new, finishes):
+    def _finish(self, m, new):
         """Change the state, with the help of the intervals if need be, and answer."""
         question, state, facts = self._judged, self._judged_state, self._facts
         change, outcome = self._intervals.i, self._intervals.o
-        is_new, at_low, needs, raises = Signal(), Signal(), Signal(), Signal()  # something may be granted; ...
+        # Something may be granted, from the low mark on; the intervals are needed; an update raises the low mark.
+        is_new, at_low, needs, raises, finishes = Signal(), Signal(), Signal(), Signal(), self._finishes
         m.d.comb += [
             at_low.eq(facts.start_old | facts.start_low),
             is_new.eq(~question.is_update & question.has_covered & ~facts.stop_old & ~facts.stop_low),

@@ -36,6 +36,8 @@ class Regions(wiring.Component):
         Their number, 1 to 256.
     carried:
         Shape of what goes along.
+    address_bits:
+        Bits of an address, 40; fewer for proofs.
 
     Members
     -------
@@ -57,31 +59,38 @@ class Regions(wiring.Component):
     o: stream.Interface
     update: stream.Interface
 
-    def __init__(self, right: Right, regions: int, *, carried=0):
+    def __init__(self, right: Right, regions: int, *, carried=0, address_bits: int = ADDRESS_BITS):
         self.right, self.regions = check_right(right), operator.index(regions)
         if not 1 <= self.regions <= 256:
             raise ValueError(f"regions must be 1 to 256, not {regions}")
-        request = data.StructLayout({"flow": FLOW_BITS, "region": REGION_BITS, "offset": ADDRESS_BITS + 1,
+        self.address_bits = operator.index(address_bits)
+        if not 1 <= self.address_bits <= ADDRESS_BITS:
+            raise ValueError(f"address_bits must be 1 to {ADDRESS_BITS}, not {address_bits}")
+        request = data.StructLayout({"flow": FLOW_BITS, "region": REGION_BITS, "offset": self.address_bits + 1,
                                      "size": LENGTH_BITS, "carried": carried})
         super().__init__({
             "i": In(stream.Signature(request)),
-            "o": Out(stream.Signature(data.StructLayout({"ok": 1, "address": ADDRESS_BITS, "carried": carried}))),
+            "o": Out(stream.Signature(data.StructLayout({"ok": 1, "address": self.address_bits, "carried": carried}))),
             "update": In(stream.Signature(RegionUpdate)), "refused": Out(1), "ready": Out(1),
         })
-        entry = data.StructLayout({"rights": 2, "base": ADDRESS_BITS, "length": ADDRESS_BITS, "owner": FLOW_BITS + 1})
+        entry = data.StructLayout({"rights": 2, "base": self.address_bits, "length": self.address_bits,
+                                   "owner": FLOW_BITS + 1})
         self._memory = Memory(shape=entry, depth=self.regions, init=[])
+        self._port = self._memory.read_port()
         # Stages: the memory reads; region and request; the sums, and whether all but the length is right.
         self._reading, self._has_reading = Signal(request), Signal()
         self._request, self._region, self._has_request = Signal(request), Signal(entry), Signal()
-        self._sums = Signal(data.StructLayout({"end": ADDRESS_BITS + 2, "length": ADDRESS_BITS, "fits": 1,
-                                               "address": ADDRESS_BITS, "carried": carried}))
+        self._sums = Signal(data.StructLayout({"end": ADDRESS_BITS + 2, "length": self.address_bits, "fits": 1,
+                                               "address": self.address_bits, "carried": carried}))
         self._has_sums = Signal()
+        # After reset: which region to clear. Of the update: it has been looked at, and must be refused.
+        self._place, self._is_judged, self._is_bad = Signal(range(self.regions)), Signal(), Signal()
 
     def elaborate(self, platform):
         m = Module()
         m.submodules.memory = self._memory
         moves, request, region, o = Signal(), self._request, self._region, self.o
-        port = self._memory.read_port()
+        port = self._port
         m.d.comb += [
             moves.eq(~o.valid | o.ready),
             self.i.ready.eq(moves & self.ready),
@@ -111,25 +120,20 @@ class Regions(wiring.Component):
 
     def _write(self, m):
         """After reset write nothing everywhere; then what comes."""
-        port, update, place, is_bad = (self._memory.write_port(), self.update.payload, Signal(range(self.regions)),
-                                       Signal())
-        end = Signal(ADDRESS_BITS + 1)
+        port, update, end = self._memory.write_port(), self.update.payload, Signal(ADDRESS_BITS + 1)
         m.d.comb += end.eq(update.base + update.length)
-        with m.FSM():
-            with m.State("CLEAR"):
-                m.d.comb += [port.addr.eq(place), port.en.eq(1)]
-                m.d.sync += place.eq(place + 1)
-                with m.If(place == self.regions - 1):
-                    m.d.sync += self.ready.eq(1)
-                    m.next = "JUDGE"
-            with m.State("JUDGE"):
-                m.d.sync += is_bad.eq((update.region >= self.regions) | (end > 1 << ADDRESS_BITS))
-                with m.If(self.update.valid):
-                    m.next = "APPLY"
-            with m.State("APPLY"):
-                m.d.comb += [
-                    port.addr.eq(update.region), port.en.eq(~is_bad),
-                    *(port.data[name].eq(update[name]) for name in ("rights", "base", "length", "owner")),
-                    self.update.ready.eq(1), self.refused.eq(is_bad),
-                ]
-                m.next = "JUDGE"
+        m.d.sync += self._is_judged.eq(0)
+        with m.If(~self.ready):
+            m.d.comb += [port.addr.eq(self._place), port.en.eq(1)]
+            m.d.sync += [self._place.eq(self._place + 1), self.ready.eq(self._place == self.regions - 1)]
+        with m.Elif(~self._is_judged):
+            m.d.sync += [
+                self._is_judged.eq(self.update.valid),
+                self._is_bad.eq((update.region >= self.regions) | (end > 1 << self.address_bits)),
+            ]
+        with m.Else():
+            m.d.comb += [
+                port.addr.eq(update.region), port.en.eq(~self._is_bad),
+                *(port.data[name].eq(update[name]) for name in ("rights", "base", "length", "owner")),
+                self.update.ready.eq(1), self.refused.eq(self._is_bad),
+            ]
