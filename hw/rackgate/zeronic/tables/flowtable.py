@@ -15,8 +15,8 @@ from rackgate.zeronic.records import FLOW_BITS, FlowKey, KeyUpdate
 
 __all__ = ["FlowTable", "check_flows", "hash_of"]
 
-#: Bits of a key that are compared in one step.
-_CHUNK = 16
+#: Bits of a key that are compared in one step: two levels of LUTs behind the RAM.
+_CHUNK = 8
 
 
 def check_flows(flows: int) -> int:
