@@ -119,11 +119,14 @@ def _run(
     unsplit: Annotated[bool, typer.Option("--unsplit", help="Let its payload go through the kernel, as with any NIC: "
                                           "to compare.")] = False,
     name: _NameOption = "default",
+    as_json: JsonOption = False,
 ) -> None:
     """Run a program on a simulated host. The payload of its TCP connections bypasses the kernel.
 
     What it leaves running when it ends is killed. Static programs, and what uses io_uring, go through the kernel all
     the same. The exit code is the program's; 1 if the host ended first; 3 if it is not up.
+
+    JSON, behind the program's own output: host, program, exit_code.
 
     Example: rackgate zeronic run --host b -- redis-server --bind 10.77.0.2 --save ''
     """
@@ -131,6 +134,8 @@ def _run(
     environment = {**os.environ, **hosts.environment(host.value, split=not unsplit)}
     with hosts.control(host.value) as control:
         code = run(control, program, environment)
+    if as_json:
+        print_json({"host": host.value, "program": program, "exit_code": code})
     raise typer.Exit(code)
 
 
