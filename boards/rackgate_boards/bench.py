@@ -18,6 +18,8 @@ CASES: Mapping[str, tuple[str, Mapping[str, int]]] = {
     "inflate-2x32k": ("rackgate.inflate.top:Inflate", {"contexts": 2, "window": 32768, "lanes": 16}),
     "fisslock-words-64k": ("rackgate_boards.pisa:LockWords", {"locks": 65536, "word": 18}),
     "fisslock-64k": ("rackgate_boards.pisa:LockCore", {"locks": 65536, "word": 18}),
+    "zeronic-8": ("rackgate.zeronic.top:Zeronic", {"width": 8, "flows": 256, "segments": 32}),
+    "zeronic-8-small": ("rackgate.zeronic.top:Zeronic", {"width": 8, "flows": 64, "segments": 16, "intervals": 16}),
 }
 _TARGET_MHZ = 100.0
 

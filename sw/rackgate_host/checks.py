@@ -16,10 +16,12 @@ from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-__all__ = ["APT_LINE", "Check", "run_checks", "worst"]
+__all__ = ["APT_LINE", "PROGRAMS_LINE", "Check", "run_checks", "worst"]
 
 #: The one line of the README that brings everything that PyPI does not.
 APT_LINE = "sudo apt-get install -y g++ make perl python3-venv zlib1g-dev liblz4-dev ccache"
+#: The one that brings the programs which run through the simulated NIC.
+PROGRAMS_LINE = "sudo apt-get install -y iproute2 redis-server redis-tools iperf3"
 
 
 @dataclass(frozen=True)
@@ -94,6 +96,14 @@ def _machine() -> Iterator[Check]:
     kvm = "usable" if os.access("/dev/kvm", os.R_OK | os.W_OK) else None
     yield _optional("/dev/kvm", kvm, "`rackgate sabre restore --guest kvm`, and its cases of the bench",
                     "run on a machine with KVM, as a member of group kvm")
+    yield _optional("ip", shutil.which("ip"), "`rackgate zeronic`", PROGRAMS_LINE)
+    yield _optional("redis, iperf3", _programs("redis-server", "redis-benchmark", "iperf3"),
+                    "`rackgate zeronic demo`, and tests of real programs", PROGRAMS_LINE)
+
+
+def _programs(*names: str) -> str | None:
+    """The names, if all are on the path."""
+    return ", ".join(names) if all(map(shutil.which, names)) else None
 
 
 def _userfaultfd() -> str | None:
