@@ -88,12 +88,13 @@ def run(width, ranges, *, seed=1, stall=0.0, latency=0, bad=(), wrong=(), **para
 
 @pytest.mark.thorough
 @pytest.mark.parametrize("width", WIDTHS)
-@pytest.mark.parametrize("variant", range(4))
+@pytest.mark.parametrize("variant", range(6))
 def test_random(width, variant, seed):
     seed = 1000 * seed + 10 * width + variant
     rng = random.Random(seed)
     parameters = [{}, {"burst": 1, "fifo_depth": 2, "outstanding": 2}, {"burst": 4, "fifo_depth": 7, "outstanding": 3},
-                  {"burst": 64, "fifo_depth": 65, "id": 5}][variant]
+                  {"burst": 64, "fifo_depth": 65, "id": 5}, {"is_eager": True},
+                  {"is_eager": True, "burst": 4, "fifo_depth": 5, "outstanding": 2}][variant]
     errors, model = run(width, some_ranges(rng, width, 20, 40 * width), seed=seed, stall=rng.choice([0, 0.2, 0.6]),
                         latency=rng.choice([0, 3, 40]), **parameters)
     assert not any(errors)
@@ -296,6 +297,36 @@ def test_a_full_fifo_loses_nothing(fifo_depth):
         assert memory[3:1003] == raw
 
     simulate(dut, source, sink, models=[late], limit=1000)
+
+
+def test_an_eager_burst_waits_for_its_first_word():
+    """Then the address is out 2 cycles later, and the words as they come."""
+    dut = Placer(8, tag=TAG, fifo_depth=32, is_eager=True)
+
+    async def testbench(ctx):
+        ctx.set(dut.aw.ready, 1)
+        ctx.set(dut.w.ready, 1)
+        ctx.set(dut.done.ready, 1)
+        await send(ctx, dut.i, commands_of([(BASE, 32)]))
+        for _ in range(10):
+            await ctx.tick()
+            assert not ctx.get(dut.aw.valid) and not ctx.get(dut.w.valid)
+        words = packed(bytes(32), 8)
+        await send(ctx, dut.words, words[:1])
+        await ctx.tick()
+        assert ctx.get(dut.aw.valid) and ctx.get(dut.aw.payload.len) == 3
+        assert ctx.get(dut.w.valid) and not ctx.get(dut.w.payload.last)
+        for _ in range(10):
+            await ctx.tick()
+            assert not ctx.get(dut.aw.valid) and not ctx.get(dut.w.valid)
+        await send(ctx, dut.words, words[1:])
+        await ctx.tick()
+        assert ctx.get(dut.w.valid) and ctx.get(dut.w.payload.last)
+        await ctx.tick()
+        await send(ctx, dut.b, [{}])
+        assert ctx.get(dut.done.valid)
+
+    simulate(dut, testbench)
 
 
 def test_a_burst_waits_for_its_data():

@@ -42,6 +42,9 @@ class Placer(wiring.Component):
     size 0 ends. No output depends combinationally on an input. Reset forgets everything; bursts under way must be
     reset with it.
 
+    With ``is_eager`` a burst is offered with its first word, 2 cycles after the packed word that this needs, and holds
+    up the bus if ``words`` does. So these must come without a gap, or at least whatever else waits for the bus.
+
     Parameters
     ----------
     width, tag, addr_width, id_width, id, burst:
@@ -51,6 +54,8 @@ class Placer(wiring.Component):
     outstanding:
         Greatest number of bursts whose data are there and that are not yet answered, and of commands not yet taken at
         ``done``, at least 2.
+    is_eager:
+        Offer a burst with its first word, not its last.
 
     Members
     -------
@@ -77,7 +82,9 @@ class Placer(wiring.Component):
     w: stream.Interface
     b: stream.Interface
 
-    def __init__(self, width, *, tag=1, addr_width=40, id_width=4, id=0, fifo_depth=64, burst=16, outstanding=16):
+    def __init__(self, width, *, tag=1, addr_width=40, id_width=4, id=0, fifo_depth=64, burst=16, outstanding=16,
+                 is_eager=False):
+        self.is_eager = bool(is_eager)
         self.outstanding = operator.index(outstanding)
         if self.outstanding < 2:
             raise ValueError(f"outstanding must be at least 2, not {outstanding}")
@@ -143,7 +150,7 @@ class Placer(wiring.Component):
             self._queue.i.payload.data.eq(word.payload.data),
             self._queue.i.payload.strb.eq(word.payload.strobe),
             self._queue.i.payload.last.eq(is_whole),
-            self._requests.i.valid.eq(is_whole),
+            self._requests.i.valid.eq(is_put & (self._beat == 0) if self.is_eager else is_whole),
             self._requests.i.payload.word.eq(bursts.payload.word),
             self._requests.i.payload.len.eq(bursts.payload.beats - 1),
             answers.i.valid.eq(is_whole | word.valid & word.ready & ~word.payload.has_bytes),
@@ -158,8 +165,9 @@ class Placer(wiring.Component):
 
     def _send(self, m, is_whole):
         """Address and data leave independently, as AXI4 demands (IHI 0022 A3.3.1)."""
-        queue, request = self._queue, self._requests.o
+        queue, request, can_go = self._queue, self._requests.o, Signal()
         m.d.comb += [
+            can_go.eq(self.is_eager | (self._whole != 0)),
             self.aw.valid.eq(request.valid),
             request.ready.eq(self.aw.ready),
             self.aw.payload.addr.eq(request.payload.word << exact_log2(self.width)),
@@ -167,8 +175,8 @@ class Placer(wiring.Component):
             self.aw.payload.len.eq(request.payload.len),
             self.aw.payload.size.eq(exact_log2(self.width)),
             self.aw.payload.burst.eq(Burst.INCR),
-            self.w.valid.eq(queue.o.valid & (self._whole != 0)),
-            queue.o.ready.eq(self.w.ready & (self._whole != 0)),
+            self.w.valid.eq(queue.o.valid & can_go),
+            queue.o.ready.eq(self.w.ready & can_go),
             self.w.payload.eq(queue.o.payload),
         ]
         m.d.sync += self._whole.eq(self._whole + is_whole - (self.w.valid & self.w.ready & self.w.payload.last))

@@ -18,8 +18,10 @@ class Placement(wiring.Component):
     """Write the moves of frames to memory, and say when all of a frame's have been answered.
 
     As many bytes a cycle as a word has, with at most a bubble a move: see :class:`~rackgate.dma.placer.Placer`. A read
-    is offered in the cycle in which its move is. ``i.ready`` depends combinationally on ``read.ready``. ``placed``
-    comes a cycle after the last answer of the frame. Reset forgets everything; bursts under way must be reset with it.
+    is offered in the cycle in which its move is; the first address is out 2 cycles after the first word of what was
+    read, and all of that must come without waiting for another user of the bus. ``i.ready`` depends combinationally on
+    ``read.ready``. ``placed`` comes a cycle after the last answer of the frame. Reset forgets everything; bursts under
+    way must be reset with it.
 
     Parameters
     ----------
@@ -53,8 +55,9 @@ class Placement(wiring.Component):
     placed: stream.Interface
 
     def __init__(self, width, *, burst=16, outstanding=16):
-        # One bit tells a frame's last move.
-        self._placer = Placer(width, tag=1, addr_width=ADDRESS_BITS, burst=burst, outstanding=outstanding)
+        # One bit tells a frame's last move. What was read of the frame buffer comes without a gap.
+        self._placer = Placer(width, tag=1, addr_width=ADDRESS_BITS, fifo_depth=2 * burst, burst=burst,
+                              outstanding=outstanding, is_eager=True)
         super().__init__({
             "i": In(stream.Signature(Move)),
             "read": Out(stream.Signature(read_layout(0))),

@@ -27,7 +27,7 @@ from rackgate.zeronic.rx.guard import Guard
 from rackgate.zeronic.rx.headerbuffer import HeaderBuffer
 from rackgate.zeronic.rx.lookup import Lookup
 from rackgate.zeronic.rx.planner import Planner, Question
-from rackgate.zeronic.rx.records import HEADERS_BITS, Fence, Notice, TrimOrder
+from rackgate.zeronic.rx.records import HEADERS_BITS, Fence, Notice
 from rackgate.zeronic.rx.trimmer import Trimmer
 from rackgate.zeronic.tables.cover import Cover
 
@@ -38,8 +38,8 @@ _ENGINES = {8: 1, 16: 2, 32: 3}
 #: Events of the front and of what follows it, by counter.
 _FRONT_EVENTS = {"frames_received": "received", "bytes_received": "received_bytes", "bad_frame": "bad_frame",
                  "bad_ip_checksum": "bad_ip_checksum", "bad_checksum": "bad_checksum"}
-#: Frames that wait for Cover, or are judged and not done; and orders of which pieces are cut.
-_FRAMES, _ORDERS = 16, 4
+#: Frames that wait for Cover, or are judged and not done.
+_FRAMES = 16
 #: Payload of merged headers at most, whatever COALESCE_BYTES says.
 _BYTES_MOST = 65000
 
@@ -174,11 +174,9 @@ class ReceiveUnit(wiring.Component):
     def _cut(self, m, decider):
         """Pieces wait for what is decided. There is room for all those of a frame, so that Cover can end it."""
         m.submodules.pieces = pieces = Queue(Piece, depth=self.segments + 1, block_ram=False)
-        m.submodules.orders = orders = Queue(TrimOrder, depth=_ORDERS, block_ram=False)
         m.submodules.trimmer = trimmer = Trimmer()
         wiring.connect(m, self._cover.piece, pieces.i)
-        wiring.connect(m, decider.order, orders.i)
-        wiring.connect(m, orders.o, trimmer.order)
+        wiring.connect(m, decider.order, trimmer.order)
         wiring.connect(m, pieces.o, trimmer.pieces)
         wiring.connect(m, trimmer.o, self._delivery.moves)
 
