@@ -13,7 +13,7 @@ from rackgate.paths import checkout
 
 __all__ = ["samples"]
 
-_SIZE = 1 << 19
+_SIZE = 1 << 18
 _WBITS = {Format.RAW: -15, Format.ZLIB: 15, Format.GZIP: 31}
 
 
