@@ -11,6 +11,8 @@ from rackgate.csr.map import IDENTITY_REGISTERS, Register
 from rackgate.iaa import abi as iaa
 from rackgate.inflate import abi
 from rackgate.pisa import abi as pisa
+from rackgate.zeronic import abi as zeronic
+from rackgate.zeronic import messages
 from rackgate_host.sabre import format as sabre
 from rackgate_sim.locks import check as hardened
 from rackgate_sim.locks import traces
@@ -138,6 +140,12 @@ _TABLES: dict[str, Callable[[], str]] = {
     "sabre-partition": lambda: _layout(sabre.ENTRY),
     "sabre-kinds": lambda: _table(("code", "kind", "stored bytes"), (
         (int(kind), f"`{kind.name}`", _KINDS[kind]) for kind in sabre.Kind)),
+    "zeronic-commands": lambda: _codes(messages.CommandKind),
+    "zeronic-counters": lambda: _codes(zeronic.Counter),
+    "zeronic-entries": lambda: _codes(messages.EntryKind),
+    "zeronic-registers": lambda: _registers(
+        register for name, register in zeronic.REGISTERS.items()
+        if register.offset >= 0x20 and not name.startswith("COUNT_")),
 }
 
 
