@@ -298,6 +298,24 @@ def test_corrupt_frames_are_dropped_by_the_nic(host, connect):
     assert dropped == 4
 
 
+def test_a_damaged_ethernet_header_does_not_matter(host, connect, monkeypatch):
+    push = Peer.push
+
+    def damaged(self, frame):
+        changed = bytearray(bytes(frame))
+        changed[self.rng.randrange(12)] ^= 1 << self.rng.randrange(8)
+        push(self, changed)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Peer, "push", damaged)
+        one = connect()  # what the flow is known by comes in such frames as well
+        one.peer.send(0, DATA[:1000])
+        one.peer.send(2000, DATA[2000:3000])
+        one.peer.send(1500, DATA[1500:2500])
+    one.peer.send(1000, DATA[1000:2000])
+    assert one.stream.recv_exactly(3000) == DATA[:3000]
+
+
 def test_urgent_bytes_stay_in_the_stream(host, connect):
     one = connect()
     one.peer.send(0, DATA[:1000], flags="PAU", urgptr=500)

@@ -2,6 +2,8 @@
 """Simulated hosts for tests, and a minimal application on them that uses the shared rings without the shim."""
 
 import ctypes
+import errno
+import fcntl
 import mmap
 import os
 import socket
@@ -74,8 +76,9 @@ class Application:
         return Reply.from_buffer_copy(self._socket.recv(ctypes.sizeof(Reply)))
 
     def stream(self, connection):
-        """A connected socket whose flow is claimed."""
-        return Stream(self, connection, self.ask(Operation.CLAIM, **ends(connection)))
+        """A connected socket whose flow is claimed, or one that is not split."""
+        reply = self.ask(Operation.CLAIM, **ends(connection))
+        return Plain(connection) if reply.status == errno.ENOENT else Stream(self, connection, reply)
 
     def listen(self, address, port, flags=0, backlog=64):
         assert self.ask(Operation.LISTEN, local_port=port, flags=flags).status == 0
@@ -87,9 +90,8 @@ class Application:
         connection.settimeout(timeout)
         connection.bind((local, 0))
         reply = self.ask(Operation.CONNECT, **{**ends(connection, remote), "flags": flags})
-        assert reply.status == 0, os.strerror(reply.status)
         connection.connect(remote)
-        return Stream(self, connection, reply)
+        return Plain(connection) if reply.status == errno.ENOSPC else Stream(self, connection, reply)
 
     def close(self):
         self._socket.close()
@@ -99,6 +101,30 @@ def ends(connection, remote=None):
     local, remote = connection.getsockname(), remote or connection.getpeername()
     return {"local_address": int(IPv4Address(local[0])), "local_port": local[1],
             "remote_address": int(IPv4Address(remote[0])), "remote_port": remote[1]}
+
+
+class Plain:
+    """A connection that is not split, with the methods of one that is."""
+
+    def __init__(self, connection):
+        self.connection = connection
+        self.send = connection.sendall
+        self.close = connection.close
+
+    def recv(self, most=1 << 16):
+        return self.connection.recv(most)
+
+    def recv_exactly(self, size):
+        return _exactly(self, size)
+
+
+def _exactly(stream, size):
+    out = bytearray()
+    while len(out) < size:
+        part = stream.recv(size - len(out))
+        assert part, f"the stream ended after {len(out)} of {size} bytes"
+        out += part
+    return bytes(out)
 
 
 class Stream:
@@ -133,8 +159,6 @@ class Stream:
             content = content[taken:]
 
     def _ioctl(self, request):
-        import fcntl
-
         return fcntl.ioctl(self.connection, request, bytes(4))
 
     def recv(self, most=1 << 16):
@@ -168,12 +192,7 @@ class Stream:
         return libc.recv(self.connection.fileno(), None, ctypes.c_size_t(size), socket.MSG_TRUNC)
 
     def recv_exactly(self, size):
-        out = bytearray()
-        while len(out) < size:
-            part = self.recv(size - len(out))
-            assert part, f"the stream ended after {len(out)} of {size} bytes"
-            out += part
-        return bytes(out)
+        return _exactly(self, size)
 
     def close(self):
         self.connection.close()

@@ -30,7 +30,7 @@ from .applications import Applications
 from .flows import Flows, memory_needed
 from .nic import Nic
 from .ports import Port
-from .stack import KernelStack
+from .stack import ControlStack, KernelStack
 from .wire import Conditions, Wire
 
 __all__ = ["HostConfig", "HostDaemon", "main"]
@@ -119,7 +119,10 @@ class HostDaemon:
             self._nic = Nic(self.device, coalesce_cycles=config.coalesce)
             self._flows = Flows(self._nic, coalesce=config.coalesce > 0)
             interface = IPv4Interface(config.address)
-            self._stack = KernelStack(self._nic, self._flows, self._port, int(interface.ip))
+            self._stack = KernelStack(self._nic, self._flows, self._port, int(interface.ip),
+                                      bytes.fromhex(config.mac.replace(":", "")))
+            # Each entry is the first one's that takes it; the kernel takes all.
+            self._stacks: list[ControlStack] = [self._stack]
             self._applications = Applications(self._nic, self._flows, self._stack, self._memory_file, interface.network)
             self._selector = stack.enter_context(selectors.DefaultSelector())
             self._selector.register(self._port, selectors.EVENT_READ, self._from_kernel)
@@ -175,7 +178,8 @@ class HostDaemon:
         self._now = time.monotonic()
         if self._now >= self._next_tick:
             self._next_tick = self._now + _TICK
-            self._stack.tick(self._now)
+            for stack in self._stacks:
+                stack.tick(self._now)
         self._nic.run(_CYCLES if self._busy else 0)
         self._from_nic()
         idle = self._nic.is_idle
@@ -192,7 +196,7 @@ class HostDaemon:
 
     def _from_nic(self) -> None:
         for entry, content in self._nic.entries():
-            self._stack.from_nic(entry, content, self._now)
+            any(stack.from_nic(entry, content, self._now) for stack in self._stacks)
         for frame in self._nic.sent():
             self._wire.send(frame, self._now)
         self._applications.answer()

@@ -76,7 +76,6 @@ class Flow:
     tagger: Tagger
     flags: FlowFlag
     changed: float
-    ethernet: bytes = b""  # header of frames that come in
     receive_begin: int | None = None  # sequence numbers of position 0
     send_begin: int | None = None
     receive: _Segments = field(default_factory=_Segments)
@@ -155,9 +154,13 @@ class Flows:
         return self._pages.device_address - self.nic.device.transport.memory_base + flow.index * PAGE_SIZE
 
     def make(self, key: FlowKey, flags: FlowFlag, now: float) -> Flow:
-        """A new flow, of which the NIC does not know yet. Raises :class:`FlowTableFull` when there is none left."""
+        """A new flow. The NIC knows its key, but does not split it yet.
+
+        Raises :class:`FlowTableFull` when there is none left, or no place for its key.
+        """
         if not self._free:
             raise FlowTableFull(f"all {self.nic.flows} flows of the NIC are in use")
+        self.nic.insert_key(key, self._free[0])
         index = self._free.popleft()
         self._generations[index] += 1
         base = self.nic.device.transport.memory_base
@@ -180,9 +183,7 @@ class Flows:
         return flow
 
     def begin_receive(self, flow: Flow, sequence: int) -> None:
-        """Split what comes in: ``sequence`` is that of position 0. Raises :class:`FlowTableFull`: it stays unsplit."""
-        if flow.receive_begin is None:
-            self.nic.insert_key(flow.key, flow.index)
+        """Split what comes in: ``sequence`` is that of position 0."""
         flow.receive_begin = flow.page.receive_begin = sequence
         flow.receive, flow.send = _Segments(), _Segments()
         self.nic.begin_flow(flow.index, self._flags, sequence)
@@ -264,9 +265,8 @@ class Flows:
             return
         flow.is_detached = True
         del self._by_key[flow.key]
-        if flow.receive_begin is not None:
-            self.nic.remove_key(flow.key)
-            self.nic.begin_flow(flow.index, 0, 0)
+        self.nic.remove_key(flow.key)
+        self.nic.begin_flow(flow.index, 0, 0)
 
     def close(self, flow: Flow) -> None:
         """Forget a flow. Its memory is used again when nothing can be written there any more."""

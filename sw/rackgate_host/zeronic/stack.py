@@ -5,7 +5,7 @@ The kernel sees a stream of placeholders (:mod:`rackgate.zeronic.versions`) with
 a flow that is split never goes through it, nor through this process, save what the NIC could not place.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Protocol
 
@@ -84,6 +84,9 @@ class KernelStack:
         What it works on.
     address:
         The host's, as a number: of frames to others the source, which applications name.
+    mac:
+        Its MAC, 6 bytes. Headers of split flows get it as destination: the NIC hands up no Ethernet header with them,
+        and that of any one frame may have been damaged.
 
     Attributes
     ----------
@@ -91,11 +94,12 @@ class KernelStack:
         Ports whose connections are to be split, and how.
     """
 
-    def __init__(self, nic: Nic, flows: Flows, port: Port, address: int):
+    def __init__(self, nic: Nic, flows: Flows, port: Port, address: int, mac: bytes):
         self.nic = nic
         self.flows = flows
         self.port = port
         self.address = address
+        self._ethernet = mac + bytes(6) + b"\x08\0"
         self.listening: dict[int, FlowFlag] = {}
         self.counts = StackCounts()
         self._packets = Packets()
@@ -117,14 +121,14 @@ class KernelStack:
         if flow is None or entry.flags & EntryFlag.WRITE_ERROR:
             self.counts.lost += 1
             return
-        head = bytearray(flow.ethernet + content)
+        head = bytearray(self._ethernet + content)
         finish_tcp(head, entry.payload)
         tcp = parse_tcp(head)
         if tcp is None:
             self.counts.lost += 1
             return
         if tcp.flags & (TcpFlag.SYN | TcpFlag.RST) == TcpFlag.SYN:
-            flow = self._syn_received(flow, tcp, bytes(head), now)
+            flow = self._syn_received(flow, tcp, now)
         self.counts.headers += 1
         self.counts.frames += entry.frames
         self.counts.payload_up += entry.payload
@@ -155,7 +159,7 @@ class KernelStack:
         """A TCP segment, ``plain``, whose payload has come up, save what was placed. ``frames``: as it came."""
         flow = self.flows.find(_key(tcp))
         if tcp.flags & (TcpFlag.SYN | TcpFlag.RST) == TcpFlag.SYN:
-            flow = self._syn_received(flow, tcp, plain, now)
+            flow = self._syn_received(flow, tcp, now)
         if flow is None or flow.receive_begin is None:
             for frame in frames:
                 self._whole_up(frame)
@@ -170,7 +174,7 @@ class KernelStack:
         self.counts.payload_up += tcp.payload
         self.counts.payload_deferred += tcp.payload - placed
         self._note_received(flow, tcp, now)
-        head = bytearray(plain[:tcp.size])
+        head = bytearray(self._ethernet + plain[ETHERNET_SIZE:tcp.size])
         finish_tcp(head, tcp.payload)
         self.port.write_tcp(head, [tags], tcp.payload, _SEGMENT if len(frames) > 1 else 0)
 
@@ -179,7 +183,7 @@ class KernelStack:
         self.counts.whole_bytes += len(frame)
         self.port.write(frame)
 
-    def _syn_received(self, flow: Flow | None, tcp: TcpHeader, frame: bytes, now: float) -> Flow | None:
+    def _syn_received(self, flow: Flow | None, tcp: TcpHeader, now: float) -> Flow | None:
         """A SYN, or a SYN-ACK, has come: the flow, if it is to be split, with its beginning known."""
         if tcp.destination != self.address:
             return flow
@@ -199,13 +203,7 @@ class KernelStack:
         begin = (tcp.sequence + 1) % (1 << 32)
         if flow.is_established or flow.receive_begin == begin:
             return flow
-        flow.ethernet = frame[:ETHERNET_SIZE]
-        try:
-            self.flows.begin_receive(flow, begin)
-        except FlowTableFull:
-            self.counts.unsplit += 1
-            self.flows.close(flow)
-            return None
+        self.flows.begin_receive(flow, begin)
         self.counts.flows += 1
         return flow
 
@@ -332,7 +330,3 @@ def _key(tcp: TcpHeader) -> FlowKey:
 
 def _reverse(tcp: TcpHeader) -> FlowKey:
     return FlowKey(tcp.destination, tcp.source, tcp.destination_port, tcp.source_port)
-
-
-#: What a daemon makes a stack with.
-StackMaker = Callable[[Nic, Flows, Port, int], ControlStack]

@@ -142,9 +142,11 @@ class Hosts:
 
     @classmethod
     def find(cls, directory: Path) -> "Hosts":
-        """Hosts that are up. Raises :class:`NoHosts` if there are none."""
+        """Hosts that are up. Raises :class:`NoHosts` if there are none, and tells how the last ones ended."""
         if _running(directory) is None:
-            raise NoHosts("no simulated hosts are up: start them with `rackgate zeronic up`")
+            last = _last_line(directory)
+            raise NoHosts("no simulated hosts are up: start them with `rackgate zeronic up`"
+                          + (f" (the last ones: {last})" if last else ""))
         return cls(directory)
 
     def address(self, host: str) -> str:
@@ -231,12 +233,20 @@ def _known(host: str) -> str:
 
 
 def _failed(error: str, code: int, directory: Path) -> RackgateError:
-    log = (directory / "log").read_text(errors="replace").strip().splitlines()
-    if "has ended" in error and log:
-        error = f"{error}: {log[-1]}"
+    if "has ended" in error and (last := _last_line(directory)):
+        error = f"{error}: {last}"
     failure = NoHosts(error) if code == NoHosts.exit_code else UsageError(error) if code == 2 else HostFailed(error)
     failure.exit_code = code
     return failure
+
+
+def _last_line(directory: Path) -> str:
+    """The last line that the hosts have logged; nothing if there is none."""
+    try:
+        lines = (directory / "log").read_text(errors="replace").splitlines()
+    except OSError:
+        return ""
+    return next((line for line in reversed(lines) if line.strip()), "")
 
 
 def _running(directory: Path) -> int | None:
@@ -328,7 +338,7 @@ def _watch(daemons: Mapping[str, subprocess.Popen]) -> None:
         for host, daemon in daemons.items():
             if daemon.pid == pid:
                 daemon.returncode = os.waitstatus_to_exitcode(status)
-                print(f"host {host} has ended, with {daemon.returncode}: so do the others", file=sys.stderr)
+                print(f"host {host} ended by itself, with {daemon.returncode}", file=sys.stderr)
                 return
 
 
