@@ -7,7 +7,7 @@ import struct
 from typing import Any
 
 import pytest
-from zeronic_send import WIDTHS, collect, feed, pad, watched
+from zeronic_send import WIDTHS, collect, feed, garbage, pad, watched
 
 from rackgate.verif.stimulus import AXI4Memory, receive, simulate
 from rackgate.zeronic.abi import Right
@@ -276,24 +276,13 @@ def test_every_command(width, idle, stall, seed):
     assert run.consumer == sum(map(len, commands))
 
 
-def garbage(rng):
-    """Some units of nonsense, much of which looks like a command."""
-    units = rng.choice([0, 1, 1, 1, 2, 5])
-    kind = rng.choice([*CommandKind, rng.randrange(256)])
-    head = Command(kind, rng.getrandbits(rng.choice([1, 3, 8])), units, rng.choice([0, 3, FLOWS, rng.getrandbits(16)]),
-                   rng.choice([0, 3, 54, 100, rng.getrandbits(16)])).to_bytes()
-    sizes = struct.pack("<IH", rng.choice([0, 10, 70000, rng.getrandbits(32)]), rng.choice([0, 9, 10000]))
-    body = rng.choice([bytes(24), sizes + rng.randbytes(18), rng.randbytes(24)])
-    return head + body + rng.randbytes(32 * (max(units, 1) - 1))
-
-
 @pytest.mark.thorough
 @pytest.mark.parametrize("width", WIDTHS)
 def test_garbage_is_skipped_and_what_follows_works(width, seed):
     rng = random.Random(seed)
     commands, want, refused = [], [], 0
     for _ in range(80):
-        commands.append(garbage(rng))
+        commands.append(garbage(rng, FLOWS))
         refused += is_refused(commands[-1])
         command, port, payload = rng.choice(goods(rng))
         commands.append(command.to_bytes())

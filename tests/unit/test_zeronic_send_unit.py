@@ -8,7 +8,20 @@ from collections import Counter as Tally
 import pytest
 from scapy.layers.inet import IP, TCP
 from scapy.layers.l2 import Ether
-from zeronic_send import ACK, FIN, GATHERED, PSH, WIDTHS, collect, expected, pad, random_header, unpacked, watched
+from zeronic_send import (
+    ACK,
+    FIN,
+    GATHERED,
+    PSH,
+    WIDTHS,
+    collect,
+    expected,
+    garbage,
+    pad,
+    random_header,
+    unpacked,
+    watched,
+)
 
 from rackgate.verif.stimulus import AXI4Memory, simulate
 from rackgate.zeronic.abi import Direction, Right
@@ -251,7 +264,7 @@ def test_one_frame_as_scapy_reads_it(width, seed):
 @pytest.mark.thorough
 @pytest.mark.parametrize("width", WIDTHS)
 @pytest.mark.parametrize("stall", [0, 0.3])
-def test_random(width, stall, seed, count=50):
+def test_random(width, stall, seed, count=25):
     seed = 100 * seed + width + int(10 * stall)
     rng = random.Random(seed)
     bench = Bench(width, seed=seed, stall=stall, latency=rng.choice([0, 30]))
@@ -263,3 +276,136 @@ def test_random(width, stall, seed, count=50):
     bench.run(host.commands)
     host.check(bench)
     assert len(bench.came["region"]) == 1
+
+
+@pytest.mark.soak
+@pytest.mark.parametrize("width", WIDTHS)
+@pytest.mark.parametrize("variant", range(6))
+def test_random_long(width, variant, seed):
+    test_random(width, [0, 0.1, 0.3][variant % 3], 1000 * seed + variant, count=300)
+
+
+#: Why a byte cannot be gathered, and whether a region forbids it.
+CAUSES = {"no segment": False, "memory": False, "no right": True, "outside": True, "another's": True}
+
+
+@pytest.mark.parametrize("width", WIDTHS)
+@pytest.mark.parametrize("cause", CAUSES)
+def test_what_cannot_be_gathered_is_not_sent(width, cause, seed):
+    """Frames before the first bad one are sent, those behind it in its command are not; other commands are."""
+    rng = random.Random(seed)
+    bad = [DATA + 0x8000 + 250] if cause == "memory" else []
+    bench = Bench(width, seed=seed, latency=20, bad=bad)
+    host = everything(rng, bench.data)
+    regions = {"no right": Region(1, Right.WRITE, DATA + 0x8000, 1000), "outside": Region(1, Right.READ, DATA, 0x8000),
+               "another's": Region(1, Right.READ, DATA + 0x8000, 1000, 9)}
+    number = 1 if cause in regions else 0
+    if number:
+        host.commands.append(regions[cause].to_bytes())
+    flow, start = 6, 2**32 - 100
+    host.begin(flow, pieces=0, start=start)
+    offset = 0 if cause in ("no right", "another's") else 0x8000
+    host.commands.append(Post(flow, Direction.SEND, start, 500, 0, 0x100).to_bytes())
+    if cause != "no segment":
+        host.commands.append(Post(flow, Direction.SEND, (start + 500) % 2**32, 500, number, offset).to_bytes())
+    places: list[int | None] = [0x100 + k for k in range(500)]
+    if cause == "memory":  # one byte is bad
+        places += [*range(0x8000, 0x8000 + 250), None, *range(0x8000 + 251, 0x8000 + 500)]
+    else:
+        places += [None] * 500
+    header = random_header(rng, seq=start)
+    for size, segment in ((1000, 100), (400, 200), (1000, 0)):
+        host.send(Send(flow, GATHERED, header, size, segment), places[:size])
+    host.send(Send(flow, SendFlag.OFFLOAD, header, 300, 7, rng.randbytes(300)))
+    bench.run(host.commands)
+    host.check(bench)
+    assert len(bench.frames) == (7 if cause == "memory" else 5) + 2 + 43
+    assert bench.events["unsent"] == 2
+    assert bench.events["bad_region"] == 2 * CAUSES[cause]
+
+
+@pytest.mark.parametrize("width", WIDTHS)
+def test_updates_take_effect_between_the_sends_around_them(width, seed):
+    """With a slow memory: a POST does not help a SEND ahead of it; FLOW, RETIRE and REGION do not harm one."""
+    rng = random.Random(seed)
+    bench = Bench(width, seed=seed, latency=60)
+    host = everything(rng, bench.data)
+
+    def gather(places):
+        host.send(Send(4, GATHERED, random_header(rng, seq=1000), 300, 100), places)
+
+    def post(start, place, region=0):
+        host.commands.append(Post(4, Direction.SEND, start, 150, region, place).to_bytes())
+
+    host.begin(4, pieces=0, start=1000)
+    post(1000, 0x10)
+    places = [*range(0x10, 0x10 + 150), *range(0x900, 0x900 + 150)]
+    gather(places[:150] + [None] * 150)
+    post(1150, 0x900)
+    gather(places)
+    host.commands.append(Retire(4, Direction.SEND, 1).to_bytes())
+    gather([None] * 300)
+    host.begin(4, pieces=0)
+    gather([None] * 300)
+    post(1000, 0x10)
+    post(1150, 0x900)
+    gather(places)
+    host.commands.append(Region(0, 0, DATA, DATA_SIZE).to_bytes())
+    gather([None] * 300)
+    bench.run(host.commands)
+    host.check(bench)
+    assert bench.events["bad_region"] == 1
+    assert len(bench.came["region"]) == 2
+
+
+@pytest.mark.parametrize("width", WIDTHS)
+def test_posts_that_the_list_refuses(width, seed):
+    bench = Bench(width, seed=seed)
+    rng = random.Random(seed)
+    host = everything(rng, bench.data)
+    host.begin(2, pieces=SEGMENTS, start=5)
+    start, places = host.streams[2]
+    host.commands.append(Post(2, Direction.SEND, start + len(places), 10, 0, 0).to_bytes())
+    bench.run(host.commands)
+    host.check(bench, bad=1)
+
+
+@pytest.mark.parametrize("width", WIDTHS)
+def test_garbage_in_the_ring(width, seed):
+    """Nothing hangs, nothing outside ring and regions is read, and good commands behind it work."""
+    rng = random.Random(seed)
+    bench = Bench(width, seed=seed, stall=0.1)
+    host = everything(rng, bench.data)
+    host.commands += [garbage(rng, FLOWS) for _ in range(150)]
+    host.commands.append(Region(0, Right.READ, DATA, DATA_SIZE).to_bytes())
+    host.begin(9, pieces=1)
+    start, places = host.streams[9]
+    host.send(Send(9, GATHERED, header := random_header(rng, seq=start), len(places), 500), places)
+    bench.run(host.commands)
+    good = expected(Send(9, GATHERED, header, len(places), 500), bytes(bench.data[place] for place in places))
+    assert bench.frames[-len(good):] == good
+    assert bench.events["commands"] == len(host.commands)
+    assert bench.events["bad_command"] > 30
+    assert all(RING <= addr and addr + beats * width <= RING + (1 << LOG_SIZE) for _, addr, beats in bench.rings.reads)
+    assert all(DATA <= addr and addr + beats * width <= DATA + DATA_SIZE for _, addr, beats in bench.memory.reads)
+
+
+@pytest.mark.parametrize("width", WIDTHS)
+def test_a_ring_that_cannot_be_read(width, seed):
+    """The commands before the bad word are carried out, then none; a command that is cut in two is not."""
+    rng = random.Random(seed)
+    bench = Bench(width, seed=seed, bad_ring=[RING + 32 * 5])
+    host = everything(rng, bench.data)
+    host.begin(1, pieces=2)  # four commands so far
+    host.send(Send(1, SendFlag.OFFLOAD, random_header(rng), 200, 0, rng.randbytes(200)))
+    bench.run(host.commands, until=lambda ctx: ctx.get(bench.dut.halted))
+    assert bench.halted
+    assert bench.frames == []
+    assert bench.events["commands"] == 4
+
+
+def test_bad_parameters():
+    with pytest.raises(ValueError, match="width of a NIC must be one of"):
+        SendUnit(64)
+    with pytest.raises(ValueError, match="flows must be"):
+        SendUnit(8, flows=0)

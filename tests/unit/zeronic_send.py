@@ -2,6 +2,7 @@
 """What the tests of the sending half share: frames as they must be, by arithmetic of their own, and drivers."""
 
 import random
+import struct
 
 from amaranth.hdl import Module
 
@@ -11,8 +12,8 @@ from rackgate.zeronic.abi import COMMAND_ALIGNMENT
 from rackgate.zeronic.messages import Command, CommandKind, Send, SendFlag
 
 __all__ = [
-    "ACK", "CWR", "FIN", "GATHERED", "PSH", "WIDTHS", "collect", "expected", "feed", "packed", "pad", "random_header",
-    "unpacked", "watched",
+    "ACK", "CWR", "FIN", "GATHERED", "PSH", "WIDTHS", "collect", "expected", "feed", "garbage", "packed", "pad",
+    "random_header", "unpacked", "watched",
 ]
 
 WIDTHS = (8, 16, 32)
@@ -62,6 +63,17 @@ def ones_complement(content: bytes) -> int:
 def pad(units: int) -> bytes:
     """A PAD command."""
     return Command(CommandKind.PAD, units=units).to_bytes() + bytes(units * COMMAND_ALIGNMENT - 8)
+
+
+def garbage(rng, flows):
+    """Some units of nonsense, much of which looks like a command."""
+    units = rng.choice([0, 1, 1, 1, 2, 5])
+    kind = rng.choice([*CommandKind, rng.randrange(256)])
+    head = Command(kind, rng.getrandbits(rng.choice([1, 3, 8])), units, rng.choice([0, 3, flows, rng.getrandbits(16)]),
+                   rng.choice([0, 3, 54, 100, rng.getrandbits(16)])).to_bytes()
+    sizes = struct.pack("<IH", rng.choice([0, 10, 70000, rng.getrandbits(32)]), rng.choice([0, 9, 10000]))
+    body = rng.choice([bytes(24), sizes + rng.randbytes(18), rng.randbytes(24)])
+    return head + body + rng.randbytes(32 * (max(units, 1) - 1))
 
 
 def packed(content: bytes, width: int, **fields) -> list[dict]:

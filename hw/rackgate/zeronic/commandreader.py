@@ -112,21 +112,16 @@ class CommandReader(wiring.Component):
             self.ar.payload.burst.eq(Burst.INCR),
         ]
         is_ring = (self.log_size >= RING_BITS[0]) & (self.log_size <= RING_BITS[1])
-        with m.FSM():
-            with m.State("LOOK"):
-                m.d.sync += [
-                    addr.eq(Cat(Const(0, 6), self.base[6:]) + ((self._position << _UNIT) & mask)),
-                    is_pair.eq(~self._position[0] & (left > 1)),
-                ]
-                with m.If(self.enable & is_ring & (left != 0) & (left <= (mask >> _UNIT) + 1)
-                          & (self._room >= 2 * per_unit)):
-                    m.next = "ASK"
-                    m.d.sync += self.ar.valid.eq(1)
-            with m.State("ASK"):
-                with m.If(self.ar.ready):
-                    m.d.comb += asked.eq(words)
-                    m.d.sync += [self.ar.valid.eq(0), self._position.eq(self._position + Mux(is_pair, 2, 1))]
-                    m.next = "LOOK"
+        with m.If(~self.ar.valid):
+            m.d.sync += [
+                self.ar.valid.eq(self.enable & is_ring & (left != 0) & (left <= (mask >> _UNIT) + 1)
+                                 & (self._room >= 2 * per_unit)),
+                addr.eq(Cat(Const(0, 6), self.base[6:]) + ((self._position << _UNIT) & mask)),
+                is_pair.eq(~self._position[0] & (left > 1)),
+            ]
+        with m.Elif(self.ar.ready):
+            m.d.comb += asked.eq(words)
+            m.d.sync += [self.ar.valid.eq(0), self._position.eq(self._position + Mux(is_pair, 2, 1))]
 
     def _collect(self, m, queue, target, is_taken):
         """Answers onwards: past the queue when it is empty, else through it."""
