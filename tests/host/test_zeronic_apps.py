@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 import zeronic_cases
 import zeronic_redis
+from _pytest.mark import ParameterSet
 from zeronic_hosts import need_hosts
 
 from rackgate_host.device import open_device
@@ -22,8 +23,15 @@ from rackgate_host.zeronic.wire import Conditions
 
 BAD = Conditions(loss=0.005, duplicate=0.01, reorder=0.02)
 WORSE = Conditions(loss=0.02, duplicate=0.05, reorder=0.3, corrupt=0.01)
+pytestmark = [pytest.mark.thorough, pytest.mark.timeout(1500)]
+_LIMIT = 1300
 _PYTHON = sys.executable
 _STRICT = {**os.environ, "RACKGATE_ZERONIC_STRICT": "1"}
+
+
+def on_gateware(value: int) -> ParameterSet:
+    """Parameters (device, value) for the verilated NIC."""
+    return pytest.param("sim:zeronic", value, marks=pytest.mark.cosim, id=f"gateware-{value}")
 
 
 def need(*programs: str) -> None:
@@ -37,6 +45,8 @@ def need(*programs: str) -> None:
 @contextmanager
 def hosts_up(folder: Path, device: str, conditions: Conditions | None = None) -> Iterator[Hosts]:
     need_hosts()
+    if not (shutil.which("gcc") or shutil.which("cc")):
+        pytest.skip("there is no C compiler for the sockets shim: apt-get install gcc libc6-dev")
     if device.startswith("sim:"):
         open_device(device, memory="1M").close()  # build it here, where the time for it is known
     seed = int.from_bytes(os.urandom(3), "little")
@@ -66,9 +76,10 @@ def running(hosts: Hosts, host: str, *program: str, folder: Path, cwd: Path | No
             process.wait()
 
 
-def run(hosts: Hosts, host: str, *program: str, timeout: float = 120) -> str:
+def run(hosts: Hosts, host: str, *program: str, timeout: float = _LIMIT, split: bool = True) -> str:
     """A program to its end, and what it said."""
-    process = hosts.popen(host, program, env=_STRICT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    process = hosts.popen(host, program, split=split, env=_STRICT, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+                          text=True)
     try:
         out, err = process.communicate(timeout=timeout)
     except subprocess.TimeoutExpired:
@@ -96,17 +107,17 @@ def assert_split(hosts: Hosts, least: int) -> None:
         assert stack["whole_bytes"] < 10_000, stack
 
 
-def run_case(hosts: Hosts, case: str, mebibytes: int = 1) -> None:
-    """Both sides of a case of zeronic_cases."""
+def run_case(hosts: Hosts, case: str, mebibytes: int = 1, split: str = "ab") -> None:
+    """Both sides of a case of zeronic_cases; ``split`` has the hosts where the program is split."""
     program = (_PYTHON, zeronic_cases.__file__)
     arguments = (hosts.address("b"), "7000", case, str(mebibytes))
-    server = hosts.popen("b", (*program, "server", *arguments), env=_STRICT, stdout=subprocess.PIPE,
-                         stderr=subprocess.STDOUT, text=True)
+    server = hosts.popen("b", (*program, "server", *arguments), split="b" in split, env=_STRICT,
+                         stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
     try:
         assert server.stdout is not None
         assert server.stdout.readline() == "listening\n"
-        run(hosts, "a", *program, "client", *arguments)
-        out, _ = server.communicate(timeout=60)
+        run(hosts, "a", *program, "client", *arguments, split="a" in split)
+        out, _ = server.communicate(timeout=_LIMIT)
         assert server.returncode == 0, out
     finally:
         server.terminate()
@@ -122,6 +133,18 @@ def redis(hosts: Hosts, folder: Path, count: int) -> None:
         wait_for_port(hosts, "b", 6379)
         size = int(run(hosts, "a", _PYTHON, zeronic_redis.__file__, hosts.address("b"), "6379", str(seed), str(count)))
     assert_split(hosts, size)
+
+
+@pytest.mark.parametrize("split", ["a", "b", ""])
+def test_ends_need_not_agree(tmp_path: Path, split: str) -> None:
+    """Payload is on the wire as ever: an end whose program is not split has it from its kernel."""
+    with hosts_up(tmp_path, "model:zeronic", BAD) as hosts:
+        for case in ("calls", "wait") if split == "a" else ("small", "bulk"):
+            run_case(hosts, case, split=split)
+        for host in "ab":
+            stack = hosts.status(host)["stack"]
+            assert (stack["payload_down"] > 100_000) == (host in split), stack
+            assert (stack["whole_bytes"] > 100_000) == (host not in split), stack
 
 
 def redis_benchmark(hosts: Hosts, folder: Path, requests: int) -> None:
@@ -152,33 +175,47 @@ def iperf3(hosts: Hosts, folder: Path, size: int) -> None:
     assert_split(hosts, size)
 
 
+@pytest.mark.parametrize(("device", "count"), [("model:zeronic", 100), on_gateware(400)])
 @pytest.mark.parametrize("conditions", [None, BAD], ids=["clean", "perturbed"])
-def test_redis_keeps_values(tmp_path: Path, conditions: Conditions | None) -> None:
-    with hosts_up(tmp_path, "model:zeronic", conditions) as hosts:
-        redis(hosts, tmp_path, 400)
+def test_redis_keeps_values(tmp_path: Path, device: str, count: int, conditions: Conditions | None) -> None:
+    with hosts_up(tmp_path, device, conditions) as hosts:
+        redis(hosts, tmp_path, count)
 
 
-@pytest.mark.parametrize("conditions", [None, WORSE], ids=["clean", "perturbed"])
-def test_programs(tmp_path: Path, conditions: Conditions | None) -> None:
-    with hosts_up(tmp_path, "model:zeronic", conditions) as hosts:
+@pytest.mark.parametrize(("device", "conditions"), [
+    pytest.param("model:zeronic", None, marks=pytest.mark.soak, id="clean"),
+    pytest.param("model:zeronic", WORSE, id="perturbed"),
+    pytest.param("sim:zeronic", WORSE, marks=[pytest.mark.soak, pytest.mark.cosim], id="gateware"),
+])
+def test_programs(tmp_path: Path, device: str, conditions: Conditions | None) -> None:
+    with hosts_up(tmp_path, device, conditions) as hosts:
         for case in zeronic_cases.CASES:
             print(case, flush=True)
             run_case(hosts, case)
         assert_split(hosts, 1 << 20)
 
 
-def test_redis_benchmark(tmp_path: Path) -> None:
-    with hosts_up(tmp_path, "model:zeronic") as hosts:
-        redis_benchmark(hosts, tmp_path, 200)
+@pytest.mark.parametrize(("device", "mebibytes"), [
+    ("model:zeronic", 1), on_gateware(2), pytest.param("sim:zeronic", 16, marks=[pytest.mark.soak, pytest.mark.cosim],
+                                                       id="gateware-16"),
+])
+def test_python_echoes(tmp_path: Path, device: str, mebibytes: int) -> None:
+    with hosts_up(tmp_path, device, BAD) as hosts:
+        run_case(hosts, "bulk", mebibytes)
+        assert_split(hosts, 2 * mebibytes << 20)
 
 
-def test_iperf3(tmp_path: Path) -> None:
-    with hosts_up(tmp_path, "model:zeronic") as hosts:
-        iperf3(hosts, tmp_path, 1 << 20)
+@pytest.mark.parametrize(("device", "requests"), [
+    pytest.param("model:zeronic", 200, marks=pytest.mark.soak), on_gateware(200),
+])
+def test_redis_benchmark(tmp_path: Path, device: str, requests: int) -> None:
+    with hosts_up(tmp_path, device) as hosts:
+        redis_benchmark(hosts, tmp_path, requests)
 
 
-@pytest.mark.cosim
-@pytest.mark.parametrize("conditions", [None, BAD], ids=["clean", "perturbed"])
-def test_gateware_redis_keeps_values(tmp_path: Path, conditions: Conditions | None) -> None:
-    with hosts_up(tmp_path, "sim:zeronic", conditions) as hosts:
-        redis(hosts, tmp_path, 400)
+@pytest.mark.parametrize(("device", "size"), [
+    pytest.param("model:zeronic", 1 << 20, marks=pytest.mark.soak), on_gateware(1 << 20),
+])
+def test_iperf3(tmp_path: Path, device: str, size: int) -> None:
+    with hosts_up(tmp_path, device) as hosts:
+        iperf3(hosts, tmp_path, size)

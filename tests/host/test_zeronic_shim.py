@@ -15,6 +15,7 @@ from zeronic_stand_in import RELAY, StandIn
 from rackgate_host.zeronic import shim
 
 pytestmark = [
+    pytest.mark.thorough,
     pytest.mark.skipif(sys.platform != "linux", reason="the shim is for Linux"),
     pytest.mark.skipif(not (shutil.which("gcc") or shutil.which("cc")), reason="there is no C compiler"),
 ]

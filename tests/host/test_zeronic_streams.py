@@ -24,19 +24,24 @@ from rackgate_host.zeronic.shared import SOCKET_VARIABLE
 from rackgate_host.zeronic.supervisor import Hosts
 from rackgate_host.zeronic.wire import Conditions
 
+pytestmark = [pytest.mark.thorough, pytest.mark.timeout(1500)]
 
-@pytest.mark.parametrize("size", [2, 4])
-@pytest.mark.parametrize("conditions", [None, BAD], ids=["clean", "perturbed"])
-def test_ring_allreduce(tmp_path: Path, conditions: Conditions | None, size: int) -> None:
+
+@pytest.mark.parametrize(("device", "size", "conditions"), [
+    ("model:zeronic", 2, None), ("model:zeronic", 4, BAD),
+    pytest.param("sim:zeronic", 2, None, marks=pytest.mark.cosim),
+    pytest.param("sim:zeronic", 4, BAD, marks=[pytest.mark.cosim, pytest.mark.soak]),
+])
+def test_ring_allreduce(tmp_path: Path, device: str, size: int, conditions: Conditions | None) -> None:
     seed = int.from_bytes(os.urandom(3), "little")
     print(f"values' seed {seed}")
-    with hosts_up(tmp_path, "model:zeronic", conditions) as hosts:
+    with hosts_up(tmp_path, device, conditions) as hosts:
         ranks = []
         for rank in range(size):
             arguments = [rank, size, hosts.address("ba"[rank % 2]), 7100, 50_000, seed]
             ranks.append(hosts.popen("ab"[rank % 2], [sys.executable, zeronic_allreduce.__file__, *map(str, arguments)],
                                      stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True))
-        told = [rank.communicate(timeout=120) for rank in ranks]
+        told = [rank.communicate(timeout=1300) for rank in ranks]
         assert [rank.returncode for rank in ranks] == [0] * size, told
         print(told)
         if conditions is None:
