@@ -6,8 +6,8 @@ from typing import Any
 
 from ...errors import UsageError
 from ...url import number
+from ...zeronic import namespaces
 from ...zeronic.errors import NoHosts
-from ...zeronic.namespaces import check_possible
 from ..record import commit
 from .datapath import Bed, orders, receive_rate, reorder_rate, response, send_rate
 from .hosts import losses, streams
@@ -109,7 +109,7 @@ def _cycles(bed: Bed, seed: int, report: Callable[[str], None], payloads: tuple[
 def _hosts(device: str, seed: int, report: Callable[[str], None], total: int) -> Iterator[dict[str, Any]]:
     common = {"floor": None, "target": None, "paper": None, "source": "Linux' TCP in two network namespaces"}
     try:
-        check_possible()
+        namespaces.check_possible()
     except NoHosts as error:
         yield {**common, "case": "hosts", "metric": "ratio", "value": None, "unit": "1", "why": str(error)}
         return
