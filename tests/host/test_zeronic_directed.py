@@ -5,6 +5,7 @@ The peer's timestamps tell its segments apart that TCP must reject (PAWS, RFC 73
 and false bytes come, the application gets the true ones.
 """
 
+import errno
 import random
 import socket
 import threading
@@ -12,7 +13,7 @@ import threading
 import pytest
 from scapy.layers.inet import IP, TCP, IPOption_NOP, fragment
 from scapy.layers.l2 import Ether
-from zeronic_hosts import Application, Inside, need_hosts
+from zeronic_hosts import Application, Inside, ends, need_hosts
 from zeronic_lone import LoneHost, Peer
 
 from rackgate.zeronic.abi import Direction
@@ -170,6 +171,49 @@ def test_syn_is_repeated(host, connect):
     one.peer.send(-1, flags="S", ack=0)  # to an established connection: it is answered, and changes nothing
     one.peer.send(100, DATA[100:200])
     assert one.stream.recv_exactly(100) == DATA[100:200] and stack(host)["flows"] == before + 1
+
+
+def test_a_connection_that_is_not_split_stays_so(host, connect):
+    one = connect(split=False)
+    one.peer.send(0, DATA[:100])
+    # Only now somebody wants connections to this port split; then a copy of the SYN comes.
+    assert one.application.ask(Operation.LISTEN, local_port=one.peer.port).status == 0
+    one.peer.last = None
+    one.peer.send(-1, flags="S", ack=0, options=[("MSS", 1460), ("SAckOK", b"")])
+    one.peer.until(lambda: one.peer.last is not None, "answer to the SYN")
+    one.peer.send(100, DATA[100:200])
+    got = b""
+    while len(got) < 200:
+        got += one.socket.recv(200)
+    assert got == DATA[:200]
+    assert one.application.ask(Operation.CLAIM, **ends(one.socket)).status == errno.ENOENT
+
+
+def test_the_last_syn_that_was_answered_counts(host, connect):
+    port, sport = next(Connection.ports), next(Connection.ports)
+    application = Application(host.hosts, "b")
+    listening = threading.Event()
+
+    def accept():
+        with application.listen("10.77.0.2", port) as listener:
+            listening.set()
+            listener.settimeout(30)
+            return listener.accept()[0]
+
+    accepting = Inside(host.hosts, "b", accept)
+    assert listening.wait(30)
+    first = Peer(host, port, sport, 1000)
+    first.send(-1, flags="S", ack=0)
+    assert first.take() is not None
+    first.send(0, flags="R", ack=0)  # it gives up, and begins anew with another number
+    peer = Peer(host, port, sport, 0xFFFF_FFF0, timestamps=False).connect()
+    with accepting.result() as connection:
+        connection.settimeout(30)
+        stream = application.stream(connection)
+        peer.send(0, DATA[:1000])
+        assert stream.recv_exactly(1000) == DATA[:1000]
+        stream.close()
+    application.close()
 
 
 def test_zero_window_and_its_probes(host, connect):

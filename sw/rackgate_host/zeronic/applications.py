@@ -181,7 +181,7 @@ class Applications:
 
     def _claim(self, application: Application, request: Request, reply: Reply, now: float) -> bool:
         flow = self._flows.find(_key(request))
-        if flow is None or flow.receive_begin is None and flow.send_begin is None and not flow.was_claimed:
+        if flow is None or flow.receive_begin is None and not flow.was_claimed:
             raise _Refused(errno.ENOENT)
         self._claimed(application, flow, reply)
         return True

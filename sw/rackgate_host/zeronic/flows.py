@@ -76,6 +76,7 @@ class Flow:
     tagger: Tagger
     flags: FlowFlag
     changed: float
+    offered: int | None = None  # what receive_begin will be, if the SYN that has come is answered
     receive_begin: int | None = None  # sequence numbers of position 0
     send_begin: int | None = None
     receive: _Segments = field(default_factory=_Segments)

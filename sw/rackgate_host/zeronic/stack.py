@@ -33,6 +33,8 @@ _NEVERS = memoryview(bytes([NEVER]) * (1 << 16))
 #: Seconds after which a flow is forgotten: whose handshake does not end; that nobody claimed before it was over; that
 #: its application has left, when no frame comes or goes.
 _OPENING_LIMIT, _UNCLAIMED_LIMIT, _ORPHAN_LIMIT = 75.0, 60.0, 150.0
+#: Seconds in which a copy of a SYN may come (twice RFC 9293's maximum segment lifetime).
+_DECLINED_LIMIT = 240.0
 
 
 class ControlStack(Protocol):
@@ -103,6 +105,7 @@ class KernelStack:
         self.listening: dict[int, FlowFlag] = {}
         self.counts = StackCounts()
         self._packets = Packets()
+        self._declined: dict[tuple[FlowKey, int], float] = {}
 
     # From the NIC
 
@@ -184,28 +187,41 @@ class KernelStack:
         self.port.write(frame)
 
     def _syn_received(self, flow: Flow | None, tcp: TcpHeader, now: float) -> Flow | None:
-        """A SYN, or a SYN-ACK, has come: the flow, if it is to be split, with its beginning known."""
+        """A SYN, or a SYN-ACK, has come: the flow, if it is to be split.
+
+        A SYN alone splits nothing. It may be a late copy of one whose connection has been there for long, unsplit; only
+        the kernel's SYN-ACK says that there is none. A connection that was not split once stays so.
+        """
         if tcp.destination != self.address:
             return flow
         is_answer = bool(tcp.flags & TcpFlag.ACK)
+        begin = (tcp.sequence + 1) % (1 << 32)
         if flow is not None and flow.is_over and not is_answer:
             # The same ends connect anew. Whoever still reads what the old connection brought keeps its memory.
             self.flows.detach(flow)
             flow = None
         if flow is None:
-            if is_answer or tcp.destination_port not in self.listening:
+            key = _key(tcp)
+            if is_answer or tcp.destination_port not in self.listening or (key, begin) in self._declined:
                 return None
             try:
-                flow = self.flows.make(_key(tcp), self.listening[tcp.destination_port], now)
+                flow = self.flows.make(key, self.listening[tcp.destination_port], now)
             except FlowTableFull:
                 self.counts.unsplit += 1
+                self._declined[key, begin] = now
                 return None
-        begin = (tcp.sequence + 1) % (1 << 32)
-        if flow.is_established or flow.receive_begin == begin:
+        if flow.is_established:
             return flow
-        self.flows.begin_receive(flow, begin)
-        self.counts.flows += 1
+        if not is_answer:
+            flow.offered = begin
+        elif tcp.acknowledgement == flow.send_begin:
+            self._begin(flow, begin)
         return flow
+
+    def _begin(self, flow: Flow, begin: int) -> None:
+        if flow.receive_begin != begin:
+            self.flows.begin_receive(flow, begin)
+            self.counts.flows += 1
 
     def _note_received(self, flow: Flow, tcp: TcpHeader, now: float) -> None:
         flow.changed = now
@@ -248,9 +264,13 @@ class KernelStack:
         return True
 
     def _syn_sent(self, flow: Flow, tcp: TcpHeader) -> None:
+        if flow.is_established:
+            return
         begin = (tcp.sequence + 1) % (1 << 32)
-        if flow.send_begin != begin and not flow.is_established:
+        if flow.send_begin != begin:
             self.flows.begin_send(flow, begin)
+        if tcp.flags & TcpFlag.ACK and tcp.acknowledgement == flow.offered:
+            self._begin(flow, tcp.acknowledgement)
 
     def _split_down(self, flow: Flow, tcp: TcpHeader, frame: FromKernel, now: float) -> None:
         assert flow.send_begin is not None and flow.receive_begin is not None
@@ -306,6 +326,8 @@ class KernelStack:
 
     def tick(self, now: float) -> None:
         """Forget flows that are over, and post what applications have made room for."""
+        if self._declined:
+            self._declined = {key: since for key, since in self._declined.items() if now - since < _DECLINED_LIMIT}
         for flow in self.flows:
             quiet = now - flow.changed
             if flow.claims:
