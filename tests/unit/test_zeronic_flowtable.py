@@ -3,6 +3,7 @@
 """The table of flows against a list of its places."""
 
 import random
+from collections import Counter
 
 import pytest
 from amaranth.hdl import Module, Signal
@@ -40,6 +41,25 @@ def test_hash(seed):
 
     simulator.add_testbench(bench)
     simulator.run()
+
+
+@pytest.mark.parametrize("flows", [16, 64, 256, 1024])
+@pytest.mark.parametrize("is_server", [False, True])
+@pytest.mark.parametrize("what", ["any of one parity", "each other one", "in a row", "addresses in a row"])
+def test_hash_spreads(flows, is_server, what, seed):
+    """Keys as they come in practice nearly all find a place, though the table has only twice as many."""
+    rng, here, there = random.Random(seed), 0x0A4D0001, 0x0A4D0100
+    first = rng.randrange(32768, 58000)
+    ports = {"any of one parity": rng.sample(range(first % 2 + 32768, 60999, 2), flows),
+             "each other one": range(first, first + 2 * flows, 2), "in a row": range(first, first + flows),
+             "addresses in a row": [40000] * flows}[what]
+    taken = Counter()
+    for number, port in enumerate(ports):
+        peer = there + number * (what == "addresses in a row")
+        ends = (peer, here, port, 6379) if is_server else (here, peer, 6379, port)
+        taken[flow_hash(*ends, 0) % (2 * flows // WAYS)] += 1
+    lost = sum(max(count - WAYS, 0) for count in taken.values())
+    assert lost <= flows / 6 + 3, f"{lost} of {flows} find no place"
 
 
 @pytest.mark.parametrize("flows,idle,stall,updates", [(16, 0, 0, 0.1), (16, 0.3, 0.4, 0.4), (64, 0, 0.5, 0.02),

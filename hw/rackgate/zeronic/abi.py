@@ -41,8 +41,8 @@ import enum
 from rackgate.csr.map import Access, Field, Register, RegisterMap
 
 __all__ = [
-    "COMMAND_ALIGNMENT", "ETHERNET_SIZE", "HEADER_MOST", "PROFILES", "REGISTERS", "RINGS", "WAYS", "Control", "Counter",
-    "Direction", "Right", "StatusFlag", "before", "flow_hash",
+    "COMMAND_ALIGNMENT", "ETHERNET_SIZE", "HASH_FOLD", "HASH_TURNS", "HEADER_MOST", "PROFILES", "REGISTERS", "RINGS",
+    "WAYS", "Control", "Counter", "Direction", "Right", "StatusFlag", "before", "flow_hash",
 ]
 
 #: Rings of entries. Frames of no flow go to ring 0; a flow chooses its ring.
@@ -51,6 +51,10 @@ RINGS = 2
 PROFILES = 4
 #: Keys that may stand at one hash value.
 WAYS = 4
+#: By how much :func:`flow_hash` rotates the upper and lower halves of the addresses, source's first, and the ports.
+HASH_TURNS = (7, 8, 11, 1, 0, 15)
+#: Places by which it then shifts down what it adds.
+HASH_FOLD = 7
 #: Commands begin at multiples of so many bytes, and are padded to them.
 COMMAND_ALIGNMENT = 32
 #: Bytes of headers, from Ethernet's on, of the longest frame that is split: Ethernet 14, IPv4 20, TCP 60.
@@ -67,16 +71,17 @@ def before(a: int, b: int) -> bool:
 def flow_hash(source: int, destination: int, source_port: int, destination_port: int, profile: int) -> int:
     """16 bits of a flow's key; its low bits are the set of the flow table.
 
-    The 16-bit halves of the key are rotated by different amounts and added without carry, which costs a few gates and
-    spreads ports and low address bits. A host that knows it can fill a set; the table then refuses, and nothing else
-    suffers.
+    The 16-bit halves of the key are rotated by different amounts (:data:`HASH_TURNS`) and added without carry, then the
+    upper bits to the lower ones (:data:`HASH_FOLD`). That costs a few gates and spreads ports in a row, also when all
+    are odd or all even, as Linux gives them, and addresses in a row. A host that knows it can fill a set; the table
+    then refuses, and nothing else suffers.
     """
     value = profile
     halves = (source >> 16, source, destination >> 16, destination, source_port, destination_port)
-    for turn, half in zip((1, 3, 6, 9, 0, 12), halves, strict=True):
+    for turn, half in zip(HASH_TURNS, halves, strict=True):
         half &= 0xFFFF
         value ^= (half << turn | half >> (16 - turn)) & 0xFFFF
-    return value
+    return value ^ value >> HASH_FOLD
 
 
 class Direction(enum.IntEnum):

@@ -10,7 +10,7 @@ from amaranth.lib.wiring import In, Out
 from amaranth.utils import exact_log2
 
 from rackgate.collisions import ATTRIBUTE
-from rackgate.zeronic.abi import WAYS
+from rackgate.zeronic.abi import HASH_FOLD, HASH_TURNS, WAYS
 from rackgate.zeronic.records import FLOW_BITS, FlowKey, KeyUpdate
 
 __all__ = ["FlowTable", "check_flows", "hash_of"]
@@ -31,9 +31,9 @@ def hash_of(key) -> Value:
     halves = (key.source[16:], key.source[:16], key.destination[16:], key.destination[:16], key.source_port,
               key.destination_port)
     value = Value.cast(key.profile)
-    for turn, half in zip((1, 3, 6, 9, 0, 12), halves, strict=True):
+    for turn, half in zip(HASH_TURNS, halves, strict=True):
         value = value ^ half.rotate_left(turn)
-    return value
+    return value ^ value[HASH_FOLD:]
 
 
 class FlowTable(wiring.Component):
