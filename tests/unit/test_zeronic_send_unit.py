@@ -289,8 +289,8 @@ def test_random_long(width, variant, seed):
 CAUSES = {"no segment": False, "memory": False, "no right": True, "outside": True, "another's": True}
 
 
-@pytest.mark.parametrize("width", WIDTHS)
-@pytest.mark.parametrize("cause", CAUSES)
+@pytest.mark.thorough
+@pytest.mark.parametrize("width,cause", [*zip([8, 16, 32, 8, 16], CAUSES, strict=True), (8, "memory"), (32, "memory")])
 def test_what_cannot_be_gathered_is_not_sent(width, cause, seed):
     """Frames before the first bad one are sent, those behind it in its command are not; other commands are."""
     rng = random.Random(seed)
@@ -324,6 +324,7 @@ def test_what_cannot_be_gathered_is_not_sent(width, cause, seed):
     assert bench.events["bad_region"] == 2 * CAUSES[cause]
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("width", WIDTHS)
 def test_updates_take_effect_between_the_sends_around_them(width, seed):
     """With a slow memory: a POST does not help a SEND ahead of it; FLOW, RETIRE and REGION do not harm one."""
@@ -358,6 +359,7 @@ def test_updates_take_effect_between_the_sends_around_them(width, seed):
     assert len(bench.came["region"]) == 2
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("width", WIDTHS)
 def test_posts_that_the_list_refuses(width, seed):
     bench = Bench(width, seed=seed)
@@ -370,13 +372,14 @@ def test_posts_that_the_list_refuses(width, seed):
     host.check(bench, bad=1)
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("width", WIDTHS)
 def test_garbage_in_the_ring(width, seed):
     """Nothing hangs, nothing outside ring and regions is read, and good commands behind it work."""
     rng = random.Random(seed)
     bench = Bench(width, seed=seed, stall=0.1)
     host = everything(rng, bench.data)
-    host.commands += [garbage(rng, FLOWS) for _ in range(150)]
+    host.commands += [garbage(rng, FLOWS) for _ in range(60)]
     host.commands.append(Region(0, Right.READ, DATA, DATA_SIZE).to_bytes())
     host.begin(9, pieces=1)
     start, places = host.streams[9]
@@ -385,11 +388,12 @@ def test_garbage_in_the_ring(width, seed):
     good = expected(Send(9, GATHERED, header, len(places), 500), bytes(bench.data[place] for place in places))
     assert bench.frames[-len(good):] == good
     assert bench.events["commands"] == len(host.commands)
-    assert bench.events["bad_command"] > 30
+    assert bench.events["bad_command"] > 10
     assert all(RING <= addr and addr + beats * width <= RING + (1 << LOG_SIZE) for _, addr, beats in bench.rings.reads)
     assert all(DATA <= addr and addr + beats * width <= DATA + DATA_SIZE for _, addr, beats in bench.memory.reads)
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("width", WIDTHS)
 def test_a_ring_that_cannot_be_read(width, seed):
     """The commands before the bad word are carried out, then none; a command that is cut in two is not."""
