@@ -6,7 +6,7 @@ import random
 from collections import Counter, deque
 
 import pytest
-from amaranth.hdl import Module
+from amaranth.hdl import Module, ResetInserter, Signal
 from amaranth.lib import wiring
 from zeronic_frames import (
     BARE_PROFILE,
@@ -20,7 +20,7 @@ from zeronic_frames import (
     udp_frame,
 )
 
-from rackgate.verif.stimulus import simulate
+from rackgate.verif.stimulus import send, simulate
 from rackgate.verif.stream_rules import watch
 from rackgate.zeronic.messages import ChecksumKind, Profile
 from rackgate.zeronic.rx.framebuffer import FrameBuffer
@@ -48,11 +48,15 @@ class Bench:
         wiring.connect(self.m, self.front.judged, self.buffer.judged)
         self.m.d.comb += self.front.first.eq(self.buffer.first)
         watch(self.m, self.front.verdicts, name="verdicts")
+        self.restart = Signal()
         self.ends, self.came, self.waits = [], [], 0  # cycles of last words and of verdicts; cycles without ready
         self.tally = Counter()
 
-    def run(self, frames, *, updates=()):
-        """``frames``: content, or content and True if it is damaged. ``updates``: before which frame, profiles."""
+    def run(self, frames, *, updates=(), begun=b""):
+        """``frames``: content, or content and True if it is damaged. ``updates``: before which frame, profiles.
+
+        ``begun`` is the begin of a frame in whose midst there is a reset, before all others.
+        """
         frames = [(frame, False) if isinstance(frame, bytes) else frame for frame in frames]
         updates, profiles, wanted, judged = deque(updates), list(DEFAULT), deque(), deque()
         state = {"cycle": 0, "over": 0, "kept": 0}
@@ -83,6 +87,13 @@ class Bench:
 
         async def source(ctx):
             rng, port = self.rng, self.front.i
+            if begun:
+                await send(ctx, self.front.profile, [Profile(0, 0, 0, 0, 0)._asdict()])
+                words = [int.from_bytes(begun[at:at + self.width], "little") for at in range(0, len(begun), self.width)]
+                await send(ctx, port, [{"data": word, "count": self.width} for word in words])
+                ctx.set(self.restart, 1)
+                await ctx.tick()
+                ctx.set(self.restart, 0)
             for number, (content, damaged) in enumerate(frames):
                 while updates and updates[0][0] <= number:
                     _, profile = updates.popleft()
@@ -163,7 +174,7 @@ class Bench:
                 ctx.set(buffer.release.valid, 0)
             assert ctx.get(self.front.idle) and ctx.get(buffer.idle)
 
-        simulate(self.m, clock, sink, source, limit=400_000)
+        simulate(ResetInserter(self.restart)(self.m), clock, sink, source, limit=400_000)
         assert not wanted and not judged and not updates
         return self.tally
 
@@ -274,3 +285,13 @@ def test_zeros(width, seed):
         assert frame[50:52] == b"\0\0"
         frames += [frame, frame[:50] + b"\xFF\xFF" + frame[52:], frame[:50] + b"\0\x01" + frame[52:]]
     assert Bench(width, rng).run(frames) == {"split": 40, "bad_checksum": 20}
+
+
+@pytest.mark.parametrize("width", WIDTHS)
+@pytest.mark.parametrize("size", [32, 96, 480])
+def test_reset(width, size, seed):
+    """A reset in the midst of a frame, and of its headers: what comes next is a frame's begin, and profiles are new."""
+    rng = random.Random(seed)
+    frames = [tcp_frame(rng, rng.randbytes(rng.randrange(80))) for _ in range(5)]
+    tally = Bench(width, rng).run(frames, begun=tcp_frame(rng, rng.randbytes(500))[:size])
+    assert tally == {"split": 5}
