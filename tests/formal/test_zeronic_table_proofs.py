@@ -179,7 +179,7 @@ def walker(fault=None):
         m.d.comb += [
             Assert((stretch.position == was_expected) & (stretch.size <= was_left), "a stretch outside the range"),
             Assert(stretch.last | (stretch.size != 0) & (stretch.size != was_left), "an empty stretch, or no last"),
-            Assert(~stretch.last | (stretch.missing == (stretch.size != was_left)), "a byte is said to be missing, or not"),
+            Assert(~stretch.last | (stretch.missing == (stretch.size != was_left)), "a wrong cause"),
         ]
         m.d.sync += pieces.eq(Mux(stretch.last, 0, pieces + 1))
         with m.If(~stretch.last):

@@ -6,12 +6,28 @@ import random
 import pytest
 from amaranth.hdl import Module
 
-from rackgate.verif.stimulus import send, simulate
+from rackgate.verif.stimulus import receive, send, simulate
 from rackgate.verif.stream_rules import watch
 from rackgate.zeronic.rx.guard import Guard
+from rackgate.zeronic.rx.intervals import Intervals
 
 WRAP = 1 << 32
 FLOWS = 4
+
+
+@pytest.mark.parametrize("make,rule", [
+    (lambda: Guard(3, 8), "flows must be a power of two from 2 to 1024, not 3"),
+    (lambda: Guard(4, 8, position_bits=33), "position_bits must be 4 to 32, not 33"),
+    (lambda: Intervals(4, 12), "intervals must be 8 times a power of two, up to 64, not 12"),
+    (lambda: Intervals(4, 24), "intervals must be 8 times a power of two, up to 64, not 24"),
+    (lambda: Intervals(4, 128), "intervals must be 8 times a power of two, up to 64, not 128"),
+    (lambda: Intervals(4, 12, row=6), "row must be a power of two up to 16, not 6"),
+])
+def test_parameters(make, rule):
+    with pytest.raises(ValueError, match=rule):
+        make()
+    with pytest.raises(TypeError):
+        Guard(4, "8")
 
 
 class Stream:
@@ -162,6 +178,87 @@ def test_guard(seed, intervals, row, idle, stall, spread, updates):
     counts = play(seed, intervals=intervals, row=row, requests=200, idle=idle, stall=stall, spread=spread,
                   updates=updates)
     assert all(count for name, count in counts.items() if name != "no_interval" or intervals == 2)
+
+
+def ask(flow, position, size):
+    return {"flow": flow, "position": position % WRAP, "size": size, "covered_start": position % WRAP,
+            "covered_size": size}
+
+
+@pytest.mark.parametrize("base", [0, WRAP - 100, 1 << 31, (1 << 31) - 50])
+def test_far(base):
+    """Half of all positions are behind the cursor, the others before it; what runs from these to those is refused."""
+    dut, half = Guard(2, 8), 1 << 31
+    asked = [
+        (half - 40, 40, {"size": 0, "conflict": 1, "whole": 0, "old": 0}),  # its end is as far as can be
+        (half - 40, 39, {"size": 39, "whole": 1, "conflict": 0}),
+        (half - 50, 10, {"size": 10, "whole": 1}),
+        (half - 50, 49, {"size": 0, "conflict": 1}),
+        (half, 20, {"size": 0, "whole": 1, "old": 1, "conflict": 0}),
+        (half - 10, 30, {"size": 0, "conflict": 1, "whole": 0}),
+        (-half, 20, {"size": 0, "whole": 1, "old": 1}),
+        (-20, 20, {"size": 0, "whole": 1, "old": 1, "conflict": 0}),
+        (-20, 25, {"size": 5, "whole": 1, "old": 1, "conflict": 0}),
+        (-20, 25, {"size": 0, "whole": 0, "old": 1, "conflict": 1}),
+    ]
+
+    async def testbench(ctx):
+        await send(ctx, dut.update, [{"flow": 1, "begin": 1, "cursor": base % WRAP}])
+        await send(ctx, dut.request, [ask(1, base + offset, size) for offset, size, _ in asked])
+
+    async def check(ctx):
+        for (offset, size, wanted), answer in zip(asked, await receive(ctx, dut.o, len(asked)), strict=True):
+            assert {name: getattr(answer, name) for name in wanted} == wanted, (offset, size)
+
+    simulate(dut, testbench, check)
+
+
+def test_wraps():
+    """A stream of more than 2**32 bytes: its interval never gets stale, though only the cursor goes on."""
+    dut, at = Guard(2, 8), 0
+
+    async def testbench(ctx):
+        nonlocal at
+        ctx.set(dut.o.ready, 1)
+        await send(ctx, dut.update, [{"flow": 0, "begin": 1, "cursor": 0}])
+        for step in [1 << 30] * 9 + [(1 << 31) - 2000] * 5:
+            for offset, size in ((100, 50), (100, 50), (0, 100), (0, 150)):
+                await send(ctx, dut.request, [ask(0, at + offset, size)])
+                (answer,) = await ctx.tick().sample(dut.o.payload).until(dut.o.valid)
+                assert answer.size == (0 if (offset, size) in seen else size)
+                seen.add((offset, size))
+                if size == 100:
+                    seen.add((0, 150))
+            seen.clear()
+            at += step
+            await send(ctx, dut.update, [{"flow": 0, "begin": 0, "cursor": at % WRAP}])
+
+    seen = set()
+    simulate(dut, testbench)
+
+
+@pytest.mark.parametrize("holes,cycles", [(0, 2), (1, 14), (9, 15)])
+def test_interval(holes, cycles):
+    """Cycles a request for a flow with so many holes, in rows of 8."""
+    dut, count = Guard(2, 16), 30
+
+    async def testbench(ctx):
+        await send(ctx, dut.update, [{"flow": 1, "begin": 1, "cursor": 0}])
+        await send(ctx, dut.request, [ask(1, 10_000 + 20 * hole, 10) for hole in range(holes)])
+        await send(ctx, dut.request, [ask(1, 10 * k, 10) for k in range(count)])
+
+    async def check(ctx):
+        ctx.set(dut.o.ready, 1)
+        at, cycle = [], 0
+        while len(at) < holes + count:
+            _, _, valid, answer = await ctx.tick().sample(dut.o.valid, dut.o.payload)
+            cycle += 1
+            if valid:
+                assert answer.whole and answer.size == 10
+                at.append(cycle)
+        assert at[-1] - at[holes] == cycles * (count - 1)
+
+    simulate(dut, testbench, check)
 
 
 @pytest.mark.soak

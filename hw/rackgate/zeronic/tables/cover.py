@@ -25,10 +25,11 @@ class Cover(wiring.Component):
     is in no segment, or to the first segment of which not all that is wanted lies in its region, with the right and the
     owner. A piece is of a segment that was posted when its request was taken, or has been posted since.
 
-    Timing, with ``engines`` E: a request every 7, 3 or 2 cycles (E = 1, 2, 3) if each has one piece and all lists hold
-    64 segments, every 6, 3 or 2 with 32, and never more than one every 5 / E cycles. Each further piece of a request
-    takes 5 cycles (6 now and then); of E requests at a time. Latency of a lone request: 18 cycles for the first piece,
-    and 3 more for each bit of the number of segments less 1. Order is kept.
+    Timing: when all lists hold 64 segments and each request is one piece, a request takes 7, 3 or 2 cycles with 1, 2 or
+    3 ``engines``; with 32 segments 6, 2.5 or 1.7; in short lists 5, 2.5 or 1.7. Each further piece of a request takes
+    5 cycles, or 6; as many requests as engines are walked at a time. The first piece of a lone request comes after up
+    to 20 cycles if its list has one or two segments, and 3 later each time their number doubles: 35 for 64. Order is
+    kept. For updates see :class:`~rackgate.zeronic.tables.segments.SegmentLists`.
 
     Reset empties all tables, an entry a cycle.
 

@@ -39,12 +39,13 @@ class SegmentLists(wiring.Component):
     held then or, if that was retired, a segment of the same flow that was posted later; segments that were cleared
     stay readable until their places are used again.
 
-    Timing: with ``engines`` E, log2(segments) / E cycles a search when all lists are full, and faster in short ones;
-    with 1, a read takes turns with the searches: log2(segments) + 1 cycles for a search and a read. So 64 segments
-    take 7, 3 and 2 cycles with 1, 2 and 3 engines. The latency of a lone search is 7 cycles, and 3 more for each bit of
-    the number of segments less 1. An update takes 4 cycles; the first ``post`` after a ``retire`` or ``clear`` waits
-    for the searches that are older than it, about 30 cycles at most. Updates never hold up searches, nor the output of
-    searches updates. Reset empties all lists, a flow a cycle.
+    Timing: with ``engines`` E, log2(segments) / E cycles a search when all lists are full, and fewer in shorter ones;
+    with 1, a read takes a turn of a search: log2(segments) + 1 cycles for both. So with 64 segments a search and its
+    read take 7, 3 and 2 cycles with 1, 2 and 3 engines. The answer to a lone search comes after up to 9 cycles if the
+    list has one or two segments, and 3 later each time their number doubles. An update takes 5 cycles; the first
+    ``post`` after a ``retire`` or ``clear`` waits until the searches that are older have their answers, some 30
+    cycles. Updates do not hold up searches; searches whose answers are not taken do not hold up updates. Reset empties
+    all lists, one a cycle.
 
     Parameters
     ----------
@@ -53,7 +54,8 @@ class SegmentLists(wiring.Component):
     segments:
         That a list can hold, a power of two from 2 to 64.
     engines:
-        Searches at a time / 3: 1 to 4. With more than one, each has a copy of the positions, and the reads one more.
+        1 to 4, with 3 searches at a time each. If there are several, each has a copy of the starts, and the reads
+        have one.
 
     Members
     -------
