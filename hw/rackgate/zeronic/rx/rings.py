@@ -76,19 +76,22 @@ class Rings(wiring.Component):
             "written": In(stream.Signature(Room, always_ready=True)),
             "is_full": Out(1),
         })
+        # State is made here, not in elaborate, so that a proof can state invariants about it.
         self._heads = Array(Signal(32, name=f"head_{k}") for k in range(RINGS))  # bytes that have a place
+        self._sizes = Array(Signal(LOG_SIZE_MOST + 1, name=f"size_{k}") for k in range(RINGS))  # 0: there is no ring
+        self._used = Signal(32)  # bytes of the ring that were not read in the cycle before
+        self._is_waiting = Signal()  # the entry at ``i`` has a place, and waits for room there
+        self._is_granted = Signal()  # it had room: what is on offer stays, whatever the host says
 
     def elaborate(self, platform):
         m = Module()
         wanted, place, ring = self.i.payload, self.o.payload, self.i.payload.ring
         head, base, consumer = self._heads[ring], Array(self.base)[ring], Array(self.consumer)[ring]
-        sizes, used = self._sizes(m), Signal(32)
-        size = Signal(LOG_SIZE_MOST + 1)  # of the ring; 0 if there is none
+        size, used = Signal(LOG_SIZE_MOST + 1), self._used
         offset, left, units = Signal(LOG_SIZE_MOST), Signal.like(size), Signal.like(size)
         free, is_lost, is_pad, has_room = Signal(32), Signal(), Signal(), Signal()
-        is_granted = Signal()  # had room: what is on offer stays, whatever the host says
         m.d.comb += [
-            size.eq(sizes[ring]),
+            size.eq(self._sizes[ring]),
             offset.eq(head & (size - 1)),
             left.eq(size - offset),  # up to the end of the ring
             units.eq(wanted.units << _UNIT_BITS),
@@ -99,37 +102,30 @@ class Rings(wiring.Component):
             has_room.eq(place.units << _UNIT_BITS <= free),
         ]
         m.d.sync += used.eq(head - consumer)
-        with m.FSM():
-            with m.State("PLACE"):
-                m.d.sync += [
-                    place.ring.eq(ring),
-                    place.lost.eq(is_lost),
-                    place.pad.eq(is_pad),
-                    place.units.eq(Mux(is_pad, left, units) >> _UNIT_BITS),
-                    place.address.eq(base + offset),
-                ]
-                with m.If(self.i.valid):
-                    m.next = "WAIT"
-            with m.State("WAIT"):
-                m.d.sync += is_granted.eq(self.o.valid & ~self.o.ready)
-                m.d.comb += [
-                    self.o.valid.eq(place.lost | has_room | is_granted),
-                    self.is_full.eq(~self.o.valid | place.lost & self.o.ready),
-                ]
-                with m.If(self.o.valid & self.o.ready):
-                    m.d.comb += self.i.ready.eq(~place.pad)
-                    with m.If(~place.lost):
-                        m.d.sync += head.eq(head + (place.units << _UNIT_BITS))
-                    m.next = "PLACE"
+        with m.If(~self._is_waiting):
+            m.d.sync += [
+                self._is_waiting.eq(self.i.valid),
+                place.ring.eq(ring),
+                place.lost.eq(is_lost),
+                place.pad.eq(is_pad),
+                place.units.eq(Mux(is_pad, left, units) >> _UNIT_BITS),
+                place.address.eq(base + offset),
+            ]
+        with m.Else():
+            m.d.sync += self._is_granted.eq(self.o.valid & ~self.o.ready)
+            m.d.comb += [
+                self.o.valid.eq(place.lost | has_room | self._is_granted),
+                self.is_full.eq(~self.o.valid | place.lost & self.o.ready),
+            ]
+            with m.If(self.o.valid & self.o.ready):
+                m.d.comb += self.i.ready.eq(~place.pad)
+                m.d.sync += self._is_waiting.eq(0)
+                with m.If(~place.lost):
+                    m.d.sync += head.eq(head + (place.units << _UNIT_BITS))
         for k in range(RINGS):
             with m.If(self.written.valid & (self.written.payload.ring == k)):
                 m.d.sync += self.producer[k].eq(self.producer[k] + (self.written.payload.units << _UNIT_BITS))
-        return m
-
-    def _sizes(self, m):
-        """Sizes of the rings, a cycle after they were set."""
-        sizes = Array(Signal(LOG_SIZE_MOST + 1, name=f"size_{k}") for k in range(RINGS))
-        for size, log_size in zip(sizes, self.log_size, strict=True):
+        for size, log_size in zip(self._sizes, self.log_size, strict=True):
             is_there = (log_size >= LOG_SIZE_LEAST) & (log_size <= LOG_SIZE_MOST)
             m.d.sync += size.eq(Mux(is_there, 1 << log_size, 0))
-        return sizes
+        return m
