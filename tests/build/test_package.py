@@ -47,6 +47,9 @@ def test_wheel(tmp_path):
     # A device is compiled where the wheel is installed, so the harness must be in it.
     for path in (TOP / "sim" / "rackgate_sim" / "native" / "harness").iterdir():
         assert f"rackgate_sim/native/harness/{path.name}" in names
+    # So is the sockets shim.
+    for path in (TOP / "sw" / "rackgate_host" / "zeronic" / "shim").glob("*.[ch]"):
+        assert f"rackgate_host/zeronic/shim/{path.name}" in names
 
 
 def test_lock_is_exact():

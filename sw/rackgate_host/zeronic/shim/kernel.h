@@ -1,5 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* What the kernel knows of a connection. */
+/* What the kernel knows of a connection.
+ *
+ * In strict mode, which the variable RACKGATE_ZERONIC_STRICT turns on, the shim compares its count of bytes with the
+ * kernel's after each call, and ends the program when it finds something wrong: for tests.
+ */
 #pragma once
 
 #include <stdbool.h>
