@@ -261,6 +261,35 @@ def test_interval(holes, cycles):
     simulate(dut, testbench, check)
 
 
+@pytest.mark.parametrize("row", [4, 8])
+def test_latency(row):
+    """Cycles from a lone request, or update, to its answer: in order, first behind a gap, with intervals."""
+    dut, levels = Guard(2, 16, row=row), {4: 2, 8: 3}[row]
+
+    async def testbench(ctx):
+        ctx.set(dut.o.ready, 1)
+        await send(ctx, dut.update, [{"flow": 1, "begin": 1, "cursor": 0}])
+        for position, cycles in ((0, 4), (100, 8), (200, 13 + levels), (10, 13 + levels), (20, 13 + levels)):
+            await ctx.tick().repeat(9)
+            await send(ctx, dut.request, [ask(1, position, 10)])
+            await ctx.tick().repeat(cycles - 2)
+            assert not ctx.get(dut.o.valid)
+            await ctx.tick()
+            assert ctx.get(dut.o.valid) and ctx.get(dut.o.payload.size) == 10
+        for cursor, cycles in ((5, 4), (130, 13 + levels)):
+            await ctx.tick().repeat(9)
+            ctx.set(dut.update.payload, {"flow": 1, "begin": 0, "cursor": cursor})
+            ctx.set(dut.update.valid, 1)
+            await ctx.tick().repeat(cycles - 2)
+            assert not ctx.get(dut.update.ready)
+            await ctx.tick()
+            assert ctx.get(dut.update.ready)
+            await ctx.tick()
+            ctx.set(dut.update.valid, 0)
+
+    simulate(dut, testbench)
+
+
 @pytest.mark.soak
 @pytest.mark.parametrize("seed", range(20))
 def test_guard_long(seed):

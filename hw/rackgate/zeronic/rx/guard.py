@@ -38,10 +38,11 @@ class Guard(wiring.Component):
     a range that runs from behind the cursor up to what counts as before it is not granted (``conflict``).
 
     Timing: while a flow has no intervals, a request or update takes 2 cycles, and its answer comes after 4, whatever
-    flow the one before it was of. A request that begins behind the low mark, one for a flow with intervals that has
-    something new, and an update of such a flow that raises the low mark, takes 6 cycles more; if there are intervals,
-    also 2 cycles, one for each level of a tournament of a row (3 for 8), and one for each row in use. It holds up those
-    behind it. Order is kept. An update goes before a request that comes at the same time.
+    flow the one before it was of. A request with something new that begins behind the low mark takes 4 cycles more. If
+    the flow has intervals, a request with something new, and an update that raises the low mark, take 8 cycles more,
+    one more for each level of a tournament of a row (3 for 8), and one for each row in use: with one row of 8, a
+    request takes 14 cycles. It holds up those behind it. Order is kept. An update goes before a request that comes at
+    the same time.
 
     Reset forgets all, a flow a cycle.
 
