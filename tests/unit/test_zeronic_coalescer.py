@@ -97,7 +97,7 @@ def expected_of(frames, cycles, most):
     return items, model
 
 
-def run(width, frames, wanted, *, seed, cycles, most=65000, idle=0.0, stall=0.0, wait=0):
+def run(width, frames, wanted, *, seed, cycles, most=65000, idle=0.0, stall=0.0, late=0.0, wait=0):
     """Send frames; check that the entries are those ``wanted``; return how many frames were merged."""
     seen, merged, reads, places = [], [], deque(), deque()
     total, contents = len(wanted), sum(item.entry.kind == EntryKind.HEADER for item in wanted)
@@ -116,7 +116,7 @@ def run(width, frames, wanted, *, seed, cycles, most=65000, idle=0.0, stall=0.0,
 
         async def placed(ctx):
             errors = [{"error": fails} for decision, _, fails in frames if decision.get("placed")]
-            await send(ctx, dut.placed, errors, rng=random.Random(seed + 3), idle=idle)
+            await send(ctx, dut.placed, errors, rng=random.Random(seed + 3), idle=max(idle, late))
 
         async def sink(ctx):
             rng = random.Random(seed + 4)
@@ -174,6 +174,16 @@ def test_random(width, flows, idle, stall, seed):
     assert run(width, frames, wanted, seed=seed, cycles=FOREVER, most=most, idle=idle, stall=stall,
                wait=50) == model.merged
     assert model.merged > 5
+
+
+@pytest.mark.parametrize("width", WIDTHS)
+def test_memory_is_later_than_headers(width, seed):
+    """What the comparison of headers has found holds until the frame's writes have been answered."""
+    traffic = Traffic(random.Random(seed), 3)
+    frames = [traffic.frame() for _ in range(150)]
+    frames.append(({"is_fence": 1, "ring": 0, "position": 7}, b"", False))
+    wanted, model = expected_of(frames, FOREVER, 65000)
+    assert run(width, frames, wanted, seed=seed, cycles=FOREVER, late=0.95) == model.merged
 
 
 @pytest.mark.parametrize("width", WIDTHS)

@@ -113,6 +113,7 @@ class Coalescer(wiring.Component):
                 with m.Elif(self.i.valid):
                     m.next = "CHOOSE"
             with m.State("CHOOSE"):
+                m.d.comb += self._compare.begin.eq(1)  # not later: what was found holds while the memory is waited for
                 m.d.sync += [self._slot.eq(slots.free_slot), self._is_taken.eq(0)]
                 with m.If(~frame.is_fence):
                     m.d.sync += [self._at.eq(contexts.place), self._has_context.eq(contexts.has_flow & frame.has_flow)]
@@ -177,7 +178,6 @@ class Coalescer(wiring.Component):
             slots.put_data.eq(self.headers.payload.data), slots.put_bytes.eq(-1),
             slots.look_slot.eq(found.slot), slots.look_index.eq(index),
             slots.taken_slot.eq(self._slot),
-            compare.begin.eq(~takes & ~compare.step & (index == 0)),
             compare.right.eq(slots.looked),
             context.eq(found),
             context.next.eq(frame.position + frame.payload),
