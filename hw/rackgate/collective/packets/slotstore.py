@@ -13,6 +13,7 @@ from rackgate.collective.packets.owed import Account
 from rackgate.collective.packets.postedkeys import PacketKey
 from rackgate.collective.packets.slotlists import SlotLists
 from rackgate.collective.records import SLOT_BITS, Packet
+from rackgate.collisions import ATTRIBUTE
 
 __all__ = ["SeenPacket", "SlotRecord", "SlotStore"]
 
@@ -108,8 +109,9 @@ class SlotStore(wiring.Component):
 
     def _remember(self, m):
         """What is in the slots: for those who take packets, and for those who look for some."""
-        m.submodules.packets = packets = Memory(shape=Packet, depth=self.slots, init=[])
-        m.submodules.keys = keys = Memory(shape=SeenPacket, depth=self.slots, init=[])
+        # What is filled is free, so nobody looks at it in that cycle.
+        m.submodules.packets = packets = Memory(shape=Packet, depth=self.slots, init=[], attrs={ATTRIBUTE: 1})
+        m.submodules.keys = keys = Memory(shape=SeenPacket, depth=self.slots, init=[], attrs={ATTRIBUTE: 1})
         for memory in (packets, keys):
             write = memory.write_port()
             m.d.comb += [write.addr.eq(self.free_slot), write.en.eq(self.fill)]
@@ -178,4 +180,6 @@ class SlotStore(wiring.Component):
             Assert(~self.append | ~self._is_lent.bit_select(self.slot, 1), "a slot is in a queue that was taken"),
             Assert(~self.remove | self._is_listed.bit_select(self.slot, 1), "a slot is removed that is in no queue"),
             Assert(~self.fill | self.has_free, "a slot is filled when none is free"),
+            Assert(~(self.fill & self.take) | (taken != self.free_slot), "a packet is read while it is written"),
+            Assert(~(self.fill & (self.look | self.peek)), "a slot is filled during a search"),
         ]
