@@ -116,7 +116,8 @@ class Engine:
         self._loaded: set[int] = set()
         self._next_word = 0
         self._number = 0
-        self._is_accessed = False
+        #: Registers are being written or read that belong together.
+        self.is_accessed = False
         #: Communicators by number.
         self.communicators: dict[int, Opened] = {}
         #: Calls that have not begun.
@@ -249,11 +250,11 @@ class Engine:
 
         A rank may lose its turn at any register access, where an access takes time.
         """
-        before, self._is_accessed = self._is_accessed, True
+        before, self.is_accessed = self.is_accessed, True
         try:
             yield
         finally:
-            self._is_accessed = before
+            self.is_accessed = before
 
     def _pump(self) -> None:
         """Let calls begin that can."""
@@ -293,13 +294,14 @@ class Engine:
 
     def poll(self) -> None:
         """Take completions, as an interrupt handler would."""
-        if self._is_accessed:
+        if self.is_accessed:
             return
+        is_due = self.unexpected.alarm() is not None
         with self._accessing():
             if self.device.irq:
                 self._take_completions()
                 self._pump()
-            else:
+            elif is_due:
                 self.unexpected.look()
 
     def _take_completions(self) -> None:

@@ -32,6 +32,8 @@ __all__ = ["Unexpected"]
 _PATIENCE = 4096
 #: After a look that has found something, as there may be more; each look that finds nothing doubles it.
 _SHORT_PATIENCE = 256
+#: For engines with a short time-out.
+_LEAST_PATIENCE = 64
 #: Reads of an answer after which the engine has to have it.
 _READS = 256
 
@@ -58,7 +60,7 @@ class Unexpected:
 
     def __init__(self, engine: "Engine"):
         self._engine = engine
-        self._most = min(_PATIENCE, engine.timeout // 4) if engine.timeout else _PATIENCE
+        self._most = min(_PATIENCE, max(_LEAST_PATIENCE, engine.timeout // 4)) if engine.timeout else _PATIENCE
         #: Ranks that wait in a probe.
         self.probes = 0
         self._messages: list[_Message] = []
@@ -94,17 +96,18 @@ class Unexpected:
         if self._is_idle and not is_idle:
             self.progress()
         self._is_idle = is_idle
-        return None if is_idle or self._helped is not None else self._since + self._patience
+        is_waiting = not is_idle and self._helped is None and not self._engine.is_accessed
+        return self._since + self._patience if is_waiting else None
 
     def look(self) -> None:
         """If it is time, let a message out of the receive buffers."""
-        due = self.alarm()
-        if due is None or self._engine.world.cycle < due or not self._engine.has_place(Kind.LOCAL):
+        if self._engine.world.cycle < self._since + self._patience:
             return
-        for communicator in self._engine.communicators:
-            found = self._ask(Probe(communicator))
-            if found is not None and self._take(communicator, found):
-                return
+        if self._engine.has_place(Kind.LOCAL):
+            for communicator in self._engine.communicators:
+                found = self._ask(Probe(communicator))
+                if found is not None and self._take(communicator, found):
+                    return
         self._since, self._patience = self._engine.world.cycle, min(self._most, 2 * self._patience)
 
     def _ask(self, probe: Probe) -> Probed | None:
