@@ -13,6 +13,7 @@ from rackgate.collisions import ATTRIBUTE
 from rackgate.dma.packer import Packer, packed_layout
 from rackgate.dma.planner import plan_layout
 from rackgate.stream.queue import Queue
+from rackgate.stream.skid import SkidBuffer
 from rackgate.zeronic.records import LENGTH_BITS, check_width
 
 __all__ = ["FrameBuffer", "FrameRange", "read_layout"]
@@ -204,7 +205,10 @@ class FrameBuffer(wiring.Component):
             m.d.sync += [is_fetched.eq(steps), ends.eq(now.left == 1)]
         with m.If(moves):
             m.d.sync += [word.valid.eq(is_fetched), word.payload.data.eq(port.data), word.payload.last.eq(ends)]
-        wiring.connect(m, plans.o, packer.plans)
+        # The next plan stands in a register: it decides whether the memory moves on.
+        m.submodules.plan = plan = SkidBuffer(plan_layout(self.width, self.tag))
+        wiring.connect(m, plans.o, plan.i)
+        wiring.connect(m, plan.o, packer.plans)
         wiring.connect(m, packer.o, wiring.flipped(self.o))
         m.d.sync += Assert(~steps | self._is_kept(now.word), "a word is read that is no kept frame's")
 
