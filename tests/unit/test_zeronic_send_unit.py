@@ -53,12 +53,13 @@ class Bench:
         self.words, self.frames, self.events, self.halted = [], [], Tally(), False
         self.produced = self.cycles = 0
 
-    def run(self, commands, *, limit=200_000, until=None, apart=False):
+    def run(self, commands, *, limit=200_000, until=None, apart=False, models=()):
         """Ring the doorbell now and then; with ``apart`` for each command when the one before is over."""
         dut, seed = self.dut, self.seed
         ports = [getattr(dut, name) for name in self.came]
-        models = [collect(port, self.came[name], seed + 10 + k, self.stall)
-                  for k, (name, port) in enumerate(zip(self.came, ports, strict=True))]
+        models = [*models]
+        models += [collect(port, self.came[name], seed + 10 + k, self.stall)
+                   for k, (name, port) in enumerate(zip(self.came, ports, strict=True))]
         models += [self.memory.reader(dut.memory.ar, dut.memory.r), self.rings.reader(dut.rings.ar, dut.rings.r),
                    self._take, self._count]
 
@@ -276,6 +277,54 @@ def test_random(width, stall, seed, count=25):
     bench.run(host.commands)
     host.check(bench)
     assert len(bench.came["region"]) == 1
+
+
+def timed(width, size, segment, *, seed):
+    """A SEND of one piece of memory, 20 cycles away, when all is idle. Cycles at which words came and went:
+    header (the last of its words came from the ring), search, piece, address (each begins), data (the last came),
+    and for the wire the first word and all last ones."""
+    bench, rng = Bench(width, seed=seed, latency=20), random.Random(seed)
+    host, dut, seen = everything(rng, bench.data), bench.dut, {}
+    host.begin(3, pieces=0, start=1000)
+    host.commands.append(Post(3, Direction.SEND, 1000, size, 0, 3).to_bytes())
+    word = (32 * len(host.commands) + 16 + 54 - 1) // width
+    host.send(Send(3, GATHERED, random_header(rng, seq=1000, options=b""), size, segment), range(3, 3 + size))
+    ports = {"ring": dut.rings.r, "search": dut._cover.request, "piece": dut._cover.piece, "address": dut.memory.ar,
+             "data": dut.memory.r, "wire": dut.net_tx}
+
+    async def watch(ctx):
+        cycle = 0
+        signals = [(port.valid, port.ready) for port in ports.values()]
+        async for _, _, last, *values in ctx.tick().sample(dut.net_tx.payload.last, *sum(signals, ())):
+            for name, valid, ready in zip(ports, values[::2], values[1::2], strict=True):
+                if valid and ready:
+                    seen.setdefault(name, []).append(cycle)
+                    if name == "wire" and last:
+                        seen.setdefault("ends", []).append(cycle)
+            cycle += 1
+
+    bench.run(host.commands, apart=True, models=[watch])
+    host.check(bench)
+    first = {name: seen[name][0] for name in ("search", "piece", "address", "wire")}
+    return first | {"header": seen["ring"][word], "data": seen["data"][-1], "ends": seen["ends"]}
+
+
+@pytest.mark.parametrize("width", WIDTHS)
+def test_latency(width, seed):
+    """What is behind "15 cycles" and so on in the docstring."""
+    cycles = timed(width, 200, 0, seed=seed)
+    steps = (cycles["search"] - cycles["header"], cycles["address"] - cycles["piece"], cycles["wire"] - cycles["data"])
+    assert steps == {8: (4, 3, 8), 16: (4, 3, 12), 32: (3, 3, 13)}[width]
+
+
+@pytest.mark.thorough
+@pytest.mark.parametrize("width", WIDTHS)
+@pytest.mark.parametrize("segment", [10, 100, 1448])
+def test_frames_follow_each_other(width, segment, seed):
+    """Frames that are cut from one command: at most a cycle more than they have words."""
+    ends = timed(width, 12 * segment, segment, seed=seed)["ends"][2:]
+    assert len(ends) == 10
+    assert ends[-1] - ends[0] <= 9 * (-(-(54 + segment) // width) + 1) + 2  # 2 where the memory's FIFO runs empty
 
 
 @pytest.mark.soak

@@ -8,7 +8,6 @@ from amaranth.utils import exact_log2
 
 from rackgate.axi.bus import AXI4Signature, Burst, Response
 from rackgate.stream.queue import Queue
-from rackgate.stream.skid import SkidBuffer
 from rackgate.zeronic.abi import COMMAND_ALIGNMENT
 from rackgate.zeronic.records import ADDRESS_BITS, check_width
 
@@ -18,6 +17,7 @@ __all__ = ["RING_BITS", "CommandReader"]
 RING_BITS = (12, 26)
 
 _PREFETCH = 1024
+_FRONT = 4
 _UNIT = exact_log2(COMMAND_ALIGNMENT)
 
 
@@ -79,21 +79,22 @@ class CommandReader(wiring.Component):
         self._depth = _PREFETCH // self.width
         self._room = Signal(range(self._depth + 1), init=self._depth)  # words not spoken for
         self._queue = Queue(self._word, depth=self._depth)
-        self._skid = SkidBuffer(self._word)
+        # In front of it, for a decoder that pauses now and then: block RAM takes 3 cycles once it is not empty.
+        self._front = Queue(self._word, depth=_FRONT)
 
     def elaborate(self, platform):
         m = Module()
-        m.submodules.queue, m.submodules.skid = queue, skid = self._queue, self._skid
+        m.submodules.queue, m.submodules.front = queue, front = self._queue, self._front
         asked, is_taken = Signal(range(65)), Signal()
         self._request(m, asked)
-        self._collect(m, queue, skid.i, is_taken)
+        self._collect(m, queue, front.i, is_taken)
         m.d.sync += self._room.eq(self._room - asked + is_taken)
         m.d.comb += [
-            self.o.payload.eq(skid.o.payload.data),
-            self.o.valid.eq(skid.o.valid & ~skid.o.payload.error),
-            skid.o.ready.eq(self.o.ready & ~skid.o.payload.error),
-            self.halted.eq(skid.o.valid & skid.o.payload.error),
-            self.idle.eq((self._position == self.producer[_UNIT:]) & (self._room == self._depth) & ~skid.o.valid),
+            self.o.payload.eq(front.o.payload.data),
+            self.o.valid.eq(front.o.valid & ~front.o.payload.error),
+            front.o.ready.eq(self.o.ready & ~front.o.payload.error),
+            self.halted.eq(front.o.valid & front.o.payload.error),
+            self.idle.eq((self._position == self.producer[_UNIT:]) & (self._room == self._depth) & ~front.o.valid),
         ]
         return m
 

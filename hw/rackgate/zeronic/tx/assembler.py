@@ -26,7 +26,7 @@ class Assembler(wiring.Component):
     """Store each frame, then send it if it is good.
 
     A frame that ends in an error is forgotten, and those behind it up to the last of its command. There is room for two
-    of the longest frames, or for 16: a frame that has begun to leave never waits for its words.
+    of the longest frames, or 16 shorter ones: a frame that has begun to leave never waits for its words.
 
     Timing: a word a cycle goes in and one leaves, and no cycle is between frames that are stored. The first word leaves
     ``latency`` cycles after the last one came: the least for which the checksums are there when their place comes.

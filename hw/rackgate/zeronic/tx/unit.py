@@ -56,8 +56,9 @@ class SendUnit(wiring.Component):
     allows it.
 
     Timing: frames of one command leave without a gap but for one cycle a frame, as long as the payload of each is one
-    piece of memory; each further piece costs a cycle. The latency of a lone frame is made of that of the memory, its
-    words, that of the search (see Cover), and 15 cycles (at width 32: 19).
+    piece of memory; each further piece costs a cycle. From the last word of a lone frame's header on the ring's port to
+    its first word on the wire it takes what the memory takes, a cycle for each word of payload, the search (see Cover),
+    and 15 cycles, at widths 16 and 32 19.
 
     Reset forgets everything and clears the tables, an entry a cycle; bursts under way must be reset with it.
 
