@@ -33,6 +33,9 @@ _NEVERS = memoryview(bytes([NEVER]) * (1 << 16))
 #: Seconds after which a flow is forgotten: whose handshake does not end; that nobody claimed before it was over; that
 #: its application has left, when no frame comes or goes.
 _OPENING_LIMIT, _UNCLAIMED_LIMIT, _ORPHAN_LIMIT = 75.0, 60.0, 150.0
+#: Seconds of quiet after a reset: the kernel may not believe it, and what it has sent before may still be on its way to
+#: us. Without its flow that would go out as it is, placeholders for payload.
+_RESET_LIMIT = 2.0
 #: Seconds in which a copy of a SYN may come (twice RFC 9293's maximum segment lifetime).
 _DECLINED_LIMIT = 240.0
 
@@ -334,10 +337,16 @@ class KernelStack:
                 if not flow.is_detached:
                     self.flows.post_receive(flow)
             elif flow.is_over or flow.is_detached:
-                if flow.was_claimed or quiet > _UNCLAIMED_LIMIT:
+                if quiet >= self._kept(flow):
                     self.flows.close(flow)
             elif not flow.is_established and quiet > _OPENING_LIMIT or flow.was_claimed and quiet > _ORPHAN_LIMIT:
                 self.flows.close(flow)
+
+    def _kept(self, flow: Flow) -> float:
+        """Seconds that a flow stays that is over and that nobody uses any more."""
+        if not flow.was_claimed:
+            return _UNCLAIMED_LIMIT
+        return _RESET_LIMIT if flow.end & End.RESET and not flow.is_detached else 0.0
 
     def statistics(self) -> dict[str, Any]:
         """Counts, and those of the port and of the flows that are there now."""
