@@ -113,6 +113,18 @@ def test_random(width, idle, stall, late, seed):
     check(commands, *run(width, commands, seed=seed, idle=idle, stall=stall, late=late)[:3])
 
 
+@pytest.mark.parametrize("width", WIDTHS)
+def test_short_frames_leave_before_their_sums(width, seed):
+    """The sums of a frame that needs none must not be taken for those of the next."""
+    rng, commands = random.Random(seed), []
+    for size in range(14, 60, 3):
+        raw = rng.randbytes(size)
+        commands.append([(raw, raw, {"offload": 0, "last": 1, "flow": 0}, False)])
+        frame, = expected(Send(1, SendFlag.OFFLOAD, random_header(rng), 5), rng.randbytes(5))
+        commands.append([(frame, frame, {"offload": 1, "last": 1, "flow": 1}, False)])
+    check(commands, *run(width, commands, seed=seed, idle=0.7)[:3])
+
+
 @pytest.mark.thorough
 @pytest.mark.parametrize("width", WIDTHS)
 def test_long_frames_fill_the_memory(width, seed):

@@ -133,7 +133,8 @@ class Assembler(wiring.Component):
             self._frames.i.valid.eq(delayed(m, keeps, self._wait, "keeps")),
             frame.size.eq(delayed(m, total, self._wait, "size")),
             frame.offload.eq(delayed(m, word.tag.offload, self._wait, "offload")),
-            self._checksums.i.valid.eq(delayed(m, keeps, sums.latency, "summed")),
+            # Of the others none: a short one may leave before its sums would come.
+            self._checksums.i.valid.eq(delayed(m, keeps & word.tag.offload, sums.latency, "summed")),
             self._checksums.i.payload.eq(sums.o.payload),
         ]
         m.d.sync += [
@@ -162,7 +163,7 @@ class Assembler(wiring.Component):
             m.d.sync += [address.eq(self._next(address)), number.eq(Mux(is_last, 0, number + 1))]
 
         word, checksums, size = Signal(8 * self.width), self._checksums.o, Signal(LENGTH_BITS)
-        m.d.comb += [word.eq(read.data), checksums.ready.eq(moves & was_read & ends)]
+        m.d.comb += [word.eq(read.data), checksums.ready.eq(moves & was_read & ends & had.offload)]
         for name, place in _PLACES.items():
             with m.If(had.offload & (index == place // self.width)):
                 value = checksums.payload[name]
