@@ -8,7 +8,6 @@ namespaces and the cable between them) has no name and ends with it.
 
 import array
 import contextlib
-import ctypes
 import json
 import os
 import selectors
@@ -30,6 +29,7 @@ from .applications import Applications
 from .flows import Flows, memory_needed
 from .nic import Nic
 from .ports import Port
+from .processes import die_with_parent, explained
 from .stack import ControlStack, KernelStack
 from .wire import Conditions, Wire
 
@@ -47,7 +47,6 @@ _BATCH, _CYCLES = 64, 1024
 _WAITING_MOST, _BACKLOG_MOST = 128, 1024
 #: Seconds between two looks at the flows.
 _TICK = 0.25
-_PR_SET_PDEATHSIG = 1
 #: In front of each frame of a trace: nanoseconds since 1970, and the length of the frame.
 TRACE_HEAD = struct.Struct("<QI")
 
@@ -73,13 +72,6 @@ class HostConfig:
     def to_json(self) -> str:
         """As a daemon's command line has it."""
         return json.dumps(asdict(self))
-
-
-def die_with_parent(parent: int) -> None:
-    """Have the kernel kill this process when its parent dies; it ends now if that is not ``parent`` any more."""
-    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
-    if os.getppid() != parent:
-        os._exit(1)
 
 
 class HostDaemon:
@@ -310,15 +302,13 @@ def _tell(ready: int, message: dict[str, Any]) -> None:
 
 def main() -> None:
     """Be the daemon that the command line describes."""
-    from ..cli import exit_code, sentence
-
     config = HostConfig(**json.loads(sys.argv[1]))
     die_with_parent(config.parent)
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # a terminal's Ctrl-C is for the supervisor
     try:
         daemon = HostDaemon(config)
     except Exception as error:
-        _tell(config.ready, {"error": sentence(error), "exit_code": exit_code(error)})
+        _tell(config.ready, explained(error))
         sys.exit(1)
     signal.signal(signal.SIGTERM, daemon.stop)
     _tell(config.ready, {})
@@ -327,7 +317,7 @@ def main() -> None:
     except ConnectionError:
         pass  # the other host has ended: so does this
     except Exception as error:
-        print(f"host {config.host}: {sentence(error)}", file=sys.stderr)
+        print(f"host {config.host}: {explained(error)['error']}", file=sys.stderr)
         raise
     finally:
         daemon.close()

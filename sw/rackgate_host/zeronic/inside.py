@@ -22,8 +22,8 @@ from types import FrameType
 from ..errors import UsageError
 from . import namespaces
 from .control import Control
-from .daemon import die_with_parent
 from .errors import HostFailed, NoHosts
+from .processes import die_with_parent, explained
 from .programs import forbid_io_uring, why_unsplit
 from .shared import SOCKET_VARIABLE
 
@@ -150,8 +150,6 @@ def _execute(program: Sequence[str], environment: Mapping[str, str]) -> None:
 
 def main() -> None:
     """Run the program that the command line names, in the environment of this process."""
-    from ..cli import exit_code, sentence
-
     directory, host, *program = sys.argv[1:]
     try:
         with Control(Path(directory), host) as control:
@@ -159,8 +157,9 @@ def main() -> None:
             inner = json.loads(environment.pop(INNER_VARIABLE, "{}"))
             code = run(control, program, {**environment, **inner})
     except Exception as error:
-        print(f"rackgate: {sentence(error)}", file=sys.stderr)
-        code = exit_code(error)
+        told = explained(error)
+        print(f"rackgate: {told['error']}", file=sys.stderr)
+        code = told["exit_code"]
     sys.exit(code)
 
 

@@ -24,9 +24,10 @@ from ..errors import RackgateError, UsageError
 from ..url import DeviceURL
 from . import namespaces
 from .control import Control
-from .daemon import HostConfig, die_with_parent
+from .daemon import HostConfig
 from .errors import HostFailed, NoHosts
 from .inside import INNER_VARIABLE
+from .processes import die_with_parent, explained
 from .shared import SOCKET_VARIABLE
 from .wire import Conditions
 
@@ -352,8 +353,6 @@ def _be_told(*_: object) -> None:
 
 def main() -> None:
     """Be the supervisor that the command line describes."""
-    from ..cli import exit_code, sentence
-
     arguments = json.loads(sys.argv[1])
     config, directory, ready = _from_dict(arguments["config"]), Path(arguments["directory"]), arguments["ready"]
     if arguments["owner"]:
@@ -371,7 +370,7 @@ def main() -> None:
             os.write(ready, b"{}")
             os.close(ready)
         except Exception as error:
-            os.write(ready, json.dumps({"error": sentence(error), "exit_code": exit_code(error)}).encode())
+            os.write(ready, json.dumps(explained(error)).encode())
             sys.exit(1)
         try:
             _watch(daemons)
