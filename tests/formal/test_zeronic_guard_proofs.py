@@ -87,8 +87,8 @@ def load(m, dut, flow, byte, is_granted, loads):
     return port.data.cursor
 
 
-def blocks(*, row, intervals=Intervals):
-    """A specification with a guard that is asked and updated in any way."""
+def blocks(*, row, intervals=Intervals, flow=None):
+    """A specification with a guard that is asked and updated in any way, and the flow that is looked at."""
     m = specification()
     dut = Guard(2, INTERVALS, row=row, position_bits=BITS)
     dut._intervals = intervals(2, INTERVALS, row=row, position_bits=BITS)
@@ -96,19 +96,19 @@ def blocks(*, row, intervals=Intervals):
     drive(m, dut.request, name="request")
     drive(m, dut.update, name="update")
     stall(m, dut.o, name="o")
-    request, update, flow = dut.request.payload, dut.update.payload, Signal()
+    request, update, picked = dut.request.payload, dut.update.payload, Signal()
     m.d.comb += [
-        flow.eq(AnyConst(1)),
+        picked.eq(AnyConst(1) if flow is None else flow),
         Assume(Cat(request.flow[1:], update.flow[1:], request.position[BITS:], request.covered_start[BITS:],
                    update.cursor[BITS:]) == 0),
         Assume((request.size < 1 << BITS - 2) & (request.covered_size < 1 << BITS - 2)),
     ]
-    return m, dut, flow
+    return m, dut, picked
 
 
 def guard(*, row, from_any, intervals=Intervals, fault=None):
     """What a picked byte meets. With ``from_any``: from any sound state on, and of one operation only."""
-    m, dut, flow = blocks(row=row, intervals=intervals)
+    m, dut, flow = blocks(row=row, intervals=intervals, flow=1 if from_any else None)
     byte, cursor, is_granted = Signal(BITS), Signal(BITS), Signal()
     update, answer = dut.update.payload, dut.o.payload
     m.d.comb += byte.eq(AnyConst(BITS))
@@ -154,7 +154,6 @@ def guard(*, row, from_any, intervals=Intervals, fault=None):
             is_update.eq(AnyConst(1)),
             Assume(dut.request.valid == (is_loaded & ~was_asked & ~is_update)),
             Assume(dut.update.valid == (is_loaded & ~was_updated & is_update)),
-            Assume(dut.update.payload.flow[0] == flow),
             Assume(dut.o.ready),
         ]
     m.d.comb += Cover(was_finished & is_mine & contains & answer.conflict & (state.used == 3))
