@@ -32,6 +32,7 @@ def reader(fault=None):
     ]
     stall(m, dut.ar, name="ar")
     stall(m, dut.o, name="o")
+    front = dut._front
     count, beats = answer_reads(m, dut.ar, dut.r, bursts=BURSTS)
     m.d.comb += Assume(~(dut.ar.valid & (count == BURSTS)) | ~dut.ar.ready)
 
@@ -54,9 +55,11 @@ def reader(fault=None):
         Assert(dut._room + dut._queue.level + under_way == dut._depth, "places are lost or made"),
         Assert(~dut.ar.valid | (dut._room >= 2), "a burst for which there is no room"),
         Assert(~dut.r.valid | dut._queue.i.ready, "a word comes for which there is no room"),
+        # What the induction must know of the bursts under way, and of the queue at the output.
         Assert(count <= BURSTS),
         Assert((count < 1) | (beats[0] >= 1) & (beats[0] <= 2)),
         Assert((count < 2) | (beats[1] >= 1) & (beats[1] <= 2)),
+        Assert((front.level <= 4) & ((front._w_addr - front._r_addr)[:2] == front.level[:2])),
         Cover(dut.ar.valid & (address.len == 1) & dut.o.valid & (log_size == 12)),
     ]
     return m
