@@ -11,6 +11,8 @@ import socket
 import sys
 import time
 
+__all__ = ["Client", "main"]
+
 _MOST = 300 << 10
 _LIMIT = 60.0
 
