@@ -95,7 +95,8 @@ class Bench:
     def draw_request(self):
         rng, flow = self.rng, self.rng.randrange(FLOWS)
         stream = self.streams[flow]
-        position = rng.choice([stream.cursor + rng.randrange(-20, self.spread), self.tops[flow], self.tops[flow] + 1])
+        position = rng.choice([stream.cursor + rng.randrange(self.spread), stream.cursor + rng.randrange(self.spread),
+                               stream.cursor - rng.randrange(20), self.tops[flow], self.tops[flow] + 1])
         size = rng.choice([0, 1, rng.randrange(30), rng.randrange(30), rng.randrange(self.spread)])
         start = min(max(position, stream.cursor - rng.choice([0, 0, 9])), position + size)
         most = position + size - start
