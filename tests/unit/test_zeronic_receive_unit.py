@@ -58,8 +58,9 @@ class Streams:
                 length = rng.choice([1, 100, 1000, rng.randrange(1, 3000)])
                 start, region = (posted + rng.choice([0, 0, 0, 50])) % (1 << 32), rng.choice([0] * 8 + [1, 2, 5])
                 self.flows[number][2] = start + length
-                self.place += length + rng.randrange(40)
-                return Post(number, Direction.RECEIVE, start, length, region, self.place % (DATA_SIZE - 4000))
+                place, self.place = self.place, self.place + length + rng.randrange(40)
+                assert self.place <= DATA_SIZE, "segments would lie on each other"
+                return Post(number, Direction.RECEIVE, start, length, region, place)
             case "retire":
                 return Retire(number, Direction.RECEIVE, rng.randrange(3))
             case "cursor":

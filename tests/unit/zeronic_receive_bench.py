@@ -24,7 +24,7 @@ __all__ = ["DATA", "DATA_SIZE", "SIZES", "Damaged", "Reference", "run", "flow_of
 #: Of the unit on the bench.
 SIZES = {"flows": 16, "segments": 8, "regions": 8, "intervals": 8}
 #: Memory for payload.
-DATA, DATA_SIZE = 0x12_0000_0000, 0x20000
+DATA, DATA_SIZE = 0x12_0000_0000, 0x60000
 _RINGS, _RING_SIZE = 0x20_0000_0000, 1 << 16
 _STAGES = {width: Stage(lambda width=width: ReceiveUnit(width, **SIZES), ()) for width in (8, 16, 32)}
 
