@@ -104,6 +104,7 @@ class Slot(wiring.Component):
             self.destination.eq(task.destination),
             self.options.eq(task.options),
         ]
+        is_drained = Signal()  # in the cycle before: what it takes to know is far away
         with m.FSM() as fsm:
             with m.State("IDLE"):
                 m.d.comb += self.i.ready.eq(1)
@@ -126,7 +127,9 @@ class Slot(wiring.Component):
                     m.d.comb += [front.o_result.ready.eq(1), reader.cancel.eq(1)]
                     m.next = "DRAIN"
             with m.State("DRAIN"):
-                with m.If(~reader.busy & self.writer_idle):
+                m.d.sync += is_drained.eq(~reader.busy & self.writer_idle)
+                with m.If(is_drained):
+                    m.d.sync += is_drained.eq(0)
                     m.d.sync += record.finished.eq(self.now)
                     with m.If(self.writer_error & front.begun):
                         m.d.sync += self._failed_record()
