@@ -34,7 +34,7 @@ export CCACHE_NOHASHDIR ?= 1
 endif
 
 APT := sudo apt-get install -y g++ make perl python3-venv zlib1g-dev liblz4-dev ccache
-BENCHES := inflate iaa sabre locks collectives cosim area
+BENCHES := inflate iaa sabre locks collectives zeronic cosim area
 
 # The first Python of 3.11 or newer that can make an environment; $PYTHON goes before all.
 define FIND_PYTHON
@@ -86,9 +86,9 @@ $(VENV)/.ready-test: pyproject.toml requirements.lock sw/rackgate_host/setup_too
 
 sim: $(VENV)/.ready-sim ## Files inflated by a simulated engine, a snapshot restored, locks taken, an allreduce, Redis
 	$(VENV)/bin/rackgate inflate $(FILES) --seed $(SEED) $(if $(WAVES),--waves)
-	$(if $(FILES),,$(VENV)/bin/rackgate sabre demo --engine $(RESTORE) --seed $(SEED))
+	$(if $(FILES),,$(VENV)/bin/rackgate sabre demo --engine $(RESTORE) --pages 512 --seed $(SEED))
 	$(if $(FILES),,$(VENV)/bin/rackgate locks demo)
-	$(if $(FILES),,$(VENV)/bin/rackgate collectives run allreduce --ranks 8 --bytes 64K --device sim --seed $(SEED))
+	$(if $(FILES),,$(VENV)/bin/rackgate collectives run allreduce --ranks 8 --bytes 32K --device 'sim:collective?variant=brief' --seed $(SEED))
 	$(if $(FILES),,$(VENV)/bin/rackgate zeronic demo --seed $(SEED))
 
 test: $(VENV)/.ready-test ## Everything that must hold: lint, types, arrows, unit, formal, cosim, host, build

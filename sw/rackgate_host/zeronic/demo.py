@@ -23,13 +23,14 @@ from .wire import Conditions
 __all__ = ["demo"]
 
 _PORT, _LIMIT = 6379, 300.0
+_COALESCE = 1024
 _SERVER = "redis-server"
 
 
 def demo(
     device: Annotated[str, typer.Option("--device", help="The NICs: sim:zeronic is the gateware, model:zeronic its "
                                         "model.")] = "sim:zeronic?variant=brief",
-    values: Annotated[int, typer.Option("--values", min=2, help="Values to store.")] = 16,
+    values: Annotated[int, typer.Option("--values", min=2, help="Values to store.")] = 8,
     loss: Annotated[float, typer.Option("--loss", min=0, max=0.5, help="Probability that a frame is lost.")] = 0.0,
     seed: SeedOption = 1,
     as_json: JsonOption = False,
@@ -52,7 +53,8 @@ def demo(
             print_json({"shown": False, "why": str(error)})
         console.print(f"zeronic demo is not shown: {error}", markup=False, highlight=False)
         return
-    config = HostsConfig(device, dict.fromkeys(HOSTS, Conditions(loss=loss)), seed)
+    # Headers wait less than by default: most cycles of a short session would be spent on that.
+    config = HostsConfig(device, dict.fromkeys(HOSTS, Conditions(loss=loss)), seed, coalesce=_COALESCE)
     with console.status(f"opening {device}") as status, tempfile.TemporaryDirectory(prefix="rackgate-") as folder:
         with Hosts.start(config, Path(folder) / "hosts", progress=status.update) as hosts:
             status.update("values through redis-server")

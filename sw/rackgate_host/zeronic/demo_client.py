@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """An unmodified program: a client of Redis, ``python demo_client.py ADDRESS PORT SEED COUNT``.
 
-It stores values of 1 byte to 300 KB and reads each back over another connection. Prints JSON: how many there were,
+It stores values of 1 byte to 64 KB and reads each back over another connection. Prints JSON: how many there were,
 their bytes, and how many came back as they were.
 """
 
@@ -13,7 +13,7 @@ import time
 
 __all__ = ["Client", "main"]
 
-_MOST = 300 << 10
+_MOST = 64 << 10
 _LIMIT = 60.0
 
 
