@@ -430,6 +430,7 @@ def test_probe():
     bench.run(testbench)
 
 
+@pytest.mark.thorough
 def test_a_packet_is_taken_while_a_probe_finds_one():
     """In any cycle of the probe."""
     for delay in range(10):

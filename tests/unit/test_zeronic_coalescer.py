@@ -163,6 +163,7 @@ def run(width, frames, wanted, *, seed, cycles, most=65000, idle=0.0, stall=0.0,
     return len(merged)
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("width", WIDTHS)
 @pytest.mark.parametrize("flows,idle,stall", [(3, 0, 0), (3, 0.3, 0.3), (20, 0, 0.5), (9, 0.3, 0)])
 def test_random(width, flows, idle, stall, seed):

@@ -140,6 +140,7 @@ def run(width, entries, *, seed, log_sizes=(12, 12), idle=0.0, stall=0.0, latenc
     return host, counts
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("width", WIDTHS)
 @pytest.mark.parametrize("idle,stall,latency,pace", [(0, 0, 0, 1), (0.2, 0.3, 10, 0.5), (0, 0, 30, 0.006)])
 def test_random(width, idle, stall, latency, pace, seed):
@@ -149,6 +150,7 @@ def test_random(width, idle, stall, latency, pace, seed):
     assert pace > 0.1 or counts["full"]
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("width", WIDTHS)
 def test_the_longest_frames(width, seed):
     """They need pads of thousands of bytes, and most of a ring at a time."""

@@ -119,6 +119,7 @@ def test_random_long(width, variant, seed):
         cycles=(1 << 31) - 1, limit=100_000)
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("width", WIDTHS)
 def test_merged(width, seed):
     """Headers of a burst go up as one, with all the payload in memory before."""
@@ -144,6 +145,7 @@ def test_a_write_that_is_refused_marks_its_frame(width, seed):
     assert [entry.flags for entry, _ in reference.entries(0)] == [3, 3, 7, 3, 3, 0]
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("width", WIDTHS)
 def test_the_longest_and_the_shortest_frames(width, seed):
     """Jumbo frames that fill the frame buffer, and frames of no payload close behind one another."""
