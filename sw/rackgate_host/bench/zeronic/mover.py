@@ -24,8 +24,9 @@ from ...zeronic.endpoint import Endpoint
 __all__ = ["main"]
 
 _LIMIT = 120.0
-#: Segments posted at a time.
-_POSTED = 8
+#: Segments posted at a time: of those that are sent, and of those received, which must hold all that TCP's window lets
+#: come, or what is beyond them has to be copied.
+_SENT, _RECEIVED = 8, 24
 
 
 def _spent() -> float:
@@ -90,9 +91,10 @@ def _send_posted(address: str, port: int, message: int, count: int) -> tuple[flo
     with Endpoint() as endpoint, closing(_connect_posted(endpoint, address, port)) as connection:
         array = endpoint.allocate(message)
         array[:] = _content(message)
+        connection.post_receive(endpoint.allocate(1)).wait(_LIMIT)  # the other end has posted
         begin, under_way = _spent(), deque()
         for _ in range(count):
-            if len(under_way) == _POSTED:
+            if len(under_way) == _SENT:
                 under_way.popleft().wait(_LIMIT)
             under_way.append(connection.post_send(array))
         for request in under_way:
@@ -104,13 +106,13 @@ def _send_posted(address: str, port: int, message: int, count: int) -> tuple[flo
 
 def _receive_posted(address: str, port: int, message: int, count: int) -> tuple[float, int]:
     with Endpoint() as endpoint, endpoint.listen(port) as listener, closing(listener.accept(timeout=_LIMIT)) as stream:
-        arrays = [endpoint.allocate(message) for _ in range(_POSTED)]
-        begin = _spent()
+        arrays = [endpoint.allocate(message) for _ in range(_RECEIVED)]
         under_way = deque(stream.post_receive(array) for array in arrays[:count])
-        last = arrays[0]
+        stream.post_send(endpoint.allocate(1)).wait(_LIMIT)
+        begin, last = _spent(), arrays[0]
         for k in range(count):
             last = under_way.popleft().wait(_LIMIT)
-            if k + _POSTED < count:
+            if k + _RECEIVED < count:
                 under_way.append(stream.post_receive(last))
         return _spent() - begin, zlib.crc32(last.tobytes())
 
