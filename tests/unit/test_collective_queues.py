@@ -9,7 +9,8 @@ import pytest
 from amaranth.hdl import Module
 from collective_queues import Key, QueuesModel
 
-from rackgate.collective.abi import HeaderFlag, PacketType, credit_threshold
+from rackgate.collective.abi import HeaderFlag, PacketType
+from rackgate.collective.packets.abi import credit_threshold
 from rackgate.collective.packets.freeslots import FreeSlots
 from rackgate.collective.packets.owed import OwedCredits
 from rackgate.collective.packets.postedkeys import PostedKeys

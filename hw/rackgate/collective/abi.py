@@ -21,7 +21,7 @@ from rackgate.csr.map import Access, Field, Register, RegisterMap
 __all__ = [
     "CALL_WORDS", "COMMUNICATORS", "CONTEXTS", "HEADER_SIZE", "MOVES", "NODES", "REGISTERS", "VERSION", "Call",
     "CallFlag", "Cause", "Completion", "ConfigSpace", "Control", "Counter", "Header", "HeaderFlag", "PacketType",
-    "Scenario", "Status", "StreamFlag", "crc16", "credit_threshold",
+    "Scenario", "Status", "StreamFlag", "crc16",
 ]
 
 #: Nodes that an engine can talk to, itself included; ranks of the largest communicator.
@@ -270,14 +270,6 @@ class Header(NamedTuple):
         if kind >> 4 != VERSION:
             raise ValueError(f"the version of a packet must be {VERSION}, not {kind >> 4}")
         return cls(kind & 15, *rest)
-
-
-def credit_threshold(credits: int) -> int:
-    """Packets taken from a peer's buffers after which their credits are sent back by a packet of their own.
-
-    Fewer wait for a packet that goes there anyway. The peer then still has one: none is ever lost by waiting.
-    """
-    return (credits + 1) // 2
 
 
 # Registers ---------------------------------------------------------------------------------------------------------

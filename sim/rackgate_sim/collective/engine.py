@@ -24,9 +24,9 @@ from rackgate.collective.abi import (
     Header,
     PacketType,
     Status,
-    credit_threshold,
 )
 from rackgate.collective.isa import MAX_PROGRAM
+from rackgate.collective.packets.abi import credit_threshold
 from rackgate_sim.collective.moves import MoveState, Segment, SegmentError
 from rackgate_sim.collective.receiver import Communicator, Packet, Receiver
 from rackgate_sim.collective.sequencer import (

@@ -1,15 +1,23 @@
 # SPDX-License-Identifier: Apache-2.0
-"""How a host looks for messages that have come and that no receive waits for. Plain Python.
+"""Packets that have come: when their credits go back, and how a host looks for those that no receive waits for.
 
-It writes PROBE_TAG if it means one, then PROBE, and reads PROBE_0 until the search is over. Nothing is taken: a receive
-with the node and the tag of the answer then gets that very message.
+Plain Python. A host that looks writes PROBE_TAG if it means one, then PROBE, and reads PROBE_0 until the search is
+over. Nothing is taken: a receive with the node and the tag of the answer then gets that very message.
 """
 
 from typing import NamedTuple
 
 from rackgate.csr.map import Access, Field, Register
 
-__all__ = ["PROBE_REGISTERS", "Probe", "Probed"]
+__all__ = ["PROBE_REGISTERS", "Probe", "Probed", "credit_threshold"]
+
+
+def credit_threshold(credits: int) -> int:
+    """Packets taken from a peer's buffers after which their credits are sent back by a packet of their own.
+
+    Fewer wait for a packet that goes there anyway. The peer then still has one: none is ever lost by waiting.
+    """
+    return (credits + 1) // 2
 
 
 class Probe(NamedTuple):

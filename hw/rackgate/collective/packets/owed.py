@@ -58,9 +58,9 @@ class OwedCredits(wiring.Component):
 
     A node may send as many packets as it has credits. Each packet spends one, and once its buffer is free again, one is
     owed; owed credits are given back at the next ``take``, or by a packet of their own as soon as the threshold is
-    reached (:func:`rackgate.collective.abi.credit_threshold`), or, fewer than that, while ``idle``: then the accounts
-    are looked at in turn, one a cycle, as long as any is owed something. What a node has, what it is owed and what it
-    has in buffers come to what it was opened with, always.
+    reached (:func:`rackgate.collective.packets.abi.credit_threshold`), or, fewer than that, while ``idle``: then the
+    accounts are looked at in turn, one a cycle, as long as any is owed something. What a node has, what it is owed and
+    what it has in buffers come to what it was opened with, always.
 
     One change a cycle, seen by the next: ``take`` is never put off, then ``change`` goes before ``owe``, and that
     before packets. A packet shows 6 cycles after the change that makes it due, if nothing is in the way; by then it may

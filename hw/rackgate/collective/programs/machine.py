@@ -11,8 +11,8 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
-from rackgate.collective.abi import credit_threshold
 from rackgate.collective.isa import Local, Other, Target
+from rackgate.collective.packets.abi import credit_threshold
 from rackgate.collective.programs.error import CollectiveError
 from rackgate.collective.programs.interpreter import Pause, Step
 
