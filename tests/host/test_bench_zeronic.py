@@ -32,10 +32,13 @@ def test_cycles_of_the_gateware(seed):
             for points in (receive_rate(bed, payload, seed=seed, count=24), send_rate(bed, payload, count=12)):
                 figures = {metric: value for metric, value, _ in points}
                 assert 0 < figures["payload_bytes_per_cycle"] < figures["bytes_per_cycle"] <= 8.1
+                # A bubble a frame, and what the first and the last of so few differ by.
+                assert figures["bubbles_per_packet"] <= 2
         found = dict(response(bed, 1448, seed=seed))
         assert 0 < found["last word in to first write"] < found["last word in to entry"]
         for order in orders(16, seed).values():
-            assert reorder_rate(bed, 700, order, seed=seed) < 2 * (HEADER + 700) / 8
+            # A bubble a frame, and the way of the last to memory: nothing waits for those that are missing.
+            assert reorder_rate(bed, 700, order, seed=seed) <= -(-(HEADER + 700) // 8) + 1 + 200 / 16
 
 
 def test_costs_of_streams(seed):
