@@ -10,6 +10,7 @@ from amaranth.hdl import Module, Signal
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
 
+import rackgate
 from rackgate.axi.bus import AXI4LiteSignature, AXI4Signature
 from rackgate.stream.packet import PacketSignature
 from rackgate_sim.native import ToolError, build, toolchain
@@ -121,6 +122,7 @@ def made(monkeypatch):
     monkeypatch.setattr(build_module, "_make", make)
     monkeypatch.setattr(build_module, "_runtime", lambda *arguments: [])
     monkeypatch.setattr(build_module, "_write", write)
+    monkeypatch.setattr(build_module, "_edited", lambda: False)  # whoever works on this checkout meanwhile
     monkeypatch.setattr(toolchain, "verilator_root", lambda cache: Path("verilator"))
     monkeypatch.setattr(toolchain, "compiler", lambda: ("g++", "g++ 12"))
     return log
@@ -153,6 +155,22 @@ def test_changed_sources_are_written_again(tmp_path, made, monkeypatch):
     monkeypatch.setattr(build_module, "_source_hash", lambda component: "changed")
     again = build(Device(), name="device", cache=tmp_path, key=(0,))
     assert made["verilog"] == 2 and again.cached, "the same Verilog needs no second model"
+
+
+def test_what_may_be_older_than_its_file_is_not_kept(tmp_path, made, monkeypatch):
+    monkeypatch.setattr(build_module, "_edited", lambda: True)
+    build(Device(), name="device", cache=tmp_path, key=(0,))
+    monkeypatch.setattr(build_module, "_edited", lambda: False)
+    build(Device(), name="device", cache=tmp_path, key=(0,))
+    assert made["verilog"] == 2, "the Verilog of a process with old imports was found under the new files' name"
+
+
+def test_edits_since_the_start_are_seen(monkeypatch):
+    newest = max(file.stat().st_mtime for file in Path(rackgate.__file__).parent.rglob("*.py"))
+    monkeypatch.setattr(build_module, "_STARTED", newest)
+    assert not build_module._edited()
+    monkeypatch.setattr(build_module, "_STARTED", newest - 1)
+    assert build_module._edited()
 
 
 def test_unelaborated_components_do_not_warn(tmp_path, made):

@@ -85,6 +85,8 @@ _IS_ASSERTING = re.compile(r"vlSymsp->_vm_contextp__->assertOnGet\(\d+, \d+\)")
 #: Bytes of generated C++ up to which a model is compiled as one file, and up to which as two.
 _ONE_UNIT_LIMIT, _UNITY_LIMIT = 150_000, 400_000
 _BRIEF = "-O0"
+# What was imported since then may be older than the file it came from; see _export.
+_STARTED = time.time()
 
 Progress = Callable[[str], None]
 
@@ -156,6 +158,11 @@ def _source_hash(component: wiring.Component) -> str:
     return _files_hash(files)
 
 
+def _edited() -> bool:
+    """Whether a gateware file was written after this process began, so that what it imported may not be what stands."""
+    return any(file.stat().st_mtime > _STARTED for file in Path(rackgate.__file__).parent.rglob("*.py"))
+
+
 @contextmanager
 def _lock(place: Path) -> Iterator[None]:
     """Hold off other processes that would build the same thing."""
@@ -183,7 +190,7 @@ def _mark_used(component: Any) -> None:
 def _export(
     component: wiring.Component, name: str, instrumented: bool, key: object, cache: Path, progress: Progress
 ) -> str:
-    if key is None:
+    if key is None or _edited():  # Verilog of old imports must not be kept under the new files' name
         progress(f"{name}: writing Verilog")
         return _write(component, name, instrumented)
     cls = type(component)
