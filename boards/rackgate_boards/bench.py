@@ -18,6 +18,11 @@ CASES: Mapping[str, tuple[str, Mapping[str, int]]] = {
     "inflate-2x32k": ("rackgate.inflate.top:Inflate", {"contexts": 2, "window": 32768, "lanes": 16}),
     "fisslock-words-64k": ("rackgate_boards.pisa:LockWords", {"locks": 65536, "word": 18}),
     "fisslock-64k": ("rackgate_boards.pisa:LockCore", {"locks": 65536, "word": 18}),
+    "fisslock-32k-36": ("rackgate_boards.pisa:LockCore", {"locks": 32768, "word": 36}),
+    "fissfaithful-32k": ("rackgate_boards.pisa:FaithfulCore", {"locks": 32768}),
+    "netlock-1kx8": ("rackgate_boards.pisa:NetLockCore", {"locks": 1024, "slots": 8}),
+    "iaa-1x4k-8": ("rackgate.iaa.top:Iaa", {"engines": 1, "contexts": 1, "window": 4096, "lanes": 8}),
+    "collective-8": ("rackgate.collective.top:Collective", {"width": 8}),
     "zeronic-8": ("rackgate.zeronic.top:Zeronic", {"width": 8, "flows": 256, "segments": 32}),
     "zeronic-8-small": ("rackgate.zeronic.top:Zeronic", {"width": 8, "flows": 64, "segments": 16, "intervals": 16}),
 }
