@@ -1,46 +1,17 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Devices by name: how to build the gateware of one, and its register-level model."""
+"""Devices by name: the gateware of one (:mod:`rackgate.systems`), and its register-level model."""
 
-import inspect
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from rackgate.pisa.catalogue import PIPELINES, SWITCH_PARAMETERS, PipelineDevice
-from rackgate.provenance import build_hash
+from rackgate.pisa.catalogue import PIPELINES, PipelineDevice
+from rackgate.systems import NAMES, component, split
 
 if TYPE_CHECKING:
-    from amaranth.lib.wiring import Component
-
     from rackgate_sim.native import Route
 
 __all__ = ["NAMES", "component", "joined_models", "model", "route"]
-
-
-def _made(top: type, parameters: dict[str, int]) -> "Component":
-    """``top`` with ``parameters``, the others by default, and BUILD registers that tell them and its sources."""
-    given = inspect.signature(top).bind(**parameters)
-    given.apply_defaults()
-    given.arguments.pop("build")
-    return top(**given.arguments, build=build_hash(top.__module__, given.arguments))
-
-
-def _inflate_component(**parameters: int) -> "Component":
-    from rackgate.inflate.top import Inflate
-
-    return _made(Inflate, parameters)
-
-
-def _iaa_component(**parameters: int) -> "Component":
-    from rackgate.iaa.top import Iaa
-
-    return _made(Iaa, parameters)
-
-
-def _collective_component(**parameters: int) -> "Component":
-    from rackgate.collective.top import Collective
-
-    return _made(Collective, parameters)
 
 
 def _inflate_model(memory: Any, **parameters: int) -> Any:
@@ -49,16 +20,16 @@ def _inflate_model(memory: Any, **parameters: int) -> Any:
     return InflateModel(memory, **parameters)
 
 
+def _echo_model(memory: Any, **parameters: int) -> Any:
+    from rackgate_sim.echo import EchoModel
+
+    return EchoModel(memory, **parameters)
+
+
 def _iaa_model(memory: Any, **parameters: int) -> Any:
     from rackgate_sim.iaa.device import IaaModel
 
     return IaaModel(memory, **parameters)
-
-
-def _zeronic_component(**parameters: int) -> "Component":
-    from rackgate.zeronic.top import Zeronic
-
-    return _made(Zeronic, parameters)
 
 
 def _zeronic_model(memory: Any, **parameters: int) -> Any:
@@ -78,36 +49,15 @@ def _collective_model(memory: Any, **parameters: int) -> Any:
     return _collective_models([memory], **parameters).nodes[0]
 
 
-def _split(device: PipelineDevice, given: dict[str, int]) -> tuple[dict[str, int], dict[str, int]]:
-    """Parameters of the pipeline, and those of the switch around it."""
-    every = {**device.all_parameters, **given}
-    switch = {name: every.pop(name) for name in SWITCH_PARAMETERS}
-    return every, switch
-
-
-def _switch_component(device: PipelineDevice, **parameters: int) -> "Component":
-    from rackgate.pisa.switch import named_switch
-
-    own, switch = _split(device, parameters)
-    declared = build_hash(device.module, own)
-    return named_switch(device.name, **parameters,
-                        build=build_hash(named_switch.__module__, {**switch, "pipeline": declared}))
-
-
 def _switch_model(device: PipelineDevice, memory: None, **parameters: int) -> Any:
     from rackgate_sim.pisa.device import SwitchModel
 
-    own, switch = _split(device, parameters)
+    own, switch = split(device, parameters)
     return SwitchModel(device.pipeline(**own), device.map, own, **switch)
 
 
-_COMPONENTS: dict[str, Callable[..., "Component"]] = {
-    "collective": _collective_component, "iaa": _iaa_component, "inflate": _inflate_component,
-    "zeronic": _zeronic_component,
-    **{name: partial(_switch_component, device) for name, device in PIPELINES.items()},
-}
 _MODELS: dict[str, Callable[..., Any]] = {
-    "collective": _collective_model, "iaa": _iaa_model, "inflate": _inflate_model,
+    "collective": _collective_model, "echo": _echo_model, "iaa": _iaa_model, "inflate": _inflate_model,
     "zeronic": _zeronic_model,
     **{name: partial(_switch_model, device) for name, device in PIPELINES.items()},
 }
@@ -117,19 +67,11 @@ _JOINED: dict[str, Callable[..., Any]] = {"collective": _collective_models}
 #: Bytes of a packet, first and how many, that name the node it goes to; those of a frame if ``link`` is not 0.
 _DESTINATIONS = {"collective": (4, 2)}
 
-#: Names of the devices that there is gateware of.
-NAMES = tuple(_COMPONENTS)
-
 
 def _known(name: str, table: Mapping[str, Any]) -> str:
     if name not in table:
         raise ValueError(f"name must be one of {', '.join(table)}, not {name!r}")
     return name
-
-
-def component(name: str, **parameters: int) -> "Component":
-    """The gateware of device ``name``, built with ``parameters``. Its BUILD registers hold the hash of its sources."""
-    return _COMPONENTS[_known(name, _COMPONENTS)](**parameters)
 
 
 def model(name: str, memory: Any, **parameters: int) -> Any:

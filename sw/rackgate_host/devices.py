@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 from rackgate.collective import abi as collective
 from rackgate.csr.map import RegisterMap
+from rackgate.echo import abi as echo
 from rackgate.iaa import abi as iaa
 from rackgate.inflate import abi as inflate
 from rackgate.pisa.abi import COUNTERS
@@ -55,6 +56,8 @@ DEVICES = {
         frozenset({"BUILD_LO", "BUILD_HI", "STATUS", "COMMAND_CONSUMER", "IRQ_STATUS",
                    *(f"RING{ring}_PRODUCER" for ring in range(zeronic.RINGS)),
                    *(name for name in zeronic.REGISTERS if name.startswith("COUNT_"))})),
+    "echo": DeviceType("echo", echo.REGISTERS, (),
+                       frozenset({"BUILD_LO", "BUILD_HI", "STATUS", "CYCLES_LO", "CYCLES_HI", "BUSY_CYCLES"})),
     **{name: DeviceType(name, pipeline.map, tuple(pipeline.all_parameters),
                         frozenset({"BUILD_LO", "BUILD_HI", "STATUS", "IRQ_STATUS", *COUNTERS}), has_memory=False)
        for name, pipeline in PIPELINES.items()},

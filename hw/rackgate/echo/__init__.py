@@ -1,0 +1,2 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The smallest system: it copies memory, to show that a board, its link and its memory work."""
