@@ -43,8 +43,8 @@ OPENED     :class:`Terms`
 REFUSED    :class:`Refusal`, and the session that is open, 0 for none
 =========  ==============================================================
 
-The header's first word is the same in all versions of the protocol. A message of another version is REFUSED.
-Kinds that only a device sends are dropped.
+The header is the same in all versions of the protocol. A REQUEST or OPEN of another version is REFUSED. Other kinds are
+counted and dropped, and so is an OPEN of session 0 or whose body is not one word.
 """
 
 import enum
@@ -136,10 +136,10 @@ class FormatError(ValueError):
 
 
 class VersionError(FormatError):
-    """A message of another version of the protocol, which is ``version``."""
+    """A message of another version of the protocol, which is ``version``. The rest of a header is the same in all."""
 
-    def __init__(self, version: int):
-        self.version = version
+    def __init__(self, version: int, kind: int, session: int, sequence: int):
+        self.version, self.kind, self.session, self.sequence = version, kind, session, sequence
         super().__init__(f"the message is of version {version} of the protocol, not {PROTOCOL}")
 
 
@@ -224,7 +224,7 @@ def unpack_message(raw: bytes) -> Message:
     if magic != MAGIC:
         raise FormatError(f"the magic of a message must be {MAGIC:#x}, not {magic:#x}")
     if version != PROTOCOL:
-        raise VersionError(version)
+        raise VersionError(version, kind, session, sequence)
     if kind not in Kind.__members__.values():
         raise FormatError(f"there is no kind {kind} of message")
     return Message(Kind(kind), session, sequence, bytes(raw[_HEADER.size:-4]))

@@ -26,7 +26,7 @@ the longest response free (:data:`DATA_WORDS`). DECERR is one that leaves its sp
 device's registers, status or identity from 0 on; no word of it is accessed.
 
 A write of several registers writes all of them, whatever the device answers, and its status is that of the last. A read
-of several ends at the first error. An error that memory itself answers gives SLVERR or DECERR for the whole operation.
+of several ends at the first error. An error that memory itself answers gives SLVERR for the whole operation.
 """
 
 import enum
