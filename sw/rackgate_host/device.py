@@ -13,6 +13,7 @@ from rackgate.csr.map import MAGIC, Access
 
 from .devices import DEVICES, DeviceType
 from .errors import DeviceMismatch, DeviceTimeout, Unavailable, UsageError
+from .expect import check_expected, expected_kind
 from .memory import ALIGNMENT, Allocator, Buffer
 from .registers import RegisterFile
 from .transport import Transport
@@ -20,6 +21,7 @@ from .url import DeviceURL
 
 if TYPE_CHECKING:
     from .transcript import Recorder
+    from .transport.remote import RemoteTransport
 
 __all__ = ["DEFAULT_TIMEOUT_CYCLES", "Device", "device_type", "open_device"]
 
@@ -30,7 +32,7 @@ DEFAULT_TIMEOUT_CYCLES = 100_000_000
 _SLICE = 1 << 16
 
 _SCHEMES = ("model", "sim")
-_BOARD_SCHEMES = ("uart", "udp")
+_BOARD_SCHEMES = ("tcp", "uart", "udp")
 
 
 class _Deadline:
@@ -45,12 +47,20 @@ class _Deadline:
         self.device = device
         self.timeout, self.cycles = timeout, cycles
         self.start, self.start_cycle = time.monotonic(), device.cycles
+        self._has_last_look = device.transport.memory is None
 
     def step(self, what: str, most: int = _SLICE) -> int:
-        """Cycles to run next, at least 1. Raises :class:`DeviceTimeout` when there are none left."""
+        """Cycles to run next. Raises :class:`DeviceTimeout` when there are none left.
+
+        Behind a cable time goes on by itself, also while the host does nothing: when it is over, there are once 0
+        cycles, for a last look.
+        """
         passed, seconds = self.device.cycles - self.start_cycle, time.monotonic() - self.start
         left = most if self.cycles is None else min(most, self.cycles - passed)
         if left < 1 or self.timeout is not None and seconds >= self.timeout:
+            if self._has_last_look:
+                self._has_last_look = False
+                return 0
             raise DeviceTimeout(f"{self.device.url}: no {what} after {passed} cycles ({seconds:.3g} s)\n"
                                 f"{self.device.state()}")
         return left
@@ -377,7 +387,7 @@ def device_type(url: str) -> tuple[DeviceURL, DeviceType]:
     """``url`` in its parts, and the kind of device it names. Raises UsageError or Unavailable for one that is wrong."""
     parsed = DeviceURL.parse(url)
     if parsed.scheme in _BOARD_SCHEMES:
-        raise Unavailable(f"{parsed.scheme}: devices come with the boards, which this version has not: use "
+        raise Unavailable(f"{parsed.scheme}: devices cannot be had here, only simulated ones: use "
                           + " or ".join(f"sim:{name}" for name in DEVICES))
     if parsed.scheme not in _SCHEMES:
         known = ", ".join(f"{scheme}:" for scheme in _SCHEMES + _BOARD_SCHEMES)
@@ -389,11 +399,15 @@ def device_type(url: str) -> tuple[DeviceURL, DeviceType]:
 
 
 def open_device(url: str, **options: Any) -> Device:
-    """Open the device at ``url``: ``sim:inflate`` (native co-simulation) or ``model:inflate`` (golden model).
+    """Open the device at ``url``: ``sim:inflate`` (native co-simulation), ``model:inflate`` (golden model), or a board.
 
     Options stand in the URL (``sim:inflate?contexts=1&latency=40``) or are keywords; keywords win. Every simulated
     device takes its gateware parameters (inflate: ``contexts``, ``window``, ``lanes``) and ``memory`` (bytes, with
     K, M, G), ``sim:`` those of :mod:`rackgate_host.transport.sim` as well.
+
+    Boards are at ``uart:/dev/ttyUSB0``, ``udp:192.0.2.10``, or ``tcp:host:port`` behind a ``rackgate server``, and say
+    themselves what they are. Options are those of the transport, and what the caller relies on: ``system`` (its name),
+    ``build`` (the first digits of its hash), and the system's parameters.
 
     Raises
     ------
@@ -402,14 +416,36 @@ def open_device(url: str, **options: Any) -> Device:
     Unavailable
         The backend cannot be had here; the text says how to get it.
     DeviceMismatch
-        The device is not what the driver was written for.
+        The device is not what the driver was written for, or not what the options say.
+    DeviceTimeout
+        The board does not answer.
     """
-    parsed, kind = device_type(url)
+    parsed = DeviceURL.parse(url)
     merged: dict[str, Any] = {**parsed.options, **options}
+    if parsed.scheme in _BOARD_SCHEMES:
+        return _open_board(parsed, merged)
+    _, kind = device_type(url)
     backend = import_module(f".transport.{parsed.scheme}", __package__)
-    transport: Transport = backend.connect(kind, merged)
+    return _device(backend.connect(kind, merged), kind, str(parsed))
+
+
+def _device(transport: Transport, kind: DeviceType, url: str) -> Device:
     try:
-        return Device(transport, kind, str(parsed))
+        return Device(transport, kind, url)
+    except BaseException:
+        transport.close()
+        raise
+
+
+def _open_board(parsed: DeviceURL, options: dict[str, Any]) -> Device:
+    """The device on a board, which says what it is."""
+    backend = import_module(f".transport.{parsed.scheme}", __package__)
+    transport: RemoteTransport = backend.attach(parsed.name, options)
+    try:
+        kind = expected_kind(transport.identity, options, str(parsed))
+        device = Device(transport, kind, str(parsed))
+        check_expected(device, transport.identity, options)
+        return device
     except BaseException:
         transport.close()
         raise

@@ -62,9 +62,12 @@ def test_other_kinds():
 @pytest.mark.parametrize(
     ("url", "code", "message"),
     [
-        ("uart:/dev/ttyUSB0", 3, "come with the boards"),
-        ("udp:192.0.2.1:1234", 3, "come with the boards.*use sim:iaa or sim:inflate"),
-        ("tcp:inflate", 2, "unknown scheme 'tcp'.*there are model:, sim:, uart:, udp:"),
+        ("uart:/dev/no-such-port", 3, "the serial port cannot be opened: No such file"),
+        ("uart:/dev/null?baud=0", 2, "option baud must be at least 1, not 0"),
+        ("udp:127.0.0.1:9?timeout=0.2", 4, "no answer to . attempts to open a session within 0.2 s"),
+        ("udp:127.0.0.1:9?timeout=0", 2, "option timeout must be positive, not 0"),
+        ("udp:127.0.0.1:port", 2, "an address must look like 192.0.2.10 or 192.0.2.10:21074, not '127.0.0.1:port'"),
+        ("usb:inflate", 2, "unknown scheme 'usb'.*there are model:, sim:, tcp:, uart:, udp:"),
         ("model:deflate", 2, "unknown device 'deflate'.*there are iaa, inflate"),
         (
             "model:inflate?windows=4096",
