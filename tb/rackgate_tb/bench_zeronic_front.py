@@ -91,8 +91,10 @@ class Bench:
         kept = [(content, one) for content, one in found if not isinstance(one, Counter)]
         for content, is_damaged in self.frames:
             self.source.send_nowait(AxiStreamFrame(content, tuser=[int(is_damaged)] * len(content)))
-        for (content, wanted), got in zip(kept, await self.verdicts(len(kept)), strict=True):
-            assert got.length == len(content) and got.split == (wanted.key is not None), content.hex()
+        for (content, wanted), got in zip(found, await self.verdicts(len(found)), strict=True):
+            if isinstance(wanted, Counter):  # dropped at its end: what was said of its headers does not count
+                continue
+            assert got.split == (wanted.key is not None), content.hex()
             if wanted.key is not None:
                 assert [getattr(got.key, name) for name in wanted.key._fields] == list(wanted.key), content.hex()
                 assert all(getattr(got, name) == getattr(wanted, name)

@@ -20,7 +20,7 @@ COUNTED = ("received", "received_bytes", "bad_frame", "bad_ip_checksum", "bad_ch
 
 
 class FrameIntake(wiring.Component):
-    """Take frames in, say what is found out about each that is kept, give it out again, and forget it.
+    """Take frames in, say what the headers of each are, give those that are kept out again, and forget them.
 
     Parameters
     ----------
@@ -60,15 +60,16 @@ class FrameIntake(wiring.Component):
         wiring.connect(m, wiring.flipped(self.net_rx), front.i)
         wiring.connect(m, front.write, frames.write)
         wiring.connect(m, front.judged, frames.judged)
-        verdict, takes, read, word = front.verdicts, Signal(), frames.read.payload, frames.o.payload
+        verdict, ending, takes, read, word = (front.verdicts, front.endings, Signal(), frames.read.payload,
+                                              frames.o.payload)
         m.d.comb += [
             front.first.eq(frames.first),
             Value.cast(front.profile.payload).eq(self.profile),
             front.profile.valid.eq(self.profile_valid), self.profile_ready.eq(front.profile.ready),
             self.verdict.eq(verdict.payload),
-            self.verdict_valid.eq(verdict.valid & asked.i.ready & held.i.ready),
-            verdict.ready.eq(self.verdict_ready & asked.i.ready & held.i.ready),
-            takes.eq(verdict.valid & verdict.ready),
+            self.verdict_valid.eq(verdict.valid), verdict.ready.eq(self.verdict_ready),
+            ending.ready.eq(asked.i.ready & held.i.ready),
+            takes.eq(ending.valid & ending.ready & ending.payload.keep),
             frames.read.valid.eq(asked.o.valid), asked.o.ready.eq(frames.read.ready),
             read.word.eq(asked.o.payload.word), read.size.eq(asked.o.payload.size),
             self.net_tx.valid.eq(frames.o.valid), frames.o.ready.eq(self.net_tx.ready),
@@ -78,8 +79,8 @@ class FrameIntake(wiring.Component):
             self.idle.eq(front.idle & frames.idle),
         ]
         for queue in (asked, held):
-            m.d.comb += [queue.i.valid.eq(takes), queue.i.payload.word.eq(verdict.payload.word),
-                         queue.i.payload.size.eq(verdict.payload.length)]
+            m.d.comb += [queue.i.valid.eq(takes), queue.i.payload.word.eq(ending.payload.word),
+                         queue.i.payload.size.eq(ending.payload.length)]
         for name in COUNTED:
             m.d.sync += getattr(self, name).eq(getattr(self, name) + getattr(front, name))
         return m

@@ -29,6 +29,8 @@ from rackgate.zeronic.rx.front import Front
 WIDTHS = (8, 16, 32)
 DROPS = ("bad_frame", "bad_ip_checksum", "bad_checksum")
 LATENCY = {8: 7, 16: 8, 32: 8}
+TOLD_LATENCY = 5
+_FLAGS = 47  # the last byte that a verdict on TCP is made of
 
 
 @pytest.mark.parametrize("width,error", [(4, ValueError), (64, ValueError), ("8", TypeError)])
@@ -48,8 +50,10 @@ class Bench:
         wiring.connect(self.m, self.front.judged, self.buffer.judged)
         self.m.d.comb += self.front.first.eq(self.buffer.first)
         watch(self.m, self.front.verdicts, name="verdicts")
+        watch(self.m, self.front.endings, name="endings")
         self.restart = Signal()
-        self.ends, self.came, self.waits = [], [], 0  # cycles of last words and of verdicts; cycles without ready
+        # Cycles of words with a last field and of verdicts, of last words and of endings; cycles without ready.
+        self.fields, self.told, self.ends, self.came, self.waits = [], [], [], [], 0
         self.tally = Counter()
 
     def run(self, frames, *, updates=(), begun=b""):
@@ -106,7 +110,7 @@ class Bench:
                     ctx.set(self.front.profile.valid, 0)
                     profiles[profile.profile] = profile
                 parts = [content[at:at + self.width] for at in range(0, len(content), self.width)]
-                for part in parts:
+                for place, part in enumerate(parts):
                     while rng.random() < self.idle:
                         await ctx.tick()
                     # What is beyond the count must not matter.
@@ -120,25 +124,28 @@ class Bench:
                         _, _, ready = await ctx.tick().sample(port.ready)
                         self.waits += not ready
                     ctx.set(port.valid, 0)
+                    if place == min(_FLAGS // self.width, len(parts) - 1):
+                        self.fields.append(state["cycle"])
                 self.ends.append(state["cycle"])
                 wanted.append((content, judge(content, damaged=damaged, profiles=profiles)))
 
         async def sink(ctx):
-            """Take verdicts, read the frames, give them back in order."""
-            rng, verdicts, buffer, reads = self.rng, self.front.verdicts, self.buffer, deque()
-            asks, part = deque(), b""
+            """Take verdicts and endings, read the frames, give them back in order."""
+            rng, verdicts, endings, buffer = self.rng, self.front.verdicts, self.front.endings, self.buffer
+            told, ended_frames, reads, asks, part = deque(), deque(), deque(), deque(), b""
             while not state["over"] or reads or judged:
-                ready = rng.random() >= self.stall
-                ctx.set(verdicts.ready, ready)
+                takes_verdict, takes_ending = rng.random() >= self.stall, rng.random() >= self.stall
+                ctx.set(verdicts.ready, takes_verdict)
+                ctx.set(endings.ready, takes_ending)
                 ctx.set(buffer.o.ready, rng.random() >= self.stall)
                 ctx.set(buffer.read.valid, bool(asks))
                 if asks:
                     word, length = asks[0]
                     ctx.set(buffer.read.payload, {"word": word, "offset": 0, "size": length})
                 done = None
-                _, _, valid, verdict, asked, comes, word, takes = await ctx.tick().sample(
-                    verdicts.valid, verdicts.payload, buffer.read.ready, buffer.o.valid, buffer.o.payload,
-                    buffer.o.ready)
+                _, _, restarts, tells, verdict, ended, ending, asked, comes, word, takes = await ctx.tick().sample(
+                    self.restart, verdicts.valid, verdicts.payload, endings.valid, endings.payload, buffer.read.ready,
+                    buffer.o.valid, buffer.o.payload, buffer.o.ready)
                 ctx.set(buffer.release.valid, 0)
                 if asks and asked:
                     asks.popleft()
@@ -151,19 +158,32 @@ class Bench:
                 if done:
                     ctx.set(buffer.release.payload, {"word": done[0], "size": len(done[1])})
                     ctx.set(buffer.release.valid, 1)
-                if valid and ready:
+                if restarts:  # of the frame that was cut off there may have been a verdict
+                    told.clear()
+                elif tells and takes_verdict:
+                    self.told.append(state["cycle"])
+                    told.append(verdict)
+                if ended and takes_ending:
                     self.came.append(state["cycle"])
-                    assert judged, "a verdict for no frame"
+                    assert told or tells, "an ending before its verdict"
+                    ended_frames.append(ending)
+                while ended_frames and told:
+                    ending, verdict = ended_frames.popleft(), told.popleft()
+                    if not ending.keep:
+                        continue
+                    assert judged, "an ending of no frame"
                     content, outcome = judged.popleft()
+                    assert ending.length == outcome.pop("length") == len(content)
                     for name, value in outcome.items():
                         found = getattr(verdict, name)
                         if name == "key":
                             found = {field: getattr(found, field) for field in value}
                         assert found == value, (name, content.hex())
-                    asks.append((verdict.word, len(content)))
-                    reads.append((verdict.word, content))
+                    asks.append((ending.word, len(content)))
+                    reads.append((ending.word, content))
                 if rng.random() < self.slow:
                     ctx.set(verdicts.ready, 0)
+                    ctx.set(endings.ready, 0)
                     ctx.set(buffer.o.ready, 0)
                     ctx.set(buffer.read.valid, 0)
                     for _ in range(rng.randrange(40)):
@@ -242,12 +262,13 @@ def test_long(width, seed):
 @pytest.mark.parametrize("width", WIDTHS)
 @pytest.mark.parametrize("payload", [0, 1, 10, 200])
 def test_pace(width, payload, seed):
-    """Frames back to back: ready all the time, and each verdict as late as all."""
+    """Frames back to back: ready all the time, each ending as late as all, and the verdict before the payload's end."""
     rng = random.Random(seed)
     bench = Bench(width, rng, words=None)
     bench.run([tcp_frame(rng, rng.randbytes(payload)) for _ in range(40)])
     assert bench.waits <= 1, bench.waits  # the first cycle after reset
     assert {came - end for end, came in zip(bench.ends, bench.came, strict=True)} == {LATENCY[width]}
+    assert {told - end for end, told in zip(bench.fields, bench.told, strict=True)} == {TOLD_LATENCY}
 
 
 @pytest.mark.parametrize("width", WIDTHS)

@@ -145,6 +145,23 @@ def test_a_write_that_is_refused_marks_its_frame(width, seed):
     assert [entry.flags for entry, _ in reference.entries(0)] == [3, 3, 7, 3, 3, 0]
 
 
+@pytest.mark.parametrize("width", [8])
+def test_a_damaged_frame_leaves_no_trace(width, seed):
+    """Its place is looked for before it has ended; nothing of it is written, granted or told."""
+    rng = random.Random(seed)
+    frames = [BASE.but(seq=300 * number, payload=rng.randbytes(300)).frame() for number in range(4)]
+    wrong = [BASE.but(seq=300 * number, payload=bytes(300)).frame() for number in range(4)]
+    script = [REGION, *flow_of(3, BASE.key, 0, FlowFlag.RECEIVE), Post(3, Direction.RECEIVE, 0, 5000, 0, 3)]
+    for number, frame in enumerate(frames):
+        corrupt = bytearray(wrong[number])
+        corrupt[100] ^= 1
+        script += [Damaged(wrong[number]), bytes(corrupt), wrong[number][:200], frame]
+    reference, probe = run(width, [*script, Fence(0, 1)], seed=seed)
+    assert [entry.placed for entry, _ in reference.entries(0)] == [300] * 4 + [0]
+    # The places were known: a lone frame's first word is at memory soon after its last has come.
+    assert 0 < probe.beats[0] - probe.last_words[3] <= 24
+
+
 @pytest.mark.thorough
 @pytest.mark.parametrize("width", WIDTHS)
 def test_the_longest_and_the_shortest_frames(width, seed):

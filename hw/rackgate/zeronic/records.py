@@ -9,9 +9,9 @@ from amaranth.lib import data
 from rackgate.zeronic.abi import HEADER_MOST
 
 __all__ = [
-    "ADDRESS_BITS", "FLOW_BITS", "FRAME_MOST", "LENGTH_BITS", "REGION_BITS", "FlowKey", "FlowUpdate", "FrameRecord",
-    "Judged", "KeyUpdate", "LookedUp", "Piece", "PostUpdate", "ProfileUpdate", "RegionUpdate", "RetireUpdate",
-    "Verdict", "check_width",
+    "ADDRESS_BITS", "FLOW_BITS", "FRAME_MOST", "LENGTH_BITS", "REGION_BITS", "Ending", "FlowKey", "FlowUpdate",
+    "FrameRecord", "Judged", "KeyUpdate", "LookedUp", "Piece", "PostUpdate", "ProfileUpdate", "RegionUpdate",
+    "RetireUpdate", "Verdict", "check_width",
 ]
 
 #: Bits of an address in memory, and of an offset in a region.
@@ -43,14 +43,12 @@ class FlowKey(data.Struct):
 
 
 class Verdict(data.Struct):
-    """What the front found out about a frame that is kept. ``split``: a profile matched and the checksums are right.
+    """What the headers of a frame say, while the rest of it may still be on its way: it counts if the frame is kept.
 
-    ``word``: the frame's first word in the frame buffer. Without ``split`` only it and ``length`` count. ``headers``:
-    bytes before the payload. ``flags``: byte 13 of a TCP header, with other profiles 0.
+    ``split``: a profile matched; without it nothing else counts. ``headers``: bytes before the payload. ``flags``: byte
+    13 of a TCP header, with other profiles 0.
     """
 
-    word: 16
-    length: LENGTH_BITS
     split: 1
     key: FlowKey
     position: 32
@@ -59,14 +57,24 @@ class Verdict(data.Struct):
     flags: 8
 
 
+class Ending(data.Struct):
+    """How a frame ended: whether it is kept, so all that had to be checked was right.
+
+    ``word``: its first word in the frame buffer; ``length``: its bytes.
+    """
+
+    keep: 1
+    word: 16
+    length: LENGTH_BITS
+
+
 class FrameRecord(data.Struct):
     """A verdict with what the tables said: which flow, and where its cursor was (it may have gone on since).
 
-    ``has_flow``: it belongs to ``flow``. ``split``: its payload may be placed. ``ring``, ``coalesce``: of the flow.
+    ``checked``: a profile matched, so a frame that is kept has the right checksums. ``has_flow``: it belongs to
+    ``flow``. ``split``: its payload may be placed. ``ring``, ``coalesce``: of the flow.
     """
 
-    word: 16
-    length: LENGTH_BITS
     checked: 1
     has_flow: 1
     split: 1

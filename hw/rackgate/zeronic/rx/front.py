@@ -9,20 +9,22 @@ from amaranth.utils import ceil_log2, exact_log2
 from rackgate.pisa.checksum import delayed
 from rackgate.stream.packet import PacketSignature
 from rackgate.stream.queue import Queue
-from rackgate.zeronic.records import FRAME_MOST, LENGTH_BITS, ProfileUpdate, Verdict, check_width
-from rackgate.zeronic.rx.fields import FrameFacts, FrameFields, FrameKind
+from rackgate.zeronic.records import FRAME_MOST, LENGTH_BITS, Ending, ProfileUpdate, Verdict, check_width
+from rackgate.zeronic.rx.fields import FrameFields, FrameKind
 from rackgate.zeronic.rx.profiles import ProfileTable
 from rackgate.zeronic.rx.sums import IPV4, FrameSums, header_beats
 
 __all__ = ["Front"]
 
-#: Frames that are whole and have no verdict yet.
-_FRAMES = 16
+#: Frames that are whole and whose end has not been taken.
+_FRAMES = 32
+#: Verdicts that wait, and those of them that may be on their way when the front stops taking frames.
+_VERDICTS, _ON_THEIR_WAY = 16, 6
 #: Bytes before what IPv4 says of its length.
 _LENGTH = IPV4 + 2
 
-#: What becomes of a frame: exactly one of ``keep`` and the reasons to drop it; ``split`` it if it is kept.
-_outcome_layout = data.StructLayout({"keep": 1, "bad_frame": 1, "bad_ip_checksum": 1, "bad_checksum": 1, "split": 1})
+#: What becomes of a frame: exactly one of ``keep`` and the reasons to drop it.
+_outcome_layout = data.StructLayout({"keep": 1, "bad_frame": 1, "bad_ip_checksum": 1, "bad_checksum": 1})
 
 
 class Front(wiring.Component):
@@ -31,12 +33,14 @@ class Front(wiring.Component):
     Frames with IPv4 are IPv4 without options and not in fragments: all others are kept and not split, and so are those
     that no profile fits: no profile matches, the transport header is longer than what IPv4 has, than
     :data:`~rackgate.zeronic.abi.HEADER_MOST` allows, or too short for its stream position, for TCP or for UDP, or UDP's
-    length is not IPv4's. Kept or dropped, each frame is ``judged`` once, in order.
+    length is not IPv4's. Of each frame there is a verdict as soon as its headers have come, so that its place can be
+    looked for while the payload comes, and an ending, both in order. Kept or dropped, each is ``judged`` once.
 
-    A word a cycle, frames back to back; a verdict 7 cycles after the last word at width 8, else 8. When the frame
-    buffer is full, or 16 frames wait for their verdicts to be taken, ``i`` waits; nothing is lost. ``i.ready`` depends
-    combinationally on ``write.ready`` and ``profile.valid``. Reset forgets the frames; the next word is taken for a
-    frame's first, and profiles are as :class:`~.profiles.ProfileTable` says.
+    A word a cycle, frames back to back; a verdict 5 cycles after the word with the last field (see
+    :class:`~.fields.FrameFields`); an ending 7 cycles after the last word at width 8, else 8. When the frame buffer is
+    full, or 32 frames wait for their endings to be taken or 10 for their verdicts, ``i`` waits; nothing is lost.
+    ``i.ready`` depends combinationally on ``write.ready`` and ``profile.valid``. Reset forgets the frames; the next
+    word is taken for a frame's first, and profiles are as :class:`~.profiles.ProfileTable` says.
 
     Parameters
     ----------
@@ -50,10 +54,12 @@ class Front(wiring.Component):
     profile:
         Profiles (:class:`~rackgate.zeronic.records.ProfileUpdate`), taken between frames.
     verdicts:
-        Frames that are kept.
+        What the headers of each frame say, also of one that is dropped at its end: of that it may be nonsense.
+    endings:
+        What became of each (:class:`~rackgate.zeronic.records.Ending`); never before its verdict.
     write, judged, first:
         To the :class:`~.framebuffer.FrameBuffer`. Of a frame that is too long for any, the rest is not written.
-        ``judged`` comes in the cycle in which the verdict is taken.
+        ``judged`` comes in the cycle in which the ending is taken.
     received, received_bytes:
         For a cycle: a frame was judged; bytes of those kept.
     bad_frame, bad_ip_checksum, bad_checksum:
@@ -65,6 +71,7 @@ class Front(wiring.Component):
     i: stream.Interface
     profile: stream.Interface
     verdicts: stream.Interface
+    endings: stream.Interface
     write: stream.Interface
     judged: stream.Interface
 
@@ -74,6 +81,7 @@ class Front(wiring.Component):
             "i": In(PacketSignature(self.width)),
             "profile": In(stream.Signature(ProfileUpdate)),
             "verdicts": Out(stream.Signature(Verdict)),
+            "endings": Out(stream.Signature(Ending)),
             "write": Out(stream.Signature(data.StructLayout({"data": 8 * self.width, "last": 1}))),
             "judged": Out(stream.Signature(data.StructLayout({"keep": 1}), always_ready=True)),
             "first": In(16),
@@ -83,7 +91,8 @@ class Front(wiring.Component):
         })
         self._most = -(-FRAME_MOST // self.width)  # words
         self._sums, self._fields, self._profiles = FrameSums(width), FrameFields(width), ProfileTable(width)
-        self._facts, self._outcomes = Queue(FrameFacts, depth=_FRAMES), Queue(_outcome_layout, depth=_FRAMES)
+        self._told, self._outcomes = Queue(Verdict, depth=_VERDICTS), Queue(_outcome_layout, depth=_FRAMES)
+        self._lengths = Queue(LENGTH_BITS, depth=_FRAMES)
         self._is_within, self._inside = Signal(), Signal(range(_FRAMES + 1))  # a frame has begun; whole ones
         # Three stages. In the first the sums and profiles see a word, in the last the fields do: when the frame's
         # profile is known.
@@ -95,7 +104,7 @@ class Front(wiring.Component):
     def elaborate(self, platform):
         m = Module()
         m.submodules.sums, m.submodules.fields, m.submodules.profiles = self._sums, self._fields, self._profiles
-        m.submodules.facts, m.submodules.outcomes = self._facts, self._outcomes
+        m.submodules.told, m.submodules.outcomes, m.submodules.lengths = self._told, self._outcomes, self._lengths
         takes = self._accept(m)
         self._count(m)
         self._feed(m)
@@ -109,7 +118,7 @@ class Front(wiring.Component):
         words, beat = Signal(range(self._most + 1)), Signal.like(stage.beat)
         has_place, may, is_long, is_longest, takes = (Signal(name=name) for name in (
             "has_place", "may", "is_long", "is_longest", "takes"))
-        m.d.sync += has_place.eq(self._inside < _FRAMES - 1)
+        m.d.sync += has_place.eq((self._inside < _FRAMES - 1) & (self._told.level <= _VERDICTS - _ON_THEIR_WAY))
         m.d.comb += [
             may.eq(has_place & (self._is_within | ~self.profile.valid)),
             self.write.valid.eq(self.i.valid & may & ~is_long),
@@ -118,7 +127,7 @@ class Front(wiring.Component):
             self.i.ready.eq(may & (self.write.ready | is_long)),
             takes.eq(self.i.valid & self.i.ready),
             self.profile.ready.eq(~self._is_within & ~Cat(stage.valid for stage in self._stages).any()
-                                  & ~self._fields.facts.valid),
+                                  & ~self._fields.verdict.valid),
         ]
         length = (words << exact_log2(self.width)) + word.count
         m.d.sync += [
@@ -168,9 +177,12 @@ class Front(wiring.Component):
             self._fields.chosen.eq(profiles.chosen),
             fields.valid.eq(third.valid),
             *(getattr(fields.payload, name).eq(third[name]) for name, _ in fields.payload.shape()),
-            self._facts.i.valid.eq(self._fields.facts.valid),
-            self._facts.i.payload.eq(self._fields.facts.payload),
+            self._told.i.valid.eq(self._fields.verdict.valid),
+            self._told.i.payload.eq(self._fields.verdict.payload),
+            self._lengths.i.valid.eq(third.valid & third.last),
+            self._lengths.i.payload.eq(third.length),
         ]
+        m.d.sync += Assert(~self._told.i.valid | self._told.i.ready, "a verdict finds no room")
 
     def _decide(self, m):
         """Kind and sums of a frame, which come a fixed time after its last word."""
@@ -180,36 +192,33 @@ class Front(wiring.Component):
         is_right, is_wrong = Signal(), Signal()  # IPv4's checksum is, if it has to be; the transport's is not
         m.d.comb += [
             is_right.eq(~kind.is_packet | sums.header),
-            is_wrong.eq(kind.split & kind.has_sum & ~sums.transport),
+            is_wrong.eq(kind.has_sum & ~sums.transport),
             out.keep.eq(~kind.is_bad & is_right & ~is_wrong),
             out.bad_frame.eq(kind.is_bad),
             out.bad_ip_checksum.eq(~kind.is_bad & ~is_right),
             out.bad_checksum.eq(~kind.is_bad & is_right & is_wrong),
-            out.split.eq(kind.split),
             self._outcomes.i.valid.eq(self._sums.o.valid),
         ]
         m.d.sync += Assert(late[-1] == self._sums.o.valid, "kind and sums are not of the same frame")
 
     def _judge(self, m, takes):
-        """The outcome of the oldest frame; its facts came before."""
-        facts, outcome, verdict, ends = self._facts.o, self._outcomes.o, self.verdicts.payload, Signal()
-        frame, what = facts.payload, outcome.payload
+        """The outcome of the oldest frame."""
+        outcome, length, ending, ends = self._outcomes.o, self._lengths.o, self.endings.payload, Signal()
+        what = outcome.payload
+        wiring.connect(m, self._told.o, wiring.flipped(self.verdicts))
         m.d.comb += [
-            self.verdicts.valid.eq(outcome.valid & what.keep),
-            ends.eq(outcome.valid & (~what.keep | self.verdicts.ready)),
-            facts.ready.eq(ends), outcome.ready.eq(ends),
+            self.endings.valid.eq(outcome.valid),
+            ends.eq(outcome.valid & self.endings.ready),
+            outcome.ready.eq(ends), length.ready.eq(ends),
+            ending.keep.eq(what.keep), ending.word.eq(self.first), ending.length.eq(length.payload),
             self.judged.valid.eq(ends),
             self.judged.payload.keep.eq(what.keep),
-            verdict.word.eq(self.first),
-            verdict.split.eq(what.split),
-            *(getattr(verdict, name).eq(getattr(frame, name))
-              for name in ("length", "key", "position", "headers", "payload", "flags")),
             self.received.eq(ends),
-            self.received_bytes.eq(Mux(ends & what.keep, frame.length, 0)),
+            self.received_bytes.eq(Mux(ends & what.keep, length.payload, 0)),
             *(getattr(self, name).eq(ends & what[name]) for name in ("bad_frame", "bad_ip_checksum", "bad_checksum")),
             self.idle.eq(~self._is_within & (self._inside == 0)),
         ]
         m.d.sync += [
             self._inside.eq(self._inside + (takes & self.i.payload.last) - ends),
-            Assert(~outcome.valid | facts.valid, "an outcome without facts"),
+            Assert(~outcome.valid | length.valid, "an outcome without a length"),
         ]

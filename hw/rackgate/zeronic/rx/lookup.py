@@ -14,7 +14,7 @@ __all__ = ["Lookup", "fence_layout"]
 #: A token that takes its place between frames (:class:`~rackgate.zeronic.messages.Fence`).
 fence_layout = data.StructLayout({"ring": 1, "cookie": 16})
 
-_SAME = ("word", "length", "position", "headers", "payload", "flags")
+_SAME = ("position", "headers", "payload", "flags")
 
 
 class Lookup(wiring.Component):
@@ -47,8 +47,6 @@ class Lookup(wiring.Component):
         Updates of the tables, taken when they are done.
     ready:
         The tables are clear.
-    unknown_flow:
-        For a cycle: a frame whose payload may not be placed was taken at ``o``.
     idle:
         Nothing is under way.
     """
@@ -71,7 +69,6 @@ class Lookup(wiring.Component):
             "key": In(stream.Signature(KeyUpdate)),
             "flow": In(stream.Signature(FlowUpdate)),
             "ready": Out(1),
-            "unknown_flow": Out(1),
             "idle": Out(1),
         })
 
@@ -97,7 +94,6 @@ class Lookup(wiring.Component):
             found.flow.eq(table.o.payload.flow),
             found.has_flow.eq(passed.frame.split & table.o.payload.hit),
             self.ready.eq(table.ready & state.ready),
-            self.unknown_flow.eq(self.o.valid & self.o.ready & ~self.o.payload.is_fence & ~self.o.payload.frame.split),
             self.idle.eq(table.idle & state.idle),
         ]
         self._join(m)
