@@ -11,20 +11,20 @@ from amaranth.lib.wiring import In, Out
 
 from rackgate.checksum.word import CheckWord, move_to_top
 
-__all__ = ["CASTAGNOLI", "CRC32"]
+__all__ = ["CASTAGNOLI", "CRC32", "ETHERNET", "advance", "linear"]
 
 #: Polynomials with their bits reversed, as suits a register that shifts right: RFC 1952 section 8, RFC 3720 12.1.
-_GZIP, CASTAGNOLI = 0xEDB88320, 0x82F63B78
+ETHERNET, CASTAGNOLI = 0xEDB88320, 0x82F63B78
 
 
-def _advance(polynomial: int, register: int, bits: int) -> int:
+def advance(polynomial: int, register: int, bits: int) -> int:
     """The CRC register after ``bits`` zero bits of data."""
     for _ in range(bits):
         register = register >> 1 ^ (polynomial if register & 1 else 0)
     return register
 
 
-def _linear(columns: list[int], bits) -> Cat:
+def linear(columns: list[int], bits) -> Cat:
     """XOR of the columns (32-bit integers) whose ``bits`` are one: a linear map over GF(2) in hardware."""
     return Cat(reduce(xor, (bits[k] for k, column in enumerate(columns) if column >> row & 1))
                for row in range(32))
@@ -36,12 +36,12 @@ def _word_columns(polynomial: int) -> list[int]:
     It is XORed in at the right end of the register when as many bits as stand before it in the word are done, then
     goes through the rest.
     """
-    return [_advance(polynomial, 1, 64 - k) for k in range(64)]
+    return [advance(polynomial, 1, 64 - k) for k in range(64)]
 
 
 def _state_columns(polynomial: int, count: int) -> list[int]:
     """What each bit of the register turns into while ``count`` bytes go through."""
-    return [_advance(polynomial, 1 << k, 8 * count) for k in range(32)]
+    return [advance(polynomial, 1 << k, 8 * count) for k in range(32)]
 
 
 def _is_step(count):
@@ -78,7 +78,7 @@ class CRC32(wiring.Component):
     value: Out(32)
     busy: Out(1)
 
-    def __init__(self, *, polynomial: int = _GZIP):
+    def __init__(self, *, polynomial: int = ETHERNET):
         self.polynomial = operator.index(polynomial)
         if not 0x8000_0000 <= self.polynomial < 1 << 32:
             raise ValueError(f"polynomial must have 32 bits, the highest set, not {polynomial:#x}")
@@ -107,7 +107,7 @@ class CRC32(wiring.Component):
             with m.If(ready.count[bit]):
                 m.d.comb += [
                     step.eq(1 << bit),
-                    advanced.eq(_linear(_state_columns(self.polynomial, 1 << bit), register)),
+                    advanced.eq(linear(_state_columns(self.polynomial, 1 << bit), register)),
                 ]
         with m.If(has_ready & ready.restart):
             m.d.sync += [register.eq(~ready.value), ready.restart.eq(0)]
@@ -121,7 +121,7 @@ class CRC32(wiring.Component):
                 ready.eq(moved),
                 has_ready.eq(has_moved),
                 is_last.eq(Mux(moved.restart, moved.count == 0, _is_step(moved.count))),
-                part.eq(_linear(_word_columns(self.polynomial), moved.data)),
+                part.eq(linear(_word_columns(self.polynomial), moved.data)),
             ]
             move_to_top(m, moved.data, self.i.payload.data, self.i.payload.count)
 

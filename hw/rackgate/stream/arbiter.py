@@ -11,10 +11,11 @@ __all__ = ["Arbiter"]
 
 
 class Arbiter(wiring.Component):
-    """Merge ``n`` streams into one, a payload at a time, round robin.
+    """Merge ``n`` streams into one, a payload or a packet at a time, round robin.
 
     After a grant to input k the inputs are asked in the order k+1, k+2, ..., k, so an input that offers a
-    payload waits for at most n - 1 payloads of the others. Latency 1 cycle, one payload a cycle; the
+    payload waits for at most n - 1 payloads of the others (or packets: a grant then lasts to the end of the packet,
+    however long its words are waited for). Latency 1 cycle, one payload a cycle; the
     output is registered. Each ``i[k].ready`` depends combinationally on the ``valid`` of all inputs and on
     ``o.ready``. Reset drops the payload at the output and starts with input 0.
 
@@ -24,6 +25,8 @@ class Arbiter(wiring.Component):
         Shape of the payload.
     n:
         Number of inputs, at least 1.
+    packets:
+        Whether a grant lasts until a payload with ``last``, as in :func:`~rackgate.stream.packet.packet_layout`.
 
     Members
     -------
@@ -37,8 +40,8 @@ class Arbiter(wiring.Component):
 
     o: stream.Interface
 
-    def __init__(self, shape, n):
-        self.shape = shape
+    def __init__(self, shape, n, *, packets=False):
+        self.shape, self.packets = shape, bool(packets)
         self.n = operator.index(n)
         if self.n < 1:
             raise ValueError(f"n must be at least 1, not {n}")
@@ -51,7 +54,7 @@ class Arbiter(wiring.Component):
     def elaborate(self, platform):
         m = Module()
         grant = Signal(range(self.n))
-        is_free = Signal()
+        is_free, is_within = Signal(), Signal()
         m.d.comb += is_free.eq(~self.o.valid | self.o.ready)
 
         # ``source`` keeps the last grant while the output is empty: it is the state of the turns. In each
@@ -64,6 +67,8 @@ class Arbiter(wiring.Component):
                         candidate = (last + distance) % self.n
                         with m.If(self.i[candidate].valid):
                             m.d.comb += grant.eq(candidate)
+        with m.If(is_within):
+            m.d.comb += grant.eq(self.source)
 
         with m.If(is_free):
             m.d.sync += self.o.valid.eq(0)
@@ -75,4 +80,6 @@ class Arbiter(wiring.Component):
                     self.o.valid.eq(1),
                     self.source.eq(k),
                 ]
+                if self.packets:
+                    m.d.sync += is_within.eq(~self.i[k].payload.last)
         return m

@@ -4,7 +4,7 @@
 import itertools
 import random
 from collections import deque
-from collections.abc import Callable, Coroutine, Iterable
+from collections.abc import Callable, Coroutine, Iterable, Mapping
 
 from amaranth.hdl import Elaboratable
 from amaranth.lib import stream
@@ -19,14 +19,17 @@ PERIOD = 1e-8
 
 
 def simulate(dut: Elaboratable, *testbenches: Callable[..., Coroutine], models: Iterable[Callable[..., Coroutine]] = (),
-             limit: int = 100_000) -> None:
+             limit: int = 100_000, clocks: Mapping[str, float] | None = None) -> None:
     """Run ``testbenches`` on ``dut`` with a clock until all have ended.
 
-    ``models`` run beside them and may go on for ever. Raises TimeoutError after ``limit`` cycles: a design
+    ``models`` run beside them and may go on for ever. ``clocks`` are periods of more domains, in cycles of ``sync``;
+    their phases are odd, so that edges of two domains seldom meet. Raises TimeoutError after ``limit`` cycles: a design
     that hangs fails its test.
     """
     simulator = Simulator(dut)
     simulator.add_clock(PERIOD)
+    for number, (domain, period) in enumerate((clocks or {}).items()):
+        simulator.add_clock(period * PERIOD, domain=domain, phase=(0.31 + 0.23 * number) * period * PERIOD)
 
     async def watchdog(ctx):
         await ctx.delay(limit * PERIOD)
@@ -41,27 +44,27 @@ def simulate(dut: Elaboratable, *testbenches: Callable[..., Coroutine], models: 
 
 
 async def send(ctx, target: stream.Interface, items: Iterable, *, rng: random.Random | None = None,
-               idle: float = 0) -> None:
+               idle: float = 0, domain: str = "sync") -> None:
     """Offer ``items`` to ``target`` one after the other; before each, pause a cycle with probability ``idle``."""
     for item in items:
         while rng is not None and rng.random() < idle:
-            await ctx.tick()
+            await ctx.tick(domain)
         ctx.set(target.payload, item)
         ctx.set(target.valid, 1)
         ready = False
         while not ready:
-            _, _, ready = await ctx.tick().sample(target.ready)
+            _, _, ready = await ctx.tick(domain).sample(target.ready)
         ctx.set(target.valid, 0)
 
 
 async def receive(ctx, source: stream.Interface, count: int, *, rng: random.Random | None = None,
-                  stall: float = 0) -> list:
+                  stall: float = 0, domain: str = "sync") -> list:
     """Take ``count`` payloads from ``source``; in each cycle ``ready`` is low with probability ``stall``."""
     items = []
     while len(items) < count:
         ready = rng is None or rng.random() >= stall
         ctx.set(source.ready, ready)
-        _, _, valid, payload = await ctx.tick().sample(source.valid, source.payload)
+        _, _, valid, payload = await ctx.tick(domain).sample(source.valid, source.payload)
         if valid and ready:
             items.append(payload)
     ctx.set(source.ready, 0)
