@@ -2,7 +2,11 @@
 # SPDX-License-Identifier: Apache-2.0
 """The bridge against its golden model."""
 
+import random
+
+import pytest
 from bridge_rig import IDENTITY, MEMORY_SIZE, Rig, open_message, request
+from bridge_traffic import Host
 
 from rackgate.bridge import operations
 from rackgate.bridge.abi import MEMORY_BASE, Kind, Message, Status, Terms, unpack_message
@@ -38,4 +42,25 @@ def test_conversation():
     assert results(rig.answers[3])[0].data == IDENTITY.pack()
     assert results(rig.answers[4])[0].data == b"\1\0\0\0"
     assert unpack_message(rig.answers[5]) == Message(Kind.RESPONSE, 0xABCD, 4)
+    rig.check(messages)
+
+
+@pytest.mark.thorough
+@pytest.mark.parametrize("stall,window,most,count", [(0, 8, 8, 120), (0.3, 2, 8, 60), (0.2, 8, 180, 20)])
+def test_traffic(stall, window, most, count, seed):
+    """Whatever comes, in whatever order: what is executed, and how often, is what the golden bridge executes."""
+    run_traffic(seed, stall=stall, window=window, most=most, count=count)
+
+
+def run_traffic(seed, *, stall, window, most, count):
+    print(f"seed {seed}")
+    host = Host(random.Random(seed), most)
+    messages = [host.next() for _ in range(count)]
+    rig = Rig(seed, stall=stall, window=window)
+
+    async def bench(ctx):
+        for raw in messages:
+            await rig.give(ctx, raw)
+
+    rig.run(bench)
     rig.check(messages)
