@@ -17,7 +17,9 @@ from .bench import command as bench
 from .collective import command as collectives
 from .inflate import command as inflate
 from .locks import command as locks
+from .report import command as report
 from .sabre import command as sabre
+from .trace import command as trace
 from .zeronic import command as zeronic
 
 __all__ = ["app", "exit_code", "main", "sentence"]
@@ -49,7 +51,7 @@ def _global(
         os.environ[_DEBUG] = "1"
 
 
-for _module in (inflate, sabre, locks, collectives, zeronic, doctor, waves, bench):
+for _module in (inflate, sabre, locks, collectives, zeronic, trace, doctor, waves, bench, report):
     _module.register(app)
 
 
