@@ -2,25 +2,27 @@
 """Devices for the driver tests: each test that asks for one runs on every world there is."""
 
 import pytest
+from bridged import LINKS, open_bridged
+from worlds import BRIDGED_WORLDS, WORLDS
 
 import rackgate_host
 
-WORLDS = ["model", pytest.param("sim", marks=[pytest.mark.cosim, pytest.mark.xdist_group("native")])]
 
-
-@pytest.fixture(params=WORLDS)
+@pytest.fixture(params=[*WORLDS, *BRIDGED_WORLDS])
 def world(request):
     """Scheme of the worlds, one after the other."""
     return request.param
 
 
 @pytest.fixture
-def connect():
+def connect(seed):
     """Open devices that are closed after the test."""
     opened = []
 
     def connect(url, **options):
-        device = rackgate_host.open(url, **options)
+        scheme, _, rest = url.partition(":")
+        is_bridged = scheme in LINKS and rest.partition("?")[0].isalpha()
+        device = open_bridged(url, seed, options) if is_bridged else rackgate_host.open(url, **options)
         opened.append(device)
         return device
 

@@ -199,7 +199,7 @@ def test_an_interrupt_that_stays_high_does_not_stop_time():
 
 def test_waiting_advances_time_in_every_world(device):
     before = device.cycles
-    with pytest.raises(DeviceTimeout, match="no interrupt after 2000 cycles"):
+    with pytest.raises(DeviceTimeout, match=r"no interrupt after \d+ cycles"):
         device.wait(cycles=2000)
     assert device.cycles >= before + 2000
 

@@ -176,7 +176,7 @@ def test_usage(rackgate, arguments, code, message):
     [
         ("model:deflate", 2, "unknown device 'deflate'"),
         ("nonsense", 2, "must look like 'sim:inflate'"),
-        ("uart:/dev/ttyUSB0", 3, "come with the boards"),
+        ("uart:/dev/no-such-port", 3, "the serial port cannot be opened"),
         ("model:inflate?windows=1", 2, "unknown option 'windows'"),
     ],
 )

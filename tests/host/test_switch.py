@@ -5,6 +5,7 @@ import zlib
 
 import pytest
 from test_pisa_model import datagram
+from worlds import WORLDS
 
 from rackgate.pisa.catalogue import PIPELINES
 from rackgate_host import DeviceMismatch, DeviceTimeout, OutOfDeviceMemory, UsageError
@@ -12,6 +13,12 @@ from rackgate_host.switch import Switch
 from rackgate_sim.pisa.model import PipelineModel
 
 BALANCER = PIPELINES["balancer"].pipeline()
+
+
+@pytest.fixture(params=WORLDS)
+def world(request):
+    """Packets of a board go through its own port."""
+    return request.param
 
 
 @pytest.fixture

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from scapy.layers.inet import IP, TCP, UDP
 from scapy.layers.l2 import Ether
+from worlds import WORLDS
 
 from rackgate.zeronic.abi import Direction, Right
 from rackgate.zeronic.messages import (
@@ -27,6 +28,12 @@ from rackgate_host.zeronic.rings import CommandRing
 A, B = "10.77.0.1", "10.77.0.2"
 KEY = FlowKey(0x0A4D0001, 0x0A4D0002, 1000, 2000)
 BEGIN = 0xFFFF_F000  # so that streams wrap
+
+
+@pytest.fixture(params=WORLDS)
+def world(request):
+    """The NIC's driver works on memory that it shares."""
+    return request.param
 
 
 @pytest.fixture
