@@ -104,7 +104,12 @@ class Phy:
     @property
     def is_idle(self) -> bool:
         """Nothing is left to be sent to the MAC, and it is sending nothing."""
-        return not self._waiting and not self._coming and not self._going
+        return not self.is_sending and not self._going
+
+    @property
+    def is_sending(self) -> bool:
+        """Something is left to be sent to the MAC."""
+        return bool(self._waiting or self._coming)
 
     def send(self, frame: bytes) -> None:
         """Send a frame, without FCS, to the MAC, behind those that wait."""
