@@ -4,21 +4,32 @@
 Both lose, double, reorder and damage what they are asked to, in both directions, by a seed.
 """
 
+import importlib.metadata
 import os
 import random
 import select
 import socket
 import threading
 import tty
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
-from rackgate.bridge.abi import MESSAGE_BYTES, StatusWord
+import numpy as np
+
+from rackgate.bridge.abi import MEMORY_BASE, MESSAGE_BYTES, StatusWord
 from rackgate.bridge.framing import FrameDecoder, encode_frame
+from rackgate.bridge.identity import Identity
 
-from .bridge import GoldenBridge
+from .bridge import GoldenBridge, ModelDevice
+from .devices import model
+from .inflate.model import FlatMemory
 
-__all__ = ["Faults", "PtyBridge", "UdpBridge"]
+__all__ = ["CLOCK_KHZ", "MEMORY", "Faults", "PtyBridge", "UdpBridge", "serve"]
+
+#: Clock that a model behind a bridge says it has; it means nothing.
+CLOCK_KHZ = 50_000
+#: Bytes of its memory, unless asked otherwise.
+MEMORY = 16 << 20
 
 _TICK = 0.2  # seconds between two looks at whether to end
 
@@ -108,8 +119,8 @@ class UdpBridge(_Serving):
 
     Attributes
     ----------
-    address:
-        Host and port where it listens.
+    address, url:
+        Host and port where it listens, and the URL for a host.
     """
 
     def __init__(self, bridge: GoldenBridge, faults: Faults | None = None, address: tuple[str, int] = ("127.0.0.1", 0)):
@@ -122,6 +133,7 @@ class UdpBridge(_Serving):
             raise
         self._socket.settimeout(_TICK)
         self.address: tuple[str, int] = self._socket.getsockname()
+        self.url = "udp:{}:{}".format(*self.address)
         self._thread.start()
 
     def _serve(self) -> None:
@@ -145,8 +157,8 @@ class PtyBridge(_Serving):
 
     Attributes
     ----------
-    path:
-        The device file for the host.
+    path, url:
+        The device file for the host, and the URL.
     """
 
     def __init__(self, bridge: GoldenBridge, faults: Faults | None = None):
@@ -155,6 +167,7 @@ class PtyBridge(_Serving):
         tty.setraw(host)
         self._host = host  # kept open: without it the line would end whenever the host's program does
         self.path = os.ttyname(host)
+        self.url = f"uart:{self.path}"
         os.set_blocking(self._line, False)
         self._thread.start()
 
@@ -175,3 +188,25 @@ class PtyBridge(_Serving):
         finally:
             os.close(self._line)
             os.close(self._host)
+
+
+def serve(system: str, link: str, parameters: Mapping[str, int],
+          report: Callable[[str], None]) -> UdpBridge | PtyBridge:
+    """The model of a system behind a bridge, at a ``link`` (udp or uart): a context, with the ``url`` for a host.
+
+    Besides the system's, ``memory`` is a parameter: bytes of memory. Raises ValueError for a wrong one.
+    """
+    links = {"udp": UdpBridge, "uart": PtyBridge}
+    if link not in links:
+        raise ValueError(f"link must be one of {', '.join(links)}, not {link!r}")
+    own = dict(parameters)
+    size = own.pop("memory", MEMORY)
+    if size < 4096 or size % 4096:
+        raise ValueError(f"memory must be a multiple of 4096 bytes, at least one, not {size}")
+    report(f"model of {system}")
+    memory = FlatMemory(np.zeros(size, np.uint8), MEMORY_BASE)
+    device = model(system, memory, **own)
+    major, minor, patch = (int(part) for part in importlib.metadata.version("rackgate").split(".")[:3])
+    identity = Identity(system=system, board="golden", clock_khz=CLOCK_KHZ, memory_base=MEMORY_BASE, memory_size=size,
+                        release=(major, minor, patch), parameters=own)
+    return links[link](GoldenBridge(ModelDevice(device, memory), identity))

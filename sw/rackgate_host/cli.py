@@ -12,7 +12,7 @@ from typing import Annotated, NoReturn
 
 import typer
 
-from . import doctor, waves
+from . import board, doctor, waves
 from .bench import command as bench
 from .collective import command as collectives
 from .inflate import command as inflate
@@ -51,7 +51,7 @@ def _global(
         os.environ[_DEBUG] = "1"
 
 
-for _module in (inflate, sabre, locks, collectives, zeronic, trace, doctor, waves, bench, report):
+for _module in (inflate, sabre, locks, collectives, zeronic, board, trace, doctor, waves, bench, report):
     _module.register(app)
 
 

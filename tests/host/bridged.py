@@ -15,7 +15,7 @@ from rackgate_sim.bridge_links import Faults, PtyBridge, UdpBridge
 from rackgate_sim.devices import model
 from rackgate_sim.inflate.model import FlatMemory
 
-__all__ = ["FAULTY", "LINKS", "golden_bridge", "open_bridged", "url_of"]
+__all__ = ["FAULTY", "LINKS", "golden_bridge", "open_bridged"]
 
 LINKS = {"udp": UdpBridge, "uart": PtyBridge}
 #: A link that is worse than any that a board has.
@@ -34,18 +34,13 @@ def golden_bridge(system: str = "inflate", memory: int = 16 << 20, *, identity: 
                         Identity(**{**said, **(identity or {})}), window=window, cycles_per_message=cycles_per_message)
 
 
-def url_of(serving: UdpBridge | PtyBridge) -> str:
-    """Where a host finds it."""
-    return f"uart:{serving.path}" if isinstance(serving, PtyBridge) else f"udp:127.0.0.1:{serving.address[1]}"
-
-
 def open_bridged(url: str, seed: int, options: Mapping[str, object]) -> rackgate_host.Device:
     """Open ``udp:SYSTEM?parameter=...`` or ``uart:...``, behind a link with faults. It ends with the device."""
     parsed = DeviceURL.parse(url)
     wanted = {name: number(name, value) for name, value in {**parsed.options, **options}.items()}
     serving = LINKS[parsed.scheme](golden_bridge(parsed.name, **wanted), Faults(**FAULTY, seed=seed))
     try:
-        device = rackgate_host.open(url_of(serving))
+        device = rackgate_host.open(serving.url)
     except BaseException:
         serving.close()
         raise

@@ -268,6 +268,12 @@ class RemoteTransport:
         if self._posted_words > self._body_words * self.session.terms.window:
             self._flush()
 
+    def counters(self) -> dict[str, int]:
+        """What the bridge has counted since its reset, by the names of :class:`~rackgate.bridge.abi.StatusWord`."""
+        counting = [word for word in StatusWord if word >= StatusWord.EXECUTED]
+        values = unpack_words(self._perform([read(Opcode.READ_STATUS, 4 * counting[0], len(counting))])[0].data)
+        return {word.name.lower(): value for word, value in zip(counting, values, strict=True)}
+
     # Streams
 
     def push(self, stream: str, packet: bytes) -> None:
