@@ -145,6 +145,11 @@ class Executor(wiring.Component):
                     with m.If(unit.done.payload == Status.OK):
                         m.d.sync += Assert(self._moved == head.count, "a unit is done with words still to move")
                         m.next = "RESULT"
+            # Nothing is offered or taken in the cycle of a cancel, so that it depends on registers only.
+            with m.State("CANCEL"):
+                m.d.comb += unit.cancel.eq(1)
+                m.d.sync += self._status.eq(Status.TIMEOUT)
+                m.next = "FAIL"
             with m.State("RESULT"):
                 self._write_result(m, count=Mux(self._is_write, 0, head.count))
                 m.d.sync += self._cursor.eq(self._cursor + 1 + Mux(self._is_write, 0, head.count))
@@ -216,13 +221,11 @@ class Executor(wiring.Component):
         m.d.sync += Assert(~unit.r.valid | (is_within & ~self._is_write), "a unit gives words that nobody asked for")
 
     def _wait(self, m, unit):
-        """Count cycles without a handshake; at the last one give up, unless the unit is done in it."""
+        """Count cycles without a handshake; give up at the last one, unless the state ends in it otherwise."""
         is_moving = unit.r.valid | (unit.w.valid & unit.w.ready) | (unit.command.valid & unit.command.ready)
         m.d.sync += self._idle.eq(Mux(is_moving, 0, self._idle + 1))
-        with m.If((self._idle == self.timeout - 1) & ~is_moving & ~unit.done.valid):
-            m.d.comb += unit.cancel.eq(1)
-            m.d.sync += self._status.eq(Status.TIMEOUT)
-            m.next = "FAIL"
+        with m.If((self._idle == self.timeout - 1) & ~is_moving):
+            m.next = "CANCEL"
 
     def _write_result(self, m, *, count):
         result = Signal(_Result)

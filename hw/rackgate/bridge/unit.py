@@ -51,9 +51,10 @@ class UnitSignature(wiring.Signature):
         What became of the operation, behind its words. With OK that is all of them; with any other the rest neither
         comes nor is taken.
     cancel:
-        High for a cycle between command and ``done``, or while a command is offered: the executor waits no longer. From
-        the next cycle on ``r`` and ``done`` offer nothing (here, and only here, what is offered is withdrawn) until the
-        next command, which the unit takes when what it has begun is over.
+        High for a cycle between command and ``done``, or after a command was offered in vain: the executor waits no
+        longer. In this cycle it offers and takes nothing. From the next on ``r`` and ``done`` offer nothing (here, and
+        only here, what is offered is withdrawn) until the next command, which the unit takes when what it has begun is
+        over.
     """
 
     def __init__(self):
