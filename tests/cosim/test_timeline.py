@@ -64,7 +64,7 @@ class _Chain(wiring.Component):
         return m
 
 
-CHAIN = (Stage("queue", "queue", {"i": "number", "o": "number"}), Stage("door", "door", {"o": "number"}, "fsm_state"),
+CHAIN = (Stage("queue", "queue", {"i": "number", "o": "number"}), Stage("door", "door", {"o": "number"}, "fsm"),
          Stage("device", "", {"net_rx": "number"}))
 
 
@@ -170,8 +170,8 @@ def test_a_window_cuts_spans(run):
 
 @pytest.mark.parametrize("stage, message", [
     (Stage("a", "cellar", {}), "stage a: the device has no part cellar"),
-    (Stage("a", "queue", {}, "fsm_state"), "stage a: rackgate.stream.queue.Queue has no state machine fsm_state"),
-    (Stage("a", "queue", {"x": ""}), "has no signal queue.x__valid"),
+    (Stage("a", "queue", {}, "fsm"), "stage a: rackgate.stream.queue.Queue has no state machine fsm"),
+    (Stage("a", "queue", {"x": ""}), "stage a: rackgate.stream.queue.Queue has no stream x"),
 ])
 def test_stages_that_the_device_has_not(run, stage, message):
     with pytest.raises(WavesError, match=message):

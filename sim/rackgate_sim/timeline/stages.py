@@ -20,7 +20,7 @@ class Stage:
     streams:
         Its streams that get a row each, and what moves there.
     machine:
-        The state machine that gets a row, as its signal is named; "" for none.
+        The state machine that gets a row, by the name that ``m.FSM`` was given; "" for none.
     """
 
     name: str
@@ -29,7 +29,7 @@ class Stage:
     machine: str = ""
 
 
-_MACHINE = "fsm_state"
+_MACHINE = "fsm"
 
 
 def _inflate(**parameters: int) -> tuple[Stage, ...]:
@@ -55,8 +55,25 @@ def _inflate(**parameters: int) -> tuple[Stage, ...]:
     )
 
 
+def _fisslock(**parameters: int) -> tuple[Stage, ...]:
+    """Frames in, through the stages, and out. Words of frames, then one header vector a packet."""
+    return (
+        Stage("frames in", "", {"net_rx": "word of a frame"}),
+        Stage("parser", "parser", {"i": "word of a frame", "o": "header vector"}),
+        Stage("extractor", "parser.extractor", {"o": "headers"}),
+        Stage("pipeline", "core", {"i": "header vector", "o": "header vector of a copy"}),
+        Stage("ingress stages", "core.ingress", {"i": "packet", "o": "packet"}),
+        Stage("register array of locks", "core.ingress.locks", {"i": "access", "o": "result"}),
+        Stage("copies", "core.copies", {"i": "packet", "o": "copy"}),
+        Stage("egress stages", "core.egress", {"i": "copy", "o": "copy"}),
+        Stage("table of hosts", "core.egress.hosts", {"i": "key", "o": "action"}),
+        Stage("deparser", "deparser", {"i": "header vector of a copy", "o": "word of a frame"}),
+        Stage("frames out", "", {"net_tx": "word of a frame"}),
+    )
+
+
 #: Stages of each device, by its name in URLs; parameters are the gateware's.
-STAGES: dict[str, Callable[..., tuple[Stage, ...]]] = {"inflate": _inflate}
+STAGES: dict[str, Callable[..., tuple[Stage, ...]]] = {"fisslock": _fisslock, "inflate": _inflate}
 
 
 def stages(device: str, **parameters: int) -> tuple[Stage, ...]:

@@ -98,21 +98,28 @@ def rows(waves: Waves, shown: Sequence[Stage], known: Mapping[str, Part], begin:
             raise WavesError(f"stage {stage.name}: the device has no part {stage.place}")
         part = known[stage.place]
         if stage.machine:
-            if stage.machine not in part.states:
-                raise WavesError(f"stage {stage.name}: {part.source} has no state machine {stage.machine}")
-            names = part.states[stage.machine]
-            codes = waves[_path(stage.place, stage.machine)][window].astype(np.int64)
-            spans = tuple(_spans(codes, {code: name for code, name in enumerate(names) if code}, begin))
-            found.append(Row(stage.name, "state", stage.place, part.source, part.meaning, "", names[0], spans))
-        for stream, carries in stage.streams.items():
-            valid, ready = (waves[_path(stage.place, f"{stream}__{end}")][window] != 0 for end in ("valid", "ready"))
-            spans = tuple(_spans(valid * 1 + (valid & ~ready), {1: _MOVES, 2: _WAITS}, begin))
-            found.append(Row(stage.name, stream, stage.place, part.source, part.meaning, carries, "", spans))
+            found.append(_state_row(waves, stage, part, window))
+        found += (_stream_row(waves, stage, part, name, window) for name in stage.streams)
     return found
 
 
-def _path(place: str, signal: str) -> str:
-    return f"{place}.{signal}" if place else signal
+def _state_row(waves: Waves, stage: Stage, part: Part, window: slice) -> Row:
+    if stage.machine not in part.machines:
+        raise WavesError(f"stage {stage.name}: {part.source} has no state machine {stage.machine}")
+    machine = part.machines[stage.machine]
+    shown = {code: name for code, name in enumerate(machine.states) if code}
+    spans = tuple(_spans(waves[machine.signal][window].astype(np.int64), shown, waves.first + window.start))
+    return Row(stage.name, "state", stage.place, part.source, part.meaning, "", machine.states[0], spans)
+
+
+def _stream_row(waves: Waves, stage: Stage, part: Part, name: str, window: slice) -> Row:
+    if name not in part.streams:
+        raise WavesError(f"stage {stage.name}: {part.source} has no stream {name}")
+    stream = part.streams[name]
+    valid = waves[stream.valid][window] != 0
+    ready = np.ones_like(valid) if stream.ready is None else waves[stream.ready][window] != 0
+    spans = tuple(_spans(valid * 1 + (valid & ~ready), {1: _MOVES, 2: _WAITS}, waves.first + window.start))
+    return Row(stage.name, name, stage.place, part.source, part.meaning, stage.streams[name], "", spans)
 
 
 def _spans(codes: np.ndarray, names: Mapping[int, str], begin: int) -> Iterator[Span]:

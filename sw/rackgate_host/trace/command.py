@@ -16,7 +16,7 @@ from rackgate.paths import build_root
 from ..errors import UsageError
 from ..output import JsonOption, SeedOption, print_json
 from ..transport.timeline import read
-from . import inflate
+from . import inflate, locks
 from .job import Job
 from .page import page
 from .perfetto import trace_events
@@ -54,6 +54,20 @@ def _inflate(
     if file is not None and not file.is_file():
         raise UsageError(f"there is no file {file}")
     _trace("inflate", lambda progress: inflate.run(device, file, size, level, seed, progress), output, html, as_json)
+
+
+@app.command("locks")
+def _locks(
+    packets: Annotated[int, typer.Option("--packets", min=1, max=locks.MOST,
+                                         help="How many hosts ask, one behind the other.")] = 1,
+    device: Annotated[str, _device("sim:fisslock")] = "sim:fisslock?locks=1024",
+    output: _Output = None,
+    html: _Html = False,
+    as_json: JsonOption = False,
+    seed: SeedOption = 1,
+) -> None:
+    """A request for a lock through FissLock's pipeline. Example: rackgate trace locks --packets 4 --html"""
+    _trace("locks", lambda progress: locks.run(device, packets, seed, progress), output, html, as_json)
 
 
 def _trace(system: str, run: Callable[[Callable[[str], None]], Job], output: Path | None, html: bool,
