@@ -161,9 +161,10 @@ class GoldenBridge:
         self.device.run(self._cycles)
         try:
             message = unpack_message(raw)
-        except VersionError:
-            _, session, sequence = unpack_words(raw[:12])
-            return self._refuse(session, sequence, Refusal.VERSION)
+        except VersionError as error:
+            if error.kind not in (Kind.REQUEST, Kind.OPEN):
+                return self._drop(StatusWord.STRAY)
+            return self._refuse(error.session, error.sequence, Refusal.VERSION)
         except FormatError:
             return self._drop(StatusWord.STRAY if _is_sound(raw) else StatusWord.DAMAGED)
         match message.kind:
@@ -256,7 +257,7 @@ class GoldenBridge:
                 return Status.OK, self.device.read(one.address, 4 * one.count)
             self.device.write(one.address + one.skip, one.data[one.skip:len(one.data) - one.omit])
         except BusError:
-            return Status.DECERR, b""
+            return Status.SLVERR, b""
         return Status.OK, b""
 
     def _status(self, word: StatusWord) -> int:

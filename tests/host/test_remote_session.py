@@ -336,4 +336,5 @@ def test_the_golden_bridge_drops_what_it_should(seed):
     assert bridge.counters[abi.StatusWord.DAMAGED] == 4
     other = unpack_message(bridge.answer(pack_message(Message(Kind.REQUEST, 5, 0, request(1)), protocol=9)))
     assert (other.kind, abi.unpack_refusal(other.body)) == (Kind.REFUSED, (Refusal.VERSION, 5))
+    assert bridge.answer(pack_message(Message(Kind.REFUSED, 5, 0, bytes(8)), protocol=9)) is None
     assert bridge.device.writes == [] and bridge.expected == 0
