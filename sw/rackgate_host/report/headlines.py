@@ -24,7 +24,8 @@ class Ours:
     figure:
         As text, with its unit.
     value:
-        What is compared with the paper's number; None where the measures are not the same.
+        What is compared with the paper's number; None where the measures are not the same. Of a range it is the lower
+        end, and ``upper`` the other.
     about:
         What was measured, and what else the records say of it.
     points:
@@ -37,6 +38,7 @@ class Ours:
     about: str
     points: Sequence[Measured]
     value: float | None = None
+    upper: float | None = None
     shown: Sequence[str] = ()
 
     @property
@@ -54,14 +56,19 @@ class Beside:
 
     @property
     def verdict(self) -> str:
-        """How the two compare: ``reached``, ``short``, ``other`` (not the same measure), ``missing`` (not measured
-        here), ``beyond`` (nothing here can)."""
+        """How the two compare: ``reached``, ``within`` (the paper's range, not up to its end), ``short``, ``other``
+        (not the same measure), ``missing`` (not measured here), ``beyond`` (nothing here can)."""
         if self.ours is None:
             return "missing" if self.headline.command else "beyond"
         published, own = self.headline.value, self.ours.value
         if published is None or own is None:
             return "other"
-        return "reached" if (own <= published if self.headline.less_is_better else own >= published) else "short"
+        if self.headline.less_is_better:
+            return "reached" if own <= published else "short"
+        if own < published:
+            return "short"
+        most, own_most = self.headline.upper, self.ours.upper
+        return "within" if most is not None and own_most is not None and own_most < most else "reached"
 
 
 def _most(points: Iterable[Measured]) -> Measured | None:
@@ -85,7 +92,8 @@ def _ratio(results: Results) -> Ours | None:
     about = (f"best of {len(points)} functions ({best.case.removeprefix('ratio-')}); the least is "
              f"{number(worst.value)} ({worst.case.removeprefix('ratio-')}). Pages that a request has changed, by the "
              "size of the whole file")
-    return Ours(f"{number(best.value)} times", about, [best, worst], best.value, ("origin", "pages", "window", "level"))
+    return Ours(f"{number(best.value)} times", about, [best, worst], best.value,
+                shown=("origin", "pages", "window", "level"))
 
 
 def _restore(results: Results) -> Ours | None:
@@ -100,7 +108,7 @@ def _restore(results: Results) -> Ours | None:
     if worst is not None:
         about += f". At worst {number(worst.value)} % ({worst.condition('of')}): compression does not always pay"
     shown = ("timing", "storage_gb_per_s", "clock_mhz", "clock_source", "origin", "pages")
-    return Ours(f"{number(serial.value)} %", about, [serial], serial.value, shown)
+    return Ours(f"{number(serial.value)} %", about, [serial], serial.value, shown=shown)
 
 
 def _median(results: Results) -> Ours | None:
@@ -108,7 +116,7 @@ def _median(results: Results) -> Ours | None:
     if least is None or most is None:
         return None
     about = f"least with {least.condition('of')}, most with {most.condition('of')}; simulated cluster"
-    return Ours(f"{number(least.value)} to {number(most.value)} %", about, [least, most], least.value,
+    return Ours(f"{number(least.value)} to {number(most.value)} %", about, [least, most], least.value, most.value,
                 ("clock_mhz", "link_ns", "operations", "netlock_locks"))
 
 
@@ -120,7 +128,7 @@ def _transactions(case: str) -> Callable[[Results], Ours | None]:
         server = results.find("locks", case, "throughput_ratio_server")
         about = "simulated cluster" + ("" if server is None else f"; over one server {number(server.value)} times")
         return Ours(f"{number(point.value)} times", about, [point], point.value,
-                    ("clock_mhz", "link_ns", "operations", "span_ns"))
+                    shown=("clock_mhz", "link_ns", "operations", "span_ns"))
 
     return find
 
@@ -129,7 +137,7 @@ def _locks(results: Results) -> Ours | None:
     point = results.find("locks", "fissfused", "locks_simulated")
     if point is None:
         return None
-    return Ours(f"{number(point.value)} locks", point.result.source, [point], point.value, ("word", "every"))
+    return Ours(f"{number(point.value)} locks", point.result.source, [point], point.value, shown=("word", "every"))
 
 
 def _bound(results: Results) -> Ours | None:
@@ -143,8 +151,8 @@ def _bound(results: Results) -> Ours | None:
     peer = results.find("collectives", best.case, "peer_cycles_ratio")
     if peer is not None:
         about += f". ACCL's own algorithm takes {number(peer.value)} times our cycles on the same engines"
-    return Ours(f"{number(100 * _value(best))} %", about, [best], None,
-                ("device", "link_latency", "width", "segment", "slots"))
+    return Ours(f"{number(100 * _value(best))} %", about, [best],
+                shown=("device", "link_latency", "width", "segment", "slots"))
 
 
 def _programs(results: Results) -> Ours | None:
@@ -153,14 +161,14 @@ def _programs(results: Results) -> Ours | None:
     if not names:
         return None
     about = "ACCL's own, loaded into running engines and measured there: no gateware was built for them"
-    return Ours(f"{len(names)} algorithms", about, points, None, ("device", "link_latency"))
+    return Ours(f"{len(names)} algorithms", about, points, shown=("device", "link_latency"))
 
 
 def _nop(results: Results) -> Ours | None:
     point = results.find("collectives", "nop", "cycles")
     if point is None:
         return None
-    return Ours(f"{number(point.value)} cycles", point.result.source, [point], point.value, ("device", "width"))
+    return Ours(f"{number(point.value)} cycles", point.result.source, [point], point.value, shown=("device", "width"))
 
 
 def _wire(results: Results) -> Ours | None:
@@ -170,8 +178,8 @@ def _wire(results: Results) -> Ours | None:
         return None
     about = f"payload that the NIC places, of what its port carries; {number(best.condition('payload'))} bytes a " \
             "frame, no transport in the way"
-    return Ours(f"{number(100 * _value(best) / best.condition('width'))} %", about, [best], None,
-                ("width", "payload", "memory_latency"))
+    return Ours(f"{number(100 * _value(best) / best.condition('width'))} %", about, [best],
+                shown=("width", "payload", "memory_latency"))
 
 
 def _cpu(results: Results) -> Ours | None:
@@ -180,7 +188,7 @@ def _cpu(results: Results) -> Ours | None:
         return None
     about = "processor time of both applications by byte of payload, unsplit by split, on posted segments; that of " \
             "the hosts' daemons, which simulate the NICs, is not in it"
-    return Ours(f"{number(ratio.value)} times", about, [ratio], None, ("device", "message", "total"))
+    return Ours(f"{number(ratio.value)} times", about, [ratio], shown=("device", "message", "total"))
 
 
 def _copies(results: Results) -> Ours | None:
@@ -191,7 +199,7 @@ def _copies(results: Results) -> Ours | None:
     about = "bytes copied a byte of payload, both ends, on posted segments"
     if shim is not None:
         about += f"; by unmodified programs {number(shim.value)}, one at each end"
-    return Ours(f"{number(point.value)} bytes", about, [point], point.value, ("device", "message", "total"))
+    return Ours(f"{number(point.value)} bytes", about, [point], point.value, shown=("device", "message", "total"))
 
 
 def _redis(results: Results) -> Ours | None:
@@ -201,7 +209,7 @@ def _redis(results: Results) -> Ours | None:
         return None
     about = f"less processor time of the server by byte of values, {number(worst.value)} to {number(best.value)} " \
             "times by size. Requests a second through simulated NICs would say how fast the simulation is"
-    return Ours(f"{number(best.value)} times", about, [best], None, ("value", "clients", "pipeline", "device"))
+    return Ours(f"{number(best.value)} times", about, [best], shown=("value", "clients", "pipeline", "device"))
 
 
 _FINDERS: Mapping[str, Callable[[Results], Ours | None]] = {

@@ -19,7 +19,8 @@ _FIELDS = frozenset(one.name for one in fields(Result))
 class Origin:
     """The run that a point comes from: its file's name and what the record says of it.
 
-    ``failed`` has a sentence on each part of the run that failed, whose points are missing.
+    ``failed`` has a sentence on each part of the run that failed, whose points are missing. ``is_quick``: it was a
+    quick run, of less than the bench can measure.
     """
 
     file: str
@@ -30,6 +31,7 @@ class Origin:
     commit: str
     machine: str
     failed: tuple[str, ...] = ()
+    is_quick: bool = False
 
 
 @dataclass(frozen=True)
@@ -113,10 +115,12 @@ def read_objects(folder: Path, problems: list[str]) -> Iterator[tuple[Path, Mapp
 def _origin(path: Path, record: Mapping[str, Any]) -> Origin:
     bench, machine, seed = str(record["bench"]), record.get("machine"), record.get("seed")
     about = machine if isinstance(machine, dict) else {}
+    options, command = record.get("options"), str(record.get("command") or f"rackgate bench {bench}")
     where = ", ".join([str(about["cpu"])] * ("cpu" in about) + [f"{about.get('cores')} cores"] * ("cores" in about))
-    return Origin(path.name, bench, str(record.get("command") or f"rackgate bench {bench}"),
-                  seed if isinstance(seed, int) else None, str(record.get("version") or "unknown"),
-                  str(record.get("commit") or "unknown"), where or "unknown", tuple(_failed(record)))
+    return Origin(path.name, bench, command, seed if isinstance(seed, int) else None,
+                  str(record.get("version") or "unknown"), str(record.get("commit") or "unknown"), where or "unknown",
+                  tuple(_failed(record)),
+                  isinstance(options, dict) and options.get("quick") is True or "quick=true" in command.lower())
 
 
 def _failed(record: Mapping[str, Any]) -> Iterator[str]:

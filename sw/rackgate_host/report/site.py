@@ -22,7 +22,8 @@ from .words import conditions_of, number
 
 __all__ = ["Site", "write_site"]
 
-_VERDICTS = {"reached": "reaches the paper's", "short": "short of the paper's", "other": "another measure",
+_VERDICTS = {"reached": "reaches the paper's", "within": "within the paper's range",
+             "short": "short of the paper's", "other": "another measure",
              "missing": "not measured", "beyond": "out of reach here"}
 
 

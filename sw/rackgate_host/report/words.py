@@ -7,6 +7,9 @@ from typing import Any
 
 __all__ = ["conditions_of", "number", "slug"]
 
+#: Endings of names of conditions, and the units that they say.
+_UNITS = {"_gb_per_s": " GB/s", "_mhz": " MHz", "_ns": " ns", "_us": " us", "_ms": " ms"}
+
 
 def number(value: Any) -> str:
     """A figure with four significant digits, thousands parted by commas; whole ones as they are.
@@ -34,9 +37,20 @@ def _text(value: Any) -> str:
 
 
 def conditions_of(conditions: Mapping[str, Any], names: Iterable[str] = ()) -> list[tuple[str, str]]:
-    """Conditions as names and values to be read: those of ``names`` that are there, in their order, or all."""
-    wanted = list(names) or list(conditions)
-    return [(name.replace("_", " "), _text(conditions[name])) for name in wanted if name in conditions]
+    """Conditions as names and values to be read: those of ``names`` that are there, in their order, or all.
+
+    A unit at the end of a name is put behind the value.
+
+    >>> conditions_of({"clock_mhz": 80.0, "pages": 4096})
+    [('clock', '80 MHz'), ('pages', '4,096')]
+    """
+    found = []
+    for name in list(names) or list(conditions):
+        if name in conditions:
+            word, unit = next(((name.removesuffix(ending), unit) for ending, unit in _UNITS.items()
+                               if name.endswith(ending)), (name, ""))
+            found.append((word.replace("_", " "), _text(conditions[name]) + unit))
+    return found
 
 
 def slug(text: str) -> str:
