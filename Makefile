@@ -118,8 +118,8 @@ report: $(VENV)/.ready-test ## The records of all benches as pages beside the pa
 docs: $(VENV)/.ready-test ## The manual, in build/site
 	$(VENV)/bin/mkdocs build --strict
 
-bitstream: ## A bitstream for a board: not there yet
-	@echo "There is no board top yet. 'make bench N=area' places and routes the engine for an ECP5 85k." >&2; exit 2
+bitstream: $(VENV)/.ready-test ## A bitstream, its clocks checked: BOARD=ulx3s SYSTEM=echo; without BOARD a list
+	$(if $(BOARD),$(VENV)/bin/rackgate board build $(BOARD) $(SYSTEM),$(VENV)/bin/rackgate board list)
 
 waves: $(VENV)/.ready-sim ## Open the newest trace
 	$(VENV)/bin/rackgate waves

@@ -34,16 +34,16 @@ class UartTerminal(wiring.Component):
     Reset lets the line idle.
     """
 
-    i: In(stream.Signature(8))
-    o: Out(stream.Signature(8))
-    tx: Out(1, init=1)
-    rx: In(1, init=1)
+    i: stream.Interface
+    o: stream.Interface
+    tx: Signal
+    rx: Signal
 
     def __init__(self, bit_cycles: Fraction | int):
         self.bit_cycles = Fraction(bit_cycles)
         if self.bit_cycles < 2:
             raise ValueError(f"bit_cycles must be at least 2, not {bit_cycles}")
-        super().__init__()
+        super().__init__({"i": In(stream.Signature(8)), "o": Out(stream.Signature(8)), "tx": Out(1), "rx": In(1)})
 
     def elaborate(self, platform):
         m = Module()
@@ -61,13 +61,14 @@ class UartTerminal(wiring.Component):
         return beat
 
     def _send(self, m):
-        bits, left = Signal(9), Signal(range(11))
+        bits, left, level = Signal(9), Signal(range(11)), Signal(init=1)
+        m.d.comb += self.tx.eq(level)
         beat = self._beat(m, "send", self.i.valid & self.i.ready, 1)
         m.d.comb += self.i.ready.eq(left == 0)
         with m.If(self.i.valid & self.i.ready):
-            m.d.sync += [bits.eq(Cat(self.i.payload, 1)), left.eq(10), self.tx.eq(0)]
+            m.d.sync += [bits.eq(Cat(self.i.payload, 1)), left.eq(10), level.eq(0)]
         with m.Elif(beat & (left != 0)):
-            m.d.sync += [self.tx.eq(bits[0]), bits.eq(Cat(bits[1:], 1)), left.eq(left - 1)]
+            m.d.sync += [level.eq(bits[0]), bits.eq(Cat(bits[1:], 1)), left.eq(left - 1)]
 
     def _receive(self, m):
         line, bits, left, is_starting = Signal(init=1), Signal(9), Signal(range(11)), Signal()

@@ -1,0 +1,114 @@
+# SPDX-License-Identifier: Apache-2.0
+"""``rackgate board list | build | program``: bitstreams for boards."""
+
+import importlib
+import shutil
+import subprocess
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from .errors import Unavailable, UsageError
+from .output import JsonOption, print_json
+
+__all__ = ["register"]
+
+#: What builds bitstreams, as "module:function": named, because the host depends on no tool of FPGAs.
+_LIST, _BUILD, _PROGRAM = (f"rackgate_boards.commands:{name}" for name in ("listing", "build", "loader"))
+_LOADER = "openFPGALoader"
+
+_BoardOption = Annotated[str, typer.Argument(metavar="BOARD", help="Name of the board, or its beginning.")]
+_SystemOption = Annotated[str, typer.Argument(metavar="SYSTEM", help="The system, as in sim:NAME.")]
+_LinkOption = Annotated[str | None, typer.Option("--link", metavar="uart|udp", help="How a host reaches it; Ethernet "
+                                                 "for systems with packet streams, else the UART.")]
+
+
+def _call(place: str, *arguments: Any, **options: Any) -> Any:
+    module, _, function = place.partition(":")
+    made = getattr(importlib.import_module(module), function)
+    try:
+        return made(*arguments, **options)
+    except ValueError as error:
+        if hasattr(error, "exit_code"):  # a pair that does not fit is no wrong use
+            raise
+        raise UsageError(str(error)) from None
+
+
+def _figures(row: dict[str, Any]) -> list[str]:
+    figures = row["figures"]
+    if row["why_not"]:
+        return ["", "", "", "", "", row["why_not"]]
+    if figures is None:
+        return [f"{row['clock_mhz']:g}", "", "", "", "", "not built here yet"]
+    return [f"{row['clock_mhz']:g}", f"{figures['fmax_mhz']:.1f}", f"{figures['lut4']}", f"{figures['ebr']}",
+            f"{figures['seconds']:.0f}", ""]
+
+
+def _list(as_json: JsonOption = False) -> None:
+    """Boards, the systems that fit them, and the figures of those that were built here.
+
+    JSON: pairs, each with board, system, link, parameters, memory_bytes, clock_mhz, why_not (null if it fits), figures
+    (those of build; null if it was not built).
+    """
+    rows = _call(_LIST)
+    if as_json:
+        print_json({"pairs": rows})
+        return
+    table = Table("board", "system", "link", "parameters", "clock, MHz", "routed", "LUT4", "block RAM", "build, s", "")
+    for row in rows:
+        parameters = " ".join(f"{name}={value}" for name, value in row["parameters"].items())
+        memory = f" memory={row['memory_bytes'] >> 10}K" if row["memory_bytes"] else ""
+        table.add_row(row["board"], row["system"], row["link"], parameters + memory, *_figures(row))
+    Console().print(table)
+
+
+def _build(board: _BoardOption, system: _SystemOption, link: _LinkOption = None, as_json: JsonOption = False) -> None:
+    """Build a bitstream into build/boards, and keep its figures in build/reports.
+
+    The clocks hold after routing, or it fails. Minutes for a small system, half an hour for a large one; what was built
+    before is taken from the cache. Exit codes: 0 built; 1 it does not fit, a tool failed or a clock is missed; 2 usage;
+    3 a tool is missing. JSON: bitstream, and board, system, link, parameters, memory, device, clock_mhz, fmax_mhz,
+    clocks, lut4, ff, ebr, dsp, available, seed, seconds, tools, build.
+
+    Example: rackgate board build ulx3s echo
+    """
+    console = Console(stderr=True)
+    with console.status("") as status:
+        path, figures = _call(_BUILD, board, system, link=link, report=lambda line: status.update(f"{system}: {line}"))
+    if as_json:
+        print_json({"bitstream": str(path), **figures})
+        return
+    clocks = ", ".join(f"{name} {timing['achieved_mhz']:.1f} of {timing['constraint_mhz']:.1f} MHz"
+                       for name, timing in figures["clocks"].items())
+    available = figures["available"]
+    print(f"{path}: {figures['lut4']} of {available['lut4']} LUT4, {figures['ebr']} of {available['ebr']} block RAMs, "
+          f"built in {figures['seconds']:.0f} s\n{clocks}")
+
+
+def _program(board: _BoardOption, system: _SystemOption, link: _LinkOption = None,
+             flash: Annotated[bool, typer.Option("--flash", help="Into the flash, to stay there.")] = False) -> None:
+    """Build if need be, then load a bitstream through openFPGALoader: lost at power-off, unless into the flash.
+
+    Exit codes: those of build; 3 also if openFPGALoader is not installed; 1 also if it fails.
+
+    Example: rackgate board program ecpix5 fisslock
+    """
+    if (tool := shutil.which(_LOADER)) is None:
+        raise Unavailable(f"{_LOADER} is not installed: sudo apt-get install openfpgaloader, or see "
+                          "https://trabucayre.github.io/openFPGALoader. The bitstream itself needs none: rackgate "
+                          f"board build {board} {system}")
+    console = Console(stderr=True)
+    with console.status("") as status:
+        path, _ = _call(_BUILD, board, system, link=link, report=lambda line: status.update(f"{system}: {line}"))
+    command = [tool, *_call(_PROGRAM, board), *(["--write-flash"] if flash else []), str(path)]
+    if code := subprocess.run(command, check=False).returncode:
+        raise Unavailable(f"{_LOADER} ended with {code}: is the board connected, and may you use its cable?")
+
+
+def register(group: typer.Typer) -> None:
+    """Add the commands to the group ``rackgate board``."""
+    group.command("list")(_list)
+    group.command("build")(_build)
+    group.command("program")(_program)

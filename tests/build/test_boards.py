@@ -1,0 +1,190 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Boards: what fits, what a report must say to be believed, and one bitstream."""
+
+import pytest
+from amaranth.hdl import Module, Signal
+from amaranth.lib import wiring
+from amaranth.lib.wiring import In, Out
+
+from rackgate.paths import checkout
+from rackgate.systems import NAMES
+from rackgate_boards import build, pairs
+from rackgate_boards.boards import BOARDS, find
+from rackgate_boards.build import constraints, implement
+from rackgate_boards.flow import BuildError, check_clocks, check_log
+from rackgate_boards.pairs import SYSTEMS, Configuration, DoesNotFit, choose
+from rackgate_boards.pll import Pll, dividers
+from rackgate_boards.rgmii import RgmiiPort, delay_taps
+from rackgate_boards.tops import Top
+
+pytestmark = pytest.mark.build
+
+
+class Loop(wiring.Component):
+    """A UART's pins with a counter between them: the smallest thing that a board can be."""
+
+    rx: In(1, init=1)
+    tx: Out(1)
+
+    def elaborate(self, platform):
+        m = Module()
+        count = Signal(8)
+        m.d.sync += [count.eq(count + self.rx), self.tx.eq(count[-1])]
+        return m
+
+
+@pytest.fixture
+def cache(tmp_path, monkeypatch):
+    monkeypatch.setattr(build, "cache_root", lambda: tmp_path)
+    return tmp_path
+
+
+@pytest.mark.xdist_group("yowasp")
+def test_implement(cache, monkeypatch):
+    steps = []
+    made = implement(BOARDS["colorlight_5a75b"], Loop(), clock_mhz=50, link="uart", report=steps.append)
+    assert steps == ["writing the netlist", "synthesis", "place and route, seed 1", "bitstream"]
+    assert (made["folder"] / "top.bit").stat().st_size > 10_000
+    ((name, timing),) = made["clocks"].items()
+    assert timing["constraint_mhz"] == pytest.approx(50, rel=0.01) and timing["achieved_mhz"] > 50
+    assert made["available"] == {"lut4": 24288, "ff": 24288, "ebr": 56, "dsp": 28}
+    assert made["ff"] == 9 + 4 and made["ebr"] == 0
+    monkeypatch.setattr(build, "run_tool", lambda tool, *rest: pytest.fail(f"{tool} was run again"))
+    assert implement(BOARDS["colorlight_5a75b"], Loop(), clock_mhz=50, link="uart", report=steps.append) == made
+
+
+@pytest.mark.xdist_group("yowasp")
+def test_a_constraint_that_names_nothing(cache, monkeypatch):
+    """What nextpnr itself says of it is what is looked for."""
+    monkeypatch.setattr(build, "constraints", lambda board, link: 'FREQUENCY NET "no_such_net" 125 MHZ;\n')
+    with pytest.raises(BuildError, match="did not take a constraint: .*no_such_net"):
+        implement(BOARDS["colorlight_5a75b"], Loop(), clock_mhz=50, link="uart", report=print)
+    assert not list(cache.rglob("figures.json"))
+
+
+CLOCKS = {"a": {"achieved": 61.5, "constraint": 50.0}, "b": {"achieved": 130.0, "constraint": 125.0}}
+
+
+def test_clocks_that_hold():
+    check_clocks(CLOCKS, [50, 125])
+    check_clocks({"a": {"achieved": 40, "constraint": 50.003}}, [50], must_reach=False)
+
+
+@pytest.mark.parametrize(("clocks", "wanted", "message"), [
+    ({**CLOCKS, "c": {"achieved": 300, "constraint": 12.0}}, [50, 125], "clock c has no constraint.*held it to 12 MHz"),
+    (CLOCKS, [50], "clock b was held to 125 MHz, not to one of 50 MHz"),
+    (CLOCKS, [25, 50, 125], "no clock was held to 25 MHz: there are a, b"),
+    ({}, [50], "no clock was held to 50 MHz: there are none"),
+    ({"a": {"achieved": 49.9, "constraint": 50.0}}, [50], "clock a reaches 49.9 MHz after routing, not the 50 MHz"),
+])
+def test_clocks_that_do_not_hold(clocks, wanted, message):
+    with pytest.raises(BuildError, match=message):
+        check_clocks(clocks, wanted)
+
+
+@pytest.mark.parametrize("line", [
+    "Warning: net 'x' does not exist in design, ignoring clock constraint",
+    "Warning: IGNORING frequency constraint on port y", "Warning: pattern z failed to match any port",
+])
+def test_a_constraint_that_was_not_taken(line):
+    check_log("Info: constraining clock net 'a' to 50.00 MHz")
+    with pytest.raises(BuildError, match="did not take a constraint: Warning"):
+        check_log(f"Info: one\n{line}\n")
+
+
+@pytest.mark.parametrize(("source", "outputs"), [(25, (50, 125)), (100, (50, 125)), (25, (37.5,)), (100, (75, 25, 50)),
+                                                 (12, (48, 24))])
+def test_dividers(source, outputs):
+    made = dividers(source, outputs)
+    assert source / made.reference * made.feedback == outputs[0]
+    assert tuple(made.oscillator_mhz / divider for divider in made.outputs) == outputs
+    assert 400 <= made.oscillator_mhz <= 800 and source / made.reference >= 10
+
+
+@pytest.mark.parametrize(("outputs", "message"), [
+    ((), "1 to 4 outputs, not 0"), ((1, 2, 3, 4, 5), "1 to 4 outputs, not 5"), ((900,), "no dividers"),
+    ((50, 123.4), "no dividers of the PLL make 50, 123.4 MHz of 25 MHz"), ((40,), "no dividers"),
+])
+def test_outputs_that_cannot_be_made(outputs, message):
+    with pytest.raises(ValueError, match=message):
+        Pll(25, outputs)
+
+
+@pytest.mark.parametrize("board", BOARDS.values(), ids=lambda board: board.name)
+def test_boards_are_what_their_platforms_say(board):
+    platform = board.make_platform()
+    assert f"{platform.device}-{platform.speed}" == f"{board.fpga.name}-{board.fpga.speed}"
+    assert platform.default_clk_frequency == 1e6 * board.clock_mhz
+    assert platform.lookup("uart")
+    if board.rgmii is not None:
+        assert platform.lookup("eth_rgmii", board.rgmii)
+        assert "rx_clk__io" in constraints(board, "udp") and "rx_clk" not in constraints(board, "uart")
+    assert f"{board.clock_mhz:g} MHZ" in constraints(board, "uart")
+    assert board.fpga.name in build._SIZES
+    assert all(0 <= delay_taps(delay) < 128 for delay in (board.receive_delay_ns, board.transmit_delay_ns))
+
+
+def test_each_file_of_constraints_is_a_boards():
+    names = {path.stem.removesuffix("-udp") for path in (checkout() / "constraints").glob("*.lpf")}
+    assert names == set(BOARDS)
+
+
+def test_find():
+    assert find("ulx3s") is find("ulx3s_85") is BOARDS["ulx3s_85"]
+    for name in ("", "x", "ulx3s_12"):
+        with pytest.raises(ValueError, match=f"board must be one of colorlight_5a75b, .*, not '{name}'"):
+            find(name)
+
+
+@pytest.mark.parametrize(("board", "system", "options", "error", "message"), [
+    ("nexys", "echo", {}, ValueError, "board must be one of"),
+    ("ulx3s", "deflate", {}, ValueError, "system must be one of .*echo.*, not 'deflate'"),
+    ("ulx3s", "echo", {"link": "usb"}, ValueError, "link must be one of uart, udp, not 'usb'"),
+    ("ulx3s", "echo", {"link": "udp"}, DoesNotFit, "board ulx3s_85 has no Ethernet"),
+    ("ulx3s", "fisslock", {}, DoesNotFit, "board ulx3s_85 has no Ethernet"),
+    ("ecpix5", "fisslock", {"link": "uart"}, DoesNotFit, "system fisslock has packet streams: its link must be udp"),
+    ("ecpix5", "balancer", {}, DoesNotFit, "system balancer is not built for boards: there are echo, "),
+    ("colorlight", "inflate", {}, DoesNotFit, "inflate does not fit board colorlight_5a75b: .* takes about 30500 LUT4, "
+                                              "of which LFE5U-25F has 24288"),
+])
+def test_what_does_not_fit(board, system, options, error, message):
+    with pytest.raises(error, match=message) as caught:
+        choose(board, system, **options)
+    assert getattr(caught.value, "exit_code", 2) == (1 if error is DoesNotFit else 2)
+
+
+def test_too_little_memory(monkeypatch):
+    large = Configuration({}, 1 << 20, 50, 1000, 2)
+    monkeypatch.setitem(SYSTEMS, "echo", pairs._System("", (large,)))
+    with pytest.raises(DoesNotFit, match="about 520 block RAMs, 1024 KB of memory among them, and LFE5U-85F has 208"):
+        choose("ulx3s", "echo")
+
+
+def test_the_largest_that_fits():
+    assert choose("ecpix5", "fisslock").configuration.parameters["locks"] == 32768
+    assert choose("colorlight", "fisslock").configuration.parameters["locks"] < 32768
+    assert choose("ulx3s", "echo").link_name == "uart" and choose("versa", "echo", link="udp").link_name == "udp"
+
+
+def test_all_pairs():
+    found = list(pairs.pairs())
+    assert len(found) == len(BOARDS) * len(SYSTEMS) and set(SYSTEMS) <= set(NAMES)
+    # Each system fits some board, and each board takes some system.
+    fit = [(board, system) for board, system, pair in found if not isinstance(pair, DoesNotFit)]
+    assert {board for board, _ in fit} == set(BOARDS) and {system for _, system in fit} == set(SYSTEMS)
+
+
+def test_ethernet_needs_a_phy():
+    class Wired(wiring.Component):
+        gmii: Out(wiring.Signature({}))
+
+    with pytest.raises(ValueError, match="board ulx3s_85 has no Ethernet"):
+        Top(BOARDS["ulx3s_85"], Wired(), 50)
+    with pytest.raises(ValueError, match="board ulx3s_85 has no Ethernet"):
+        RgmiiPort(BOARDS["ulx3s_85"])
+
+
+@pytest.mark.parametrize("delay", [-0.1, 3.2])
+def test_delays(delay):
+    with pytest.raises(ValueError, match=f"delay_ns must be 0 to 3.175, not {delay}"):
+        delay_taps(delay)
