@@ -10,6 +10,7 @@ from rackgate.verif.stimulus import receive, send, simulate
 from rackgate.verif.stream_rules import watch
 from rackgate.zeronic.rx.guard import Guard
 from rackgate.zeronic.rx.intervals import Intervals
+from rackgate_sim.zeronic.guard import FlowGuard
 
 WRAP = 1 << 32
 FLOWS = 4
@@ -186,29 +187,43 @@ def ask(flow, position, size):
             "covered_size": size}
 
 
-@pytest.mark.parametrize("base", [0, WRAP - 100, 1 << 31, (1 << 31) - 50])
+_HALF = WRAP // 2
+#: Offset from the cursor and size of payloads one after the other, and what becomes of them.
+FAR = [
+    (_HALF - 40, 40, {"size": 0, "conflict": 1, "whole": 0, "old": 0}),  # its end is as far as can be
+    (_HALF - 40, 39, {"size": 39, "whole": 1, "conflict": 0}),
+    (_HALF - 50, 10, {"size": 10, "whole": 1}),
+    (_HALF - 50, 49, {"size": 0, "conflict": 1}),
+    (_HALF, 20, {"size": 0, "whole": 1, "old": 1, "conflict": 0}),
+    (_HALF - 10, 30, {"size": 0, "conflict": 1, "whole": 0}),
+    (-_HALF, 20, {"size": 0, "whole": 1, "old": 1}),
+    (-20, 20, {"size": 0, "whole": 1, "old": 1, "conflict": 0}),
+    (-20, 25, {"size": 5, "whole": 1, "old": 1, "conflict": 0}),
+    (-20, 25, {"size": 0, "whole": 0, "old": 1, "conflict": 1}),
+]
+BASES = [0, WRAP - 100, 1 << 31, (1 << 31) - 50]
+
+
+@pytest.mark.parametrize("base", BASES)
+def test_far_in_the_model(base):
+    guard = FlowGuard(base, 8)
+    for offset, size, wanted in FAR:
+        behind = min(size, max(0, -offset)) if offset < _HALF else size
+        answer = guard.judge((base + offset) % WRAP, size, size - behind)
+        assert {name: getattr(answer, name) for name in wanted} == wanted, (offset, size)
+
+
+@pytest.mark.parametrize("base", BASES)
 def test_far(base):
     """Half of all positions are behind the cursor, the others before it; what runs from these to those is refused."""
-    dut, half = Guard(2, 8), 1 << 31
-    asked = [
-        (half - 40, 40, {"size": 0, "conflict": 1, "whole": 0, "old": 0}),  # its end is as far as can be
-        (half - 40, 39, {"size": 39, "whole": 1, "conflict": 0}),
-        (half - 50, 10, {"size": 10, "whole": 1}),
-        (half - 50, 49, {"size": 0, "conflict": 1}),
-        (half, 20, {"size": 0, "whole": 1, "old": 1, "conflict": 0}),
-        (half - 10, 30, {"size": 0, "conflict": 1, "whole": 0}),
-        (-half, 20, {"size": 0, "whole": 1, "old": 1}),
-        (-20, 20, {"size": 0, "whole": 1, "old": 1, "conflict": 0}),
-        (-20, 25, {"size": 5, "whole": 1, "old": 1, "conflict": 0}),
-        (-20, 25, {"size": 0, "whole": 0, "old": 1, "conflict": 1}),
-    ]
+    dut = Guard(2, 8)
 
     async def testbench(ctx):
         await send(ctx, dut.update, [{"flow": 1, "begin": 1, "cursor": base % WRAP}])
-        await send(ctx, dut.request, [ask(1, base + offset, size) for offset, size, _ in asked])
+        await send(ctx, dut.request, [ask(1, base + offset, size) for offset, size, _ in FAR])
 
     async def check(ctx):
-        for (offset, size, wanted), answer in zip(asked, await receive(ctx, dut.o, len(asked)), strict=True):
+        for (offset, size, wanted), answer in zip(FAR, await receive(ctx, dut.o, len(FAR)), strict=True):
             assert {name: getattr(answer, name) for name in wanted} == wanted, (offset, size)
 
     simulate(dut, testbench, check)

@@ -24,7 +24,8 @@ class Judged(NamedTuple):
 class FlowGuard:
     """Cursor and placed intervals of one flow.
 
-    Inside, positions are integers that do not wrap; those given are modulo 2**32, at most 2**31 from the cursor.
+    Inside, positions are integers that do not wrap; those given are modulo 2**32. One 2**31 or more beyond the cursor
+    counts as before it; what is covered and runs from behind the cursor to such a position is not granted.
 
     Parameters
     ----------
@@ -65,6 +66,8 @@ class FlowGuard:
         is_old = begin < self._cursor
         if first == end:
             return Judged(0, 0, whole=True, old=is_old)
+        if covered and first + covered - self._cursor >= 1 << 31:
+            return Judged(0, 0, False, is_old, conflict=True)
         start, stop = first, first + covered
         for one in self._intervals:
             if start in one:
