@@ -229,7 +229,7 @@ def goods(rng):
     base = rng.getrandbits(40)
     region = Region(rng.randrange(REGIONS), Right.READ, base, rng.randrange(2**40 - base + 1), rng.randrange(FLOWS + 1))
     profile = Profile(rng.randrange(4), rng.getrandbits(8), rng.randrange(3), 56, 60, rng.getrandbits(16),
-                      rng.getrandbits(16), rng.random() < 0.5)
+                      rng.getrandbits(16))
     flows, cursor = Flow(flow, rng.getrandbits(8), rng.getrandbits(32)), Cursor(flow, rng.getrandbits(32))
     retire, fence = Retire(flow, way, rng.getrandbits(8)), Fence(rng.randrange(2), rng.getrandbits(16))
     return [
@@ -241,7 +241,7 @@ def goods(rng):
         (key, "key", (key.place, 1, flow, (key.source, key.destination, key.source_port, key.destination_port,
                                           key.profile))),
         (region, "region", (region.region, 1, base, region.length, region.owner)),
-        (profile, "profile", (profile.profile, profile.acknowledges, *profile[1:7])),
+        (profile, "profile", tuple(profile)),
     ]
 
 

@@ -96,10 +96,10 @@ def test_region(region, rights, base, length, owner):
     assert not content[13] and not any(content[21:])
 
 
-@given(st.integers(0, 3), U8, st.sampled_from(ChecksumKind), U8, U8, U16, U16, st.booleans())
-def test_profile(profile, protocol, checksum, position, size, port, mask, acknowledges):
-    content = Profile(profile, protocol, checksum, position, size, port, mask, acknowledges).to_bytes()
-    assert head(content, CommandKind.PROFILE) == (8, acknowledges, 1, 0, profile)
+@given(st.integers(0, 3), U8, st.sampled_from(ChecksumKind), U8, U8, U16, U16)
+def test_profile(profile, protocol, checksum, position, size, port, mask):
+    content = Profile(profile, protocol, checksum, position, size, port, mask).to_bytes()
+    assert head(content, CommandKind.PROFILE) == (8, 0, 1, 0, profile)
     assert tuple(content[8:12]) == (protocol, checksum, position, size)
     assert (number(content, 12, 13), number(content, 14, 15)) == (port, mask) and not any(content[16:])
 

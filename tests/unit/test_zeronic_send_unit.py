@@ -200,8 +200,8 @@ class Host:
                           rng.getrandbits(16), rng.getrandbits(16), rng.randrange(4))
                 self._add("key", key, (key.place, int(key.valid), flow, *key[3:]))
             case "profile":
-                profile = Profile(rng.randrange(4), 17, 2, 8, 24, 4791, 0xFFFF, rng.random() < 0.5)
-                self._add("profile", profile, (profile.profile, int(profile.acknowledges), *profile[1:7]))
+                profile = Profile(rng.randrange(4), 17, 2, 8, 24, 4791, 0xFFFF)
+                self._add("profile", profile, tuple(profile))
             case "fence":
                 fence = Fence(rng.randrange(2), rng.getrandbits(16))
                 self._add("fence", fence, tuple(fence))
@@ -224,8 +224,8 @@ class Host:
         keys = [(item.place, item.valid, item.flow, item.key.source, item.key.destination, item.key.source_port,
                  item.key.destination_port, item.key.profile) for item in bench.came["key"]]
         assert keys == self.updates["key"]
-        profiles = [(item.profile, item.acknowledges, item.protocol, item.checksum, item.position, item.size, item.port,
-                     item.mask) for item in bench.came["profile"]]
+        profiles = [(item.profile, item.protocol, item.checksum, item.position, item.size, item.port, item.mask)
+                    for item in bench.came["profile"]]
         assert profiles == self.updates["profile"]
         assert [(item.ring, item.cookie) for item in bench.came["fence"]] == self.updates["fence"]
         assert bench.events["unsent"] == len(self.unsent)

@@ -205,7 +205,7 @@ class CommandDecoder(wiring.Component):
             key.key.profile.eq(self._bytes(20, 1)),
             region.region.eq(argument), region.rights.eq(flags), region.base.eq(self._bytes(8, 5)),
             region.length.eq(self._bytes(16, 5)), region.owner.eq(self._bytes(14, 2)),
-            profile.profile.eq(argument), profile.acknowledges.eq(flags[0]), profile.protocol.eq(self._bytes(8, 1)),
+            profile.profile.eq(argument), profile.protocol.eq(self._bytes(8, 1)),
             profile.checksum.eq(self._bytes(9, 1)), profile.position.eq(self._bytes(10, 1)),
             profile.size.eq(self._bytes(11, 1)), profile.port.eq(self._bytes(12, 2)),
             profile.mask.eq(self._bytes(14, 2)),

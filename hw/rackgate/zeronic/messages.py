@@ -216,8 +216,7 @@ class Profile(NamedTuple):
     bytes of the transport header (8 to 60), or 0 for TCP's rule (data offset in the upper
     half of byte 12, flags in byte 13); 12, 13: ``port``
     and 14, 15 ``mask``: the destination port must equal ``port`` where ``mask`` has ones. The lowest profile that
-    matches wins. Frames that none matches belong to no flow. Flags bit 0, ``acknowledges``: bytes 8 to 11 of the
-    header acknowledge the other direction when flag bit 4 of byte 13 is set (TCP).
+    matches wins. Frames that none matches belong to no flow.
     """
 
     profile: int
@@ -227,16 +226,15 @@ class Profile(NamedTuple):
     size: int
     port: int = 0
     mask: int = 0
-    acknowledges: bool = False
 
     def to_bytes(self) -> bytes:
         """The command."""
-        head = Command(CommandKind.PROFILE, int(self.acknowledges), argument=self.profile).to_bytes()
+        head = Command(CommandKind.PROFILE, argument=self.profile).to_bytes()
         return _padded(head + struct.pack("<BBBBHH", *self[1:7]))
 
 
 #: What profile 0 is after reset.
-TCP_PROFILE = Profile(0, protocol=6, checksum=ChecksumKind.TCP, position=4, size=0, acknowledges=True)
+TCP_PROFILE = Profile(0, protocol=6, checksum=ChecksumKind.TCP, position=4, size=0)
 
 
 class SendFlag(enum.IntFlag):

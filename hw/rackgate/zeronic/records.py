@@ -174,7 +174,6 @@ class ProfileUpdate(data.Struct):
     """A header profile (:class:`~rackgate.zeronic.abi.Profile`)."""
 
     profile: 2
-    acknowledges: 1
     protocol: 8
     checksum: 2
     position: 8

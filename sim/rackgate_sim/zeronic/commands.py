@@ -97,7 +97,7 @@ class Commands:
         return True
 
     def _profile(self, command: Command, content: bytes) -> bool:
-        profile = Profile(command.argument, *struct.unpack_from("<BBBBHH", content, 8), bool(command.flags & 1))
+        profile = Profile(command.argument, *struct.unpack_from("<BBBBHH", content, 8))
         has_size = not profile.size or 8 <= profile.size <= 60
         has_position = not profile.position % 2 and profile.position + 4 <= (profile.size or 20)
         if (profile.profile >= len(self._tables.profiles) or profile.checksum > max(ChecksumKind)
