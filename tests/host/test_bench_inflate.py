@@ -8,7 +8,7 @@ import pytest
 import rackgate_host
 from rackgate_host.bench import inflate
 from rackgate_host.bench.record import Result
-from rackgate_host.errors import DeviceFault, Unavailable
+from rackgate_host.errors import DeviceFault, Unavailable, UsageError
 from rackgate_host.inflate import InflateDriver
 
 
@@ -25,8 +25,8 @@ def test_data_that_cannot_be_had():
 
 def test_measure(driver):
     contents = [bytes(range(256)) * 16, b"x" * 4096] * 40  # more than the ring holds
-    size, cycles = inflate.measure(driver, contents)
-    assert 0 < size < 80 * 4096
+    streams, cycles = inflate.measure(driver, contents)
+    assert 0 < sum(map(len, streams)) < 80 * 4096
     assert cycles > 0
     # Two literals a cycle, or a match of 8 bytes: no device of this kind is faster.
     assert 80 * 4096 / cycles <= 8 * driver.contexts
@@ -42,16 +42,23 @@ def test_wrong_output_has_no_figure(driver, monkeypatch):
 def test_a_small_window_gets_data_that_fits_it():
     content = random.Random(1).randbytes(5000) * 2  # what comes again is farther away than the window
     with rackgate_host.open("model:inflate", window=4096) as device:
-        size, _ = inflate.measure(InflateDriver.of(device), [content])
-    assert size > len(content)
+        streams, _ = inflate.measure(InflateDriver.of(device), [content])
+    assert len(streams[0]) > len(content)
 
 
 def test_cases(monkeypatch):
     monkeypatch.setattr(inflate, "_TAR_SIZE", 1 << 16)
     points = [Result(**point) for point in inflate.run(device="model:inflate", pages=3)]
     assert [point.case for point in points] == ["anon-4k-dynamic", "anon-4k-fixed", "code-4k-dynamic", "code-4k-fixed",
-                                                "tar-10m"]
+                                                "tar-10m", "made-4k-dynamic"]
     assert {(point.metric, point.unit) for point in points} == {("bytes_per_cycle", "byte/cycle")}
-    assert [point.floor for point in points] == [3.4, 4.0, 1.65, None, 2.5]
+    assert [point.floor for point in points] == [3.4, 4.0, 1.65, None, 2.5, None]
     for point in points:
         assert point.value == pytest.approx(point.conditions["bytes_out"] / point.conditions["cycles"], abs=1e-3)
+
+
+def test_a_case_by_itself():
+    one, = inflate.run(device="model:inflate", pages=3, only="made-4k-dynamic")
+    assert one["case"] == "made-4k-dynamic" and len(one["conditions"]["data"]) == 16
+    with pytest.raises(UsageError, match="only must name cases among anon-4k-dynamic.*, not 'x'"):
+        next(inflate.run(only="x"))

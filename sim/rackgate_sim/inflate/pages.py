@@ -5,8 +5,8 @@ The pages come from a Python process that is started for this and has worked wit
 address space is laid out the same each time where the system allows, so pages differ little between
 runs; between machines they differ. Linux only: reads /proc/self/mem.
 
-``python -m rackgate_sim.inflate.pages KIND COUNT`` writes them to standard output, KIND being anonymous, code, or tar
-(COUNT is then in bytes).
+``python -m rackgate_sim.inflate.pages KIND COUNT`` writes them to standard output, KIND being anonymous, code, made, or
+tar (COUNT is then in bytes). Made pages are the same on every machine.
 """
 
 import collections
@@ -15,6 +15,7 @@ import functools
 import io
 import json
 import os
+import random
 import re
 import sqlite3
 import subprocess
@@ -26,7 +27,7 @@ from pathlib import Path
 
 import numpy as np
 
-__all__ = ["PAGE_SIZE", "anonymous_pages", "code_pages", "tar_bytes"]
+__all__ = ["PAGE_SIZE", "anonymous_pages", "code_pages", "made_pages", "tar_bytes"]
 
 PAGE_SIZE = 4096
 _CHUNK = 256 * PAGE_SIZE
@@ -45,6 +46,27 @@ def anonymous_pages(count: int) -> list[bytes]:
 def code_pages(count: int) -> list[bytes]:
     """``count`` pages of executable library code as mapped, spread evenly; errors as :func:`anonymous_pages`."""
     return _ask("code", count)
+
+
+def made_pages(count: int) -> list[bytes]:
+    """``count`` pages that are the same on every machine: words of a skewed distribution, records with numbers that
+    count up, and a little noise, in turn."""
+    draw = random.Random(PAGE_SIZE)
+    words = [bytes(draw.randrange(97, 123) for _ in range(draw.randrange(2, 11))) for _ in range(500)]
+
+    def text() -> bytes:
+        return b" ".join(words[int(len(words) * draw.random() ** 3)] for _ in range(PAGE_SIZE // 3))
+
+    def records() -> bytes:
+        first = draw.getrandbits(20)
+        return b"".join((first + 24 * number).to_bytes(8, "little") + draw.getrandbits(8 * (number % 3)).to_bytes(
+            8, "little") for number in range(PAGE_SIZE // 16))
+
+    def noise() -> bytes:
+        return draw.randbytes(PAGE_SIZE // 4) + bytes(PAGE_SIZE // 4) + text()[:PAGE_SIZE // 2]
+
+    makers = (text, records, text, noise)
+    return [makers[number % len(makers)]()[:PAGE_SIZE] for number in range(count)]
 
 
 def tar_bytes(size: int = 10_000_000) -> bytes:
@@ -137,6 +159,9 @@ def _main(kind: str, count: int) -> None:
     """The started process: work, then write pages to standard output."""
     if kind == "tar":
         sys.stdout.buffer.write(tar_bytes(count))
+        return
+    if kind == "made":
+        sys.stdout.buffer.write(b"".join(made_pages(count)))
         return
     library = ctypes.CDLL(None)
     if _AGAIN not in os.environ and library.personality(_NO_RANDOMIZE) >= 0:

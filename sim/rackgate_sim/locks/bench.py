@@ -24,7 +24,7 @@ from .experiment import PAPER, VARIATIONS, Experiment, Size, core_latency, held_
 from .parameters import Parameters
 from .workloads import WORKLOADS
 
-__all__ = ["LOCKS", "clock", "run"]
+__all__ = ["LOCKS", "clock", "join", "run", "units"]
 
 #: The locks of the published switch.
 LOCKS = 3 << 19
@@ -33,6 +33,8 @@ _MBIT = 1 << 20
 #: Of its 1,200 clients most have done a transaction or two by then.
 _FEWEST_TPCC = 20_000
 _SAMPLE = ("micro-rm-zipf", "tatp", "tpcc")
+_CORES = ("fissfused", "fissfaithful", "netlock")
+_SENSITIVITY = "sensitivity-"
 
 
 def clock(results: Path | None = None) -> tuple[float, str]:
@@ -52,9 +54,48 @@ def clock(results: Path | None = None) -> tuple[float, str]:
     return found[case], f"routed, {case} of `rackgate bench area` at commit {record.get('commit')}"
 
 
+def _parts(quick: bool, cases: Any, sensitivity: bool | None, cores: bool, only: str) -> list[str]:
+    """What can be measured by itself: a core, all bits, the published number of locks, a workload, its sensitivity."""
+    chosen = [name for name in str(cases).split(",") if name] if cases else list(WORKLOADS)
+    for name in chosen:
+        if name not in WORKLOADS:
+            raise ValueError(f"there is no workload {name!r}; there are {', '.join(WORKLOADS)}")
+    parts = [*(_CORES if cores else ()), "bits", "many", *chosen]
+    if not quick if sensitivity is None else sensitivity:
+        parts += [_SENSITIVITY + name for name in _SAMPLE if name in chosen]
+    wanted = [name for name in only.split(",") if name] or parts
+    for name in wanted:
+        if name not in parts:
+            raise ValueError(f"only must name parts among {', '.join(parts)}, not {name!r}")
+    return [name for name in parts if name in wanted]
+
+
+def units(*, quick: bool = False, cases: Any = "", sensitivity: bool | None = None, cores: bool = True,
+          clock_mhz: float = 0.0, clock_source: str = "", only: str = "",
+          **options: Any) -> list[tuple[str, dict[str, Any], bool]]:
+    """Each part, with the clock of this machine's records."""
+    mhz, source = (clock_mhz, clock_source or "asked for") if clock_mhz else clock()
+    options |= {"quick": quick, "cases": cases, "sensitivity": sensitivity, "cores": cores, "clock_mhz": mhz,
+                "clock_source": source}
+    return [(name, {**options, "only": name}, True) for name in _parts(quick, cases, sensitivity, cores, only)]
+
+
+def join(points: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """The least and the most of the medians."""
+    medians = [point for point in points if point["case"] in WORKLOADS and point["value"] is not None
+               and point["metric"] == "median_grant_cut_percent"]
+    found = []
+    for case, pick, paper in (("micro-least", min, PAPER["micro"][0]), ("micro-most", max, PAPER["micro"][1])):
+        if medians:
+            point = pick(medians, key=lambda one: one["value"])
+            found.append({**point, "case": case, "paper": paper,
+                          "conditions": {**point["conditions"], "of": point["case"]}})
+    return found
+
+
 def run(*, seed: int = 1, report: Callable[[str], None] = lambda line: None, quick: bool = False, cases: Any = "",
         operations: int = 0, sensitivity: bool | None = None, cores: bool = True, many: bool = False,
-        clock_mhz: float = 0.0) -> Iterator[dict[str, Any]]:
+        clock_mhz: float = 0.0, clock_source: str = "", only: str = "") -> Iterator[dict[str, Any]]:
     """Measure and yield the points of ``rackgate bench locks``.
 
     Parameters
@@ -77,38 +118,40 @@ def run(*, seed: int = 1, report: Callable[[str], None] = lambda line: None, qui
         Whether 1,572,864 locks are shown in gateware, which takes long to build, and not in the model.
     clock_mhz:
         The pipelines' clock; 0 takes the slowest routed one that `rackgate bench area` has recorded, else the target.
+    clock_source:
+        Where ``clock_mhz`` was found.
+    only:
+        Parts, with commas between: ``fissfused``, ``fissfaithful``, ``netlock`` (their gateware), ``bits``, ``many``, a
+        workload, ``sensitivity-WORKLOAD``. All of them by default, and what :func:`join` gives.
 
     Raises
     ------
     ValueError
         There is no such workload, or ``operations`` are so few that no transaction was done.
     """
-    chosen = [name for name in str(cases).split(",") if name] if cases else list(WORKLOADS)
-    for name in chosen:
-        if name not in WORKLOADS:
-            raise ValueError(f"there is no workload {name!r}; there are {', '.join(WORKLOADS)}")
+    parts = _parts(quick, cases, sensitivity, cores, only)
     # Cores are made to ask them for their latency, too, and not elaborated then.
     warnings.simplefilter("ignore", UnusedElaboratable)
-    mhz, source = (clock_mhz, "asked for") if clock_mhz else clock()
+    mhz, source = (clock_mhz, clock_source or "asked for") if clock_mhz else clock()
     parameters = Parameters(clock_mhz=mhz)
     count = operations or (4000 if quick else 100_000)
-    if cores:
-        yield from _cores(quick, seed, report)
-    yield from _bits()
-    yield _many(many, quick, seed, report)
-    cycles = latencies(parameters, LOCKS)
-    medians = []
+    yield from _cores([name for name in _CORES if name in parts], quick, seed, report)
+    if "bits" in parts:
+        yield from _bits()
+    if "many" in parts:
+        yield _many(many, quick, seed, report)
+    chosen = [name for name in WORKLOADS if name in parts]
+    varied = [name for name in _SAMPLE if _SENSITIVITY + name in parts]
+    cycles = latencies(parameters, LOCKS) if chosen or varied else {}
+    headlines = []
     for name in chosen:
         done = Experiment(name, parameters, cycles, _size(name, count, quick, parameters), seed).run(report)
-        for point in done.headline(name):
-            if point["metric"] == "median_grant_cut_percent":
-                medians.append(point)
-            yield point
+        headlines += (own := list(done.headline(name)))
+        yield from own
         yield from done.details(source)
-    yield from _range(medians)
-    if not quick if sensitivity is None else sensitivity:
-        yield from _sensitivity([name for name in _SAMPLE if name in chosen], parameters, cycles,
-                                max(min(count, 2000), count // 5), seed, report)
+    if not only:
+        yield from join(headlines)
+    yield from _sensitivity(varied, parameters, cycles, max(min(count, 2000), count // 5), seed, report)
 
 
 def _size(name: str, count: int, quick: bool, parameters: Parameters) -> Size:
@@ -120,14 +163,6 @@ def _size(name: str, count: int, quick: bool, parameters: Parameters) -> Size:
         return Size(count, 1e6, 0.0, 2_000_000)
     many = max(5 * count, _FEWEST_TPCC) if name == "tpcc" else count
     return Size(many, min(25.0 * count, 100e3), 0.0, min(100 * count, 400_000))
-
-
-def _range(medians: Sequence[Mapping[str, Any]]) -> Iterator[dict[str, Any]]:
-    for case, pick, paper in (("micro-least", min, PAPER["micro"][0]), ("micro-most", max, PAPER["micro"][1])):
-        if medians:
-            point = pick(medians, key=lambda one: one["value"])
-            yield {**point, "case": case, "paper": paper,
-                   "conditions": {**point["conditions"], "of": point["case"]}}
 
 
 # The gateware -------------------------------------------------------------------------------------------------------
@@ -149,17 +184,18 @@ def _bits() -> Iterator[dict[str, Any]]:
                "conditions": conditions[case], "source": "registers of the declaration"}
 
 
-def _cores(quick: bool, seed: int, report: Callable[[str], None]) -> Iterator[dict[str, Any]]:
+def _cores(names: Sequence[str], quick: bool, seed: int, report: Callable[[str], None]) -> Iterator[dict[str, Any]]:
     size = 1024 if quick else 65536
     wide = 1024 if quick else 8192
     variant = "brief" if quick else "fast"
     packets = 2000 if quick else 20_000
-    wanted: list[tuple[str, Callable[[], Core], float, float, dict[str, Any]]] = [
-        ("fissfused", lambda: fused_core(size), 1.0, 8, {"word": 18}),
-        ("fissfaithful", lambda: faithful_core(size), 1.0, 24, {}),
-        ("netlock", lambda: netlock_core(wide, 8), 1.0, 40, {"slots": 8}),
-    ]
-    for case, make, rate, cycles, more in wanted:
+    wanted: dict[str, tuple[Callable[[], Core], float, float, dict[str, Any]]] = {
+        "fissfused": (lambda: fused_core(size), 1.0, 8, {"word": 18}),
+        "fissfaithful": (lambda: faithful_core(size), 1.0, 24, {}),
+        "netlock": (lambda: netlock_core(wide, 8), 1.0, 40, {"slots": 8}),
+    }
+    for case in names:
+        make, rate, cycles, more = wanted[case]
         report(f"{case}: gateware")
         core = make()
         conditions = {"locks": core.locks, "hot_locks": core.hot, "packets": packets, "variant": variant,

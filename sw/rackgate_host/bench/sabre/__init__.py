@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """The bench ``sabre``: how well memory of functions compresses, and how long it takes to bring it back."""
 
-from .run import run
+from .run import run, units
 
-__all__ = ["run"]
+__all__ = ["run", "units"]

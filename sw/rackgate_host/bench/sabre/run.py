@@ -23,8 +23,9 @@ from .ratios import ratios
 from .restores import PAPER_SAVING, measure
 from .settings import Settings
 
-__all__ = ["run"]
+__all__ = ["run", "units"]
 
+_PARTS = ("ratios", "restores")
 _CODECS = ("zlib", "isal", "libdeflate", "lz4", "zstd")
 
 
@@ -57,11 +58,33 @@ def _workloads(names: Sequence[str], corpus: str, seed: int, report: Callable[[s
         yield from_process(name, seed, f"not in the corpus {folder}: rackgate sabre corpus make")
 
 
+def _parts(only: str) -> tuple[str, ...]:
+    if only not in ("", *_PARTS):
+        raise UsageError(f"only must be {' or '.join(_PARTS)}, not {only!r}")
+    return (only,) if only else _PARTS
+
+
+def _chosen(workloads: Any, quick: bool) -> list[str]:
+    return _list("workloads", workloads or (["json"] if quick else list(FUNCTIONS)), str)
+
+
+def units(*, quick: bool = False, workloads: Any = "", only: str = "",
+          **options: Any) -> Iterator[tuple[str, dict[str, Any], bool]]:
+    """The ratios of each workload, and all restores together: what they take is compared on one machine."""
+    options |= {"quick": quick, "workloads": workloads}
+    for part in _parts(only):
+        if part == "restores":
+            yield part, {**options, "only": part}, False
+            continue
+        for name in _chosen(workloads, quick):
+            yield f"ratios of {name}", {**options, "workloads": name, "only": part}, False
+
+
 def run(*, seed: int = 1, report: Callable[[str], None] = lambda line: None, quick: bool = False,
         workloads: Any = "", restore: Any = "", corpus: str = "", storage: Any = "", engines: Any = "",
         headline: int = 4, codecs: Any = "", pages: int = 0, repeats: int = 0, workers: int = 1, clock_mhz: float = 0.0,
         cycles_from: str = "sim:iaa", sample: int = 0, guests: Any = "",
-        resume: bool = False) -> Iterator[dict[str, Any]]:
+        resume: bool = False, only: str = "") -> Iterator[dict[str, Any]]:
     """Measure and yield the points of ``rackgate bench sabre``.
 
     Parameters
@@ -97,9 +120,10 @@ def run(*, seed: int = 1, report: Callable[[str], None] = lambda line: None, qui
         What touches the first restored workload: "process", "kvm" (quick: only that), both if left out, or "none".
     resume:
         Take over what a run with the same options that was broken off has measured.
+    only:
+        ``ratios`` or ``restores``; both by default.
     """
-    options = dict(locals())
-    chosen = _list("workloads", workloads or (["json"] if quick else list(FUNCTIONS)), str)
+    options, parts, chosen = dict(locals()), _parts(only), _chosen(workloads, quick)
     restored = _list("restore", restore or (["json"] if quick else ["json", "image"]), str)
     touching = [] if guests == "none" else _list(
         "guests", guests or ([GuestKind.KVM] if quick else list(GuestKind)), GuestKind)
@@ -107,23 +131,26 @@ def run(*, seed: int = 1, report: Callable[[str], None] = lambda line: None, qui
     mhz, source = (clock_mhz, "asked for") if clock_mhz else clock()
     begin, load, skipped = time.monotonic(), os.getloadavg()[0], 0
     with tempfile.TemporaryDirectory(prefix="bench-sabre-", dir=_scratch()) as folder:
+        ledger = _ledger(options, mhz) if "restores" in parts else None
         settings = Settings(
             Path(folder), _list("storage", storage or ([0.25] if quick else [0.25, 0.5, 1.0, 1.5]), float),
             sorted({*counts, headline}), headline,
             _list("codecs", codecs or (["libdeflate", "lz4"] if quick else _CODECS), str),
             pages or (1024 if quick else 4096), repeats or (3 if quick else 5), workers, mhz, source, cycles_from,
-            sample or (64 if quick else 512), seed, report, touching, _ledger(options, mhz))
-        for workload in _workloads(chosen, corpus, seed, report):
+            sample or (64 if quick else 512), seed, report, touching, ledger)
+        for workload in _workloads(chosen if "ratios" in parts else (), corpus, seed, report):
             report(f"{workload.name}: ratios")
             yield from settings.part(f"{workload.name} ratios", lambda workload=workload: ratios(
                 workload, settings.folder, settings.pages, seed))
+        if "restores" not in parts:
+            return
         for point in _restores(restored, corpus, settings):
             skipped += point["value"] is None
             yield point
     yield {"case": "conditions", "metric": "seconds", "value": round(time.monotonic() - begin, 1), "unit": "s",
            "conditions": {"load_before": round(load, 2), "load_after": round(os.getloadavg()[0], 2), "nice": _nice(),
                           "points_not_measured": skipped, "clock_mhz": mhz, "clock_source": source,
-                          "parts_of_an_earlier_run": settings.ledger.taken if settings.ledger else 0},
+                          "parts_of_an_earlier_run": ledger.taken if ledger else 0},
            "source": "this run; a load above the number of cores makes wall times longer than they need be"}
 
 
