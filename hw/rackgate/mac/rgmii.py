@@ -7,14 +7,14 @@ low half at the rising edge and its high half at the falling one; at 100 and 10 
 """
 
 from amaranth.hdl import Cat, DomainRenamer, Module, Mux, Signal
-from amaranth.lib import data, io, wiring
+from amaranth.lib import data, wiring
 from amaranth.lib.cdc import FFSynchronizer
 from amaranth.lib.wiring import In, Out
 
 from rackgate.mac.abi import START, Speed
 from rackgate.mac.pins import GmiiSignature, LinkStatus
 
-__all__ = ["Rgmii", "RgmiiPins"]
+__all__ = ["Rgmii"]
 
 #: Cycles of ``eth_tx``, 125 MHz, in half a byte time.
 _HALF_TIMES = {Speed.MBPS_100: 5, Speed.MBPS_10: 50}
@@ -112,7 +112,8 @@ class Rgmii(wiring.Component):
     gmii:
         The MAC (see :func:`~.pins.GmiiSignature`).
     rx_data, rx_control, tx_clock, tx_data, tx_control:
-        The pins: element 0 at the rising edge, 1 at the falling edge behind it.
+        The pins, as double data rate registers have them: element 0 at the rising edge, 1 at the falling edge behind
+        it. Such registers are the platform's; a simulation drives these members.
     """
 
     def __init__(self):
@@ -139,45 +140,4 @@ class Rgmii(wiring.Component):
             self.tx_clock.eq(transmit.tx_clock), self.tx_data.eq(transmit.tx_data),
             self.tx_control.eq(transmit.tx_control),
         ]
-        return m
-
-
-class RgmiiPins(wiring.Component):
-    """:class:`Rgmii` at the pins of an FPGA, through its double data rate registers.
-
-    The receive clock, which drives ``eth_rx``, is not among them. Only platforms have such registers: a simulation
-    drives an :class:`Rgmii` instead.
-
-    Parameters
-    ----------
-    rx_data, rx_control, tx_clock, tx_data, tx_control:
-        The pins: four each for data, else one.
-
-    Members
-    -------
-    gmii:
-        The MAC.
-    """
-
-    def __init__(self, *, rx_data: io.PortLike, rx_control: io.PortLike, tx_clock: io.PortLike, tx_data: io.PortLike,
-                 tx_control: io.PortLike):
-        self._ports = {"rx_data": rx_data, "rx_control": rx_control, "tx_clock": tx_clock, "tx_data": tx_data,
-                       "tx_control": tx_control}
-        for name, port in self._ports.items():
-            width = 4 if name.endswith("data") else 1
-            if len(port) != width:
-                raise ValueError(f"{name} must have the width {width}, not {len(port)}")
-        super().__init__({"gmii": In(GmiiSignature())})
-
-    def elaborate(self, platform):
-        m = Module()
-        m.submodules.rgmii = rgmii = Rgmii()
-        wiring.connect(m, wiring.flipped(self.gmii), rgmii.gmii)
-        for name, port in self._ports.items():
-            if name.startswith("rx"):
-                m.submodules[name] = buffer = io.DDRBuffer("i", port, i_domain="eth_rx")
-                m.d.comb += getattr(rgmii, name).eq(buffer.i)
-            else:
-                m.submodules[name] = buffer = io.DDRBuffer("o", port, o_domain="eth_tx")
-                m.d.comb += buffer.o.eq(getattr(rgmii, name))
         return m
