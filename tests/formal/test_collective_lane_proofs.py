@@ -1,9 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Proofs that the collective engine's lanes lose no word, double none, and keep their order.
 
-By induction, so for all time: that each output of a Fork gets each word that is for it once. Bounded, for some cycles
-after reset: that a Detour keeps words in order and on their way, whatever the converter's pace; that a MessageOperand
-makes a packet of exactly the size asked for of whatever packet comes.
+Bounded, for some cycles after reset: that a Detour keeps words in order and on their way, whatever the converter does;
+that a MessageOperand makes a packet of exactly the size asked for of whatever packet comes.
 """
 
 import pytest
@@ -12,7 +11,6 @@ from amaranth.hdl import Assert, Assume, Cover, Mux, Signal
 from runner import ProofFailed, drive, prove, specification, stall
 
 from rackgate.collective.lanes.detour import Detour
-from rackgate.collective.lanes.fork import Fork
 from rackgate.collective.lanes.message import MessageOperand
 from rackgate.stream.packet import packet_layout
 from rackgate.stream.queue import Queue
@@ -20,29 +18,6 @@ from rackgate.stream.queue import Queue
 pytestmark = pytest.mark.formal
 
 WIDTH = 4
-
-
-def fork(fault=None):
-    m = specification()
-    m.submodules.dut = dut = Fork(WIDTH, 2)
-    drive(m, dut.i, name="i")
-    for k, output in enumerate(dut.o):
-        stall(m, output, name=f"o{k}")
-        has, takes = Signal(name=f"has_{k}"), Signal(name=f"takes_{k}")
-        wanted = dut.i.payload.to[1 if fault == "wrong output" else k]
-        m.d.comb += [
-            takes.eq(output.valid & output.ready),
-            Assert(has == dut._has_taken[k]),
-            Assert(~has | dut.i.valid & wanted, "an output has taken a word that is not there"),
-            Assert(~takes | dut.i.valid & wanted & ~has, "a word for nobody, or a second time"),
-            Assert(~takes | (output.payload == dut.i.payload.word), "another word"),
-        ]
-        with m.If(dut.i.valid & dut.i.ready):
-            m.d.comb += Assert((has | takes) == wanted, "a word goes on that was not taken")
-            m.d.sync += has.eq(0)
-        with m.Elif(takes):
-            m.d.sync += has.eq(1)
-    return m
 
 
 def detour(fault=None):
@@ -121,15 +96,6 @@ def message(fault=None):
     m.d.sync += ended.eq(ended + (sizes.o.ready & was_cut))
     m.d.comb += Cover(ended == 1)
     return m
-
-
-def test_fork():
-    prove(fork(), "collective_fork", depth=2)
-
-
-def test_fork_fault():
-    with pytest.raises(ProofFailed, match="test_collective_lane_proofs.py"):
-        prove(fork("wrong output"), "collective_fork_fault", mode="bmc", depth=4)
 
 
 def test_detour():

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Proofs by induction, so for all time: Queue, SkidBuffer, Arbiter.
+"""Proofs by induction, so for all time: Queue, SkidBuffer, Arbiter, Fork.
 
 Each property is also shown to be able to fail: a fault is put into the specification's wiring, and the proof
 must find it.
@@ -11,6 +11,7 @@ from amaranth.hdl import Array, Assert, Cat, Cover, Module, Mux, Signal, Value
 from runner import ProofFailed, drive, prove, specification, stall
 
 from rackgate.stream.arbiter import Arbiter
+from rackgate.stream.fork import Fork
 from rackgate.stream.queue import Queue
 from rackgate.stream.skid import SkidBuffer
 
@@ -179,3 +180,36 @@ def test_arbiter(n):
 def test_arbiter_fault(fault):
     with pytest.raises(ProofFailed, match="test_stream_proofs.py"):
         prove(arbiter(3, fault), f"arbiter_fault_{fault.replace(' ', '_')}", mode="bmc", depth=10)
+
+
+def fork(fault=None):
+    """Each output gets each item that is for it, once."""
+    m = specification()
+    m.submodules.dut = dut = Fork(WIDTH, 3)
+    drive(m, dut.i, name="i")
+    for k, output in enumerate(dut.o):
+        stall(m, output, name=f"o{k}")
+        has, takes = Signal(name=f"has_{k}"), Signal(name=f"takes_{k}")
+        wanted = dut.i.payload.to[1 if fault == "wrong output" else k]
+        m.d.comb += [
+            takes.eq(output.valid & output.ready),
+            Assert(has == dut._has_taken[k]),
+            Assert(~has | dut.i.valid & wanted, "an output has taken an item that is not there"),
+            Assert(~takes | dut.i.valid & wanted & ~has, "an item for nobody, or a second time"),
+            Assert(~takes | (output.payload == dut.i.payload.item), "another item"),
+        ]
+        with m.If(dut.i.valid & dut.i.ready):
+            m.d.comb += Assert((has | takes) == wanted, "an item goes on that was not taken")
+            m.d.sync += has.eq(0)
+        with m.Elif(takes):
+            m.d.sync += has.eq(1)
+    return m
+
+
+def test_fork():
+    prove(fork(), "stream_fork", depth=2)
+
+
+def test_fork_fault():
+    with pytest.raises(ProofFailed, match="test_stream_proofs.py"):
+        prove(fork("wrong output"), "stream_fork_fault", mode="bmc", depth=4)

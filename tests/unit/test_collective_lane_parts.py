@@ -12,13 +12,13 @@ from collective_lane_bench import clock, kernel_words, packet_words, payload_byt
 from rackgate.arith.abi import ElementType, Function
 from rackgate.collective.lanes.departure import Departure
 from rackgate.collective.lanes.detour import Detour
-from rackgate.collective.lanes.fork import Fork
 from rackgate.collective.lanes.join import Join
 from rackgate.collective.lanes.marker import Marker
 from rackgate.collective.lanes.message import MessageOperand
 from rackgate.collective.lanes.operand import Operand, OperandSource
 from rackgate.collective.lanes.retirement import Retirement
 from rackgate.collective.packets.unloader import Unloader
+from rackgate.stream.fork import Fork
 from rackgate.stream.packet import packet_layout
 from rackgate.stream.queue import Queue
 from rackgate.verif.stimulus import simulate
@@ -101,8 +101,8 @@ def test_detour_delays_nothing_that_passes():
 
 @STALLS
 def test_fork(seed, stall):
-    rng, results, dut = random.Random(seed), {}, Fork(8, 3)
-    words = [{"word": {"data": k, "count": 8, "last": 0, "error": 0}, "to": rng.randrange(8)} for k in range(100)]
+    rng, results, dut = random.Random(seed), {}, Fork(packet_layout(8), 3)
+    words = [{"item": {"data": k, "count": 8, "last": 0, "error": 0}, "to": rng.randrange(8)} for k in range(100)]
     expected = [[k for k, word in enumerate(words) if word["to"] >> output & 1] for output in range(3)]
     simulate(dut, sender(dut.i, words, seed, stall), *(
         taker(results, output, dut.o[output], len(expected[output]), seed + output, stall) for output in range(3)))

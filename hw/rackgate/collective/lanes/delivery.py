@@ -7,9 +7,9 @@ from amaranth.lib.wiring import In, Out
 
 from rackgate.arith.convert import Compress, Expand
 from rackgate.collective.lanes.detour import Detour
-from rackgate.collective.lanes.fork import Fork
 from rackgate.collective.lanes.marker import Marker
-from rackgate.stream.packet import PacketSignature
+from rackgate.stream.fork import Fork
+from rackgate.stream.packet import PacketSignature, packet_layout
 
 __all__ = ["Delivery", "delivery_layout"]
 
@@ -87,11 +87,11 @@ class Delivery(wiring.Component):
     def elaborate(self, platform):
         m = Module()
         m.submodules.first, m.submodules.kept = first, kept = self._first, self._kept
-        m.submodules.first_fork = first_fork = Fork(self.width, 2)
-        m.submodules.kept_fork = kept_fork = Fork(self.width, 2)
+        m.submodules.first_fork = first_fork = Fork(packet_layout(self.width), 2)
+        m.submodules.kept_fork = kept_fork = Fork(packet_layout(self.width), 2)
         for fork, marker in ((first_fork, first), (kept_fork, kept)):
             m.d.comb += [
-                fork.i.payload.word.eq(marker.o.payload.word),
+                fork.i.payload.item.eq(marker.o.payload.word),
                 fork.i.valid.eq(marker.o.valid),
                 marker.o.ready.eq(fork.i.ready),
             ]
@@ -99,8 +99,8 @@ class Delivery(wiring.Component):
         m.d.comb += [
             first_fork.i.payload.to.eq(Cat(mark.send, mark.keep)),
             kept_fork.i.payload.to.eq(Cat(kept.o.payload.mark.to_memory, kept.o.payload.mark.to_stream)),
-            self.passed.eq(first_fork.i.valid & first_fork.i.ready & first_fork.i.payload.word.last),
-            self.passed_error.eq(first_fork.i.payload.word.error),
+            self.passed.eq(first_fork.i.valid & first_fork.i.ready & first_fork.i.payload.item.last),
+            self.passed_error.eq(first_fork.i.payload.item.error),
         ]
         wiring.connect(m, first_fork.o[0], wiring.flipped(self.link))
         wiring.connect(m, kept_fork.o[0], wiring.flipped(self.memory))

@@ -1,10 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
 """The receiving side of the NIC."""
 
-from amaranth.hdl import Module, Mux
+from amaranth.hdl import Cat, Module, Mux
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
 
+from rackgate.stream.fork import Fork
 from rackgate.stream.packet import PacketSignature
 from rackgate.stream.queue import Queue
 from rackgate.zeronic.abi import Right
@@ -20,7 +21,6 @@ from rackgate.zeronic.records import (
 )
 from rackgate.zeronic.rx.decider import Decider
 from rackgate.zeronic.rx.delivery import Delivery, write_channels
-from rackgate.zeronic.rx.flowfork import FlowFork
 from rackgate.zeronic.rx.framebuffer import FrameBuffer
 from rackgate.zeronic.rx.front import Front
 from rackgate.zeronic.rx.guard import Guard
@@ -212,16 +212,19 @@ class ReceiveUnit(wiring.Component):
     def _update(self, m):
         """Commands to the tables. A flow is told to all who know of it; it is taken when the last one has taken it."""
         lookup, cover, guard = self._lookup, self._cover, self._guard
-        m.submodules.flows = flows = FlowFork()
+        m.submodules.flows = flows = Fork(FlowUpdate, 3)
         for outer, inner in ((self.post, cover.post), (self.retire, cover.retire), (self.region, cover.region),
                              (self.key, lookup.key), (self.profile, self._front.profile),
                              (self.unsent, self._delivery.unsent)):
             wiring.connect(m, wiring.flipped(outer), inner)
-        wiring.connect(m, wiring.flipped(self.flow), flows.i)
-        wiring.connect(m, flows.lookup, lookup.flow)
-        wiring.connect(m, flows.guard, guard.update)
-        wiring.connect(m, flows.clear, cover.clear)
+        wiring.connect(m, flows.o[0], lookup.flow)
+        wiring.connect(m, flows.o[1], guard.update)
         m.d.comb += [
+            flows.i.valid.eq(self.flow.valid), self.flow.ready.eq(flows.i.ready),
+            flows.i.payload.item.eq(self.flow.payload),
+            flows.i.payload.to.eq(Cat(1, 1, self.flow.payload.begin)),  # a list of segments is cleared as a flow begins
+            cover.clear.valid.eq(flows.o[2].valid), flows.o[2].ready.eq(cover.clear.ready),
+            cover.clear.payload.eq(flows.o[2].payload.flow),
             lookup.fence.valid.eq(self.fence.valid), self.fence.ready.eq(lookup.fence.ready),
             *(lookup.fence.payload[name].eq(self.fence.payload[name]) for name in ("ring", "cookie")),
         ]

@@ -7,6 +7,7 @@ from amaranth.lib.memory import Memory
 from amaranth.lib.wiring import In, Out
 
 from rackgate.axi.bus import AXI4Signature
+from rackgate.stream.fork import Fork
 from rackgate.stream.packet import PacketSignature
 from rackgate.stream.queue import Queue
 from rackgate.zeronic.abi import Direction, Right
@@ -166,18 +167,23 @@ class SendUnit(wiring.Component):
 
     def _update(self, m, decoder, intake, cover, rings):
         """Updates that go to both halves: each takes its own when it can, the command goes on when all have."""
-        source, is_begin = decoder.flow, decoder.flow.payload.begin
+        m.submodules.flows = flows = Fork(FlowUpdate, 3)
+        m.submodules.shared_regions = shared = Fork(RegionUpdate, 2)
+        is_begin = decoder.flow.payload.begin
+        for source, fork, to in ((decoder.flow, flows, Cat(1, is_begin, is_begin)), (decoder.region, shared, 0b11)):
+            m.d.comb += [fork.i.valid.eq(source.valid), source.ready.eq(fork.i.ready),
+                         fork.i.payload.item.eq(source.payload), fork.i.payload.to.eq(to)]
         with m.If(intake.cursor.valid):  # never in the same cycle as an update by a command
             m.d.comb += [self.flow.payload.eq(intake.cursor.payload), self.flow.valid.eq(1),
                          intake.cursor.ready.eq(self.flow.ready)]
         with m.Else():
-            targets = [(self.flow, 1), (cover.clear, is_begin), (rings.update, is_begin)]
-            m.d.comb += [self.flow.payload.eq(source.payload), cover.clear.payload.eq(source.payload.flow),
-                         rings.update.payload.eq(source.payload)]
-            _share(m, source, targets)
-        m.d.comb += [self.region.payload.eq(decoder.region.payload), cover.region.payload.eq(decoder.region.payload)]
-        _share(m, decoder.region, [(self.region, 1), (cover.region, 1)])
-        m.d.sync += Assert(~(intake.cursor.valid & source.valid), "two updates of flows at a time")
+            wiring.connect(m, flows.o[0], wiring.flipped(self.flow))
+        m.d.comb += [cover.clear.valid.eq(flows.o[1].valid), flows.o[1].ready.eq(cover.clear.ready),
+                     cover.clear.payload.eq(flows.o[1].payload.flow)]
+        wiring.connect(m, flows.o[2], rings.update)
+        wiring.connect(m, shared.o[0], wiring.flipped(self.region))
+        wiring.connect(m, shared.o[1], cover.region)
+        m.d.sync += Assert(~(intake.cursor.valid & decoder.flow.valid), "two updates of flows at a time")
 
     def _make_frames(self, m, intake, cover):
         """From the headers of commands to frames on the wire."""
@@ -226,16 +232,3 @@ class SendUnit(wiring.Component):
         with m.If(assembler.sent):
             m.d.comb += events.bytes_sent.eq(assembler.sent_bytes)
         m.d.sync += Assert(sum(refused) <= 1, "two commands are refused at a time")
-
-
-def _share(m, source, targets):
-    """Offer what ``source`` has to all ``targets`` (with whether it is for them); take it when all have taken it."""
-    has_taken, takes, is_left = Signal(len(targets)), Signal(len(targets)), Signal(len(targets))
-    m.d.comb += is_left.eq(Cat(is_for for _, is_for in targets) & ~has_taken)
-    for index, (target, _) in enumerate(targets):
-        m.d.comb += [target.valid.eq(source.valid & is_left[index]), takes[index].eq(is_left[index] & target.ready)]
-    m.d.comb += source.ready.eq(takes == is_left)
-    with m.If(source.valid):
-        m.d.sync += has_taken.eq(0)
-        with m.If(~source.ready):
-            m.d.sync += has_taken.eq(has_taken | takes)
