@@ -5,23 +5,21 @@ import json
 import subprocess
 import sys
 import tempfile
-import time
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from ...zeronic.supervisor import Hosts, HostsConfig
+from ...zeronic.hosts import Hosts, HostsConfig
 from ...zeronic.wire import Conditions
 
-__all__ = ["MODES", "losses", "streams"]
+__all__ = ["COALESCE", "MODES", "StreamFailed", "grown", "losses", "streams"]
 
 _MOVER = (sys.executable, "-m", "rackgate_host.bench.zeronic.mover")
 _PORT, _LIMIT = 7100, 300.0
 #: How a stream may go: through the kernel, by the sockets shim, on posted segments.
 MODES = ("unsplit", "shim", "posted")
 #: Cycles that a header may wait: more than the 45 frames of a segment of 64 KB take.
-_COALESCE = 16384
-_LOSSES = (0.0, 0.001, 0.01, 0.02, 0.04, 0.1)
+COALESCE = 16384
 
 
 class StreamFailed(RuntimeError):
@@ -32,7 +30,7 @@ def _stream(hosts: Hosts, mode: str, message: int, count: int) -> dict[str, Any]
     """Move messages from host a to host b: what their ends say, and what the NICs and the control stacks counted."""
     before = {host: hosts.status(host) for host in "ab"}
     arguments = ("posted" if mode == "posted" else "socket", hosts.address("b"), str(_PORT), str(message), str(count))
-    begin, ends = time.monotonic(), {}
+    ends = {}
     for host, end in (("b", "receive"), ("a", "send")):
         ends[host] = hosts.popen(host, (*_MOVER, end, *arguments), split=mode != "unsplit", stdout=subprocess.PIPE,
                                  stderr=subprocess.PIPE, text=True)
@@ -51,11 +49,12 @@ def _stream(hosts: Hosts, mode: str, message: int, count: int) -> dict[str, Any]
     if told["a"]["checksum"] != told["b"]["checksum"]:
         raise StreamFailed(f"what came on a stream ({mode}) is not what was sent")
     after = {host: hosts.status(host) for host in "ab"}
-    return {"seconds": time.monotonic() - begin, "cpu": told["a"]["cpu_seconds"] + told["b"]["cpu_seconds"],
+    return {"seconds": told["b"]["seconds"], "cpu": told["a"]["cpu_seconds"] + told["b"]["cpu_seconds"],
             "before": before, "after": after}
 
 
-def _grown(run: Mapping[str, Any], host: str, *path: str) -> int:
+def grown(run: Mapping[str, Any], host: str, *path: str) -> int:
+    """By how much a count of a host's status has grown from ``run["before"]`` to ``run["after"]``."""
     values = [run["before"][host], run["after"][host]]
     for name in path:
         values = [value[name] for value in values]
@@ -65,16 +64,16 @@ def _grown(run: Mapping[str, Any], host: str, *path: str) -> int:
 def _figures(run: Mapping[str, Any], mode: str, payload: int) -> Iterator[tuple[str, float, str]]:
     """Costs by byte of payload. What an unsplit stream costs is its frames, and one copy by the kernel at each end."""
     if mode == "unsplit":
-        up = down = _grown(run, "b", "stack", "whole_bytes")
+        up = down = grown(run, "b", "stack", "whole_bytes")
         copied = 2 * payload
     else:
-        up = _grown(run, "b", "costs", "entry_bytes") + _grown(run, "b", "stack", "payload_deferred")
-        down = _grown(run, "a", "costs", "command_bytes")
-        copied = sum(_grown(run, host, "stack", "applications", name) for host in "ab"
-                     for name in ("copied_received", "copied_sent")) + _grown(run, "b", "stack", "payload_deferred")
-    yield "host_bytes_received_per_payload_byte", up / payload, "1"
+        up = grown(run, "b", "costs", "entry_bytes") + grown(run, "b", "stack", "payload_deferred")
+        down = grown(run, "a", "costs", "command_bytes")
+        copied = sum(grown(run, host, "stack", "applications", name) for host in "ab"
+                     for name in ("copied_received", "copied_sent")) + grown(run, "b", "stack", "payload_deferred")
+    yield "host_bytes_per_payload_byte", up / payload, "1"
     yield "host_bytes_sent_per_payload_byte", down / payload, "1"
-    yield "copied_per_payload_byte", copied / payload, "1"
+    yield "cpu_copied_bytes_per_payload_byte", copied / payload, "1"
     yield "cpu_seconds_per_gb", run["cpu"] / payload * 1e9, "s/GB"
 
 
@@ -82,7 +81,7 @@ def streams(device: str, *, message: int, total: int, seed: int, coalesce: bool 
             report: Callable[[str], None]) -> Iterator[tuple[str, str, float, str]]:
     """Costs of a stream in each mode, in one run on the same hosts: mode, metric, value, unit."""
     count = max(2, total // message)
-    config = HostsConfig(device, seed=seed, coalesce=_COALESCE if coalesce else 0)
+    config = HostsConfig(device, seed=seed, coalesce=COALESCE if coalesce else 0)
     with tempfile.TemporaryDirectory(prefix="rackgate-") as folder, Hosts.start(config, Path(folder)) as hosts:
         for mode in MODES:
             report(f"{count} messages of {message:,} bytes, {mode}")
@@ -91,14 +90,21 @@ def streams(device: str, *, message: int, total: int, seed: int, coalesce: bool 
                 yield mode, metric, value, unit
 
 
-def losses(device: str, *, total: int, seed: int, report: Callable[[str], None]) -> Iterator[tuple[float, float]]:
-    """How much slower a stream on posted segments gets by loss on the wire: loss, speed by that without."""
-    clean = 0.0
-    for loss in _LOSSES:
-        report(f"loss of {loss:.1%}")
-        config = HostsConfig(device, {"a": Conditions(loss=loss)}, seed)
+def losses(device: str, totals: Mapping[float, int], *, mode: str, seed: int,
+           report: Callable[[str], None]) -> Iterator[tuple[float, int, float]]:
+    """How much of its goodput a stream keeps by loss on the wire: loss, bytes that were sent, fraction of that without.
+
+    The time is that from the first byte's coming to the last's, so neither the programs' start counts nor a SYN that is
+    lost. Without loss as many bytes are sent: TCP's slow start is the same in both.
+    """
+    clean: dict[int, float] = {}
+    for loss, total in {**dict.fromkeys([0.0], 0), **totals}.items():
+        config = HostsConfig(device, {"a": Conditions(loss=loss)}, seed, coalesce=COALESCE)
         with tempfile.TemporaryDirectory(prefix="rackgate-") as folder, Hosts.start(config, Path(folder)) as hosts:
-            _stream(hosts, "posted", 1 << 16, 2)  # the programs' start does not count
-            seconds = _stream(hosts, "posted", 1 << 16, max(2, total >> 16))["seconds"]
-        clean = clean or seconds
-        yield loss, clean / seconds
+            for size in [total] if loss else sorted(set(totals.values())):
+                report(f"loss of {loss:.1%}, {mode}: {size >> 20} MB")
+                seconds = _stream(hosts, mode, 1 << 16, max(2, size >> 16))["seconds"]
+                if not loss:
+                    clean[size] = seconds
+                else:
+                    yield loss, size, clean[size] / seconds

@@ -4,7 +4,7 @@
 ``python -m rackgate_host.bench.zeronic.mover END MODE ADDRESS PORT MESSAGE COUNT``: END is ``receive`` (it listens) or
 ``send``; MODE is ``socket``, plain sockets and messages that are copied by the kernel or the sockets shim, or
 ``posted``, arrays in NIC memory. Prints JSON when the stream is through: the seconds of processor time that it took of
-this process, and a checksum of the message.
+this process, the seconds from when it could begin to its end, and a checksum of the message.
 """
 
 import json
@@ -15,6 +15,7 @@ import time
 import zlib
 from collections import deque
 from contextlib import closing
+from typing import NamedTuple
 
 import numpy as np
 
@@ -29,9 +30,19 @@ _LIMIT = 120.0
 _SENT, _RECEIVED = 8, 24
 
 
-def _spent() -> float:
+class _Spent(NamedTuple):
+    """Seconds of processor time of this process, and on the clock."""
+
+    cpu: float
+    clock: float
+
+    def __sub__(self, begin: "_Spent") -> "_Spent":
+        return _Spent(self.cpu - begin.cpu, self.clock - begin.clock)
+
+
+def _spent() -> _Spent:
     used = resource.getrusage(resource.RUSAGE_SELF)
-    return used.ru_utime + used.ru_stime
+    return _Spent(used.ru_utime + used.ru_stime, time.monotonic())
 
 
 def _connected(address: str, port: int) -> socket.socket:
@@ -49,7 +60,7 @@ def _content(message: int) -> np.ndarray:
     return np.random.default_rng(message).integers(0, 256, message, np.uint8)
 
 
-def _send_socket(address: str, port: int, message: int, count: int) -> tuple[float, int]:
+def _send_socket(address: str, port: int, message: int, count: int) -> tuple[_Spent, int]:
     content = _content(message).tobytes()
     with _connected(address, port) as stream:
         begin = _spent()
@@ -60,7 +71,7 @@ def _send_socket(address: str, port: int, message: int, count: int) -> tuple[flo
         return _spent() - begin, zlib.crc32(content)
 
 
-def _receive_socket(address: str, port: int, message: int, count: int) -> tuple[float, int]:
+def _receive_socket(address: str, port: int, message: int, count: int) -> tuple[_Spent, int]:
     with socket.create_server((address, port)) as listener:
         stream, _ = listener.accept()
         with stream:
@@ -87,7 +98,7 @@ def _connect_posted(endpoint: Endpoint, address: str, port: int) -> Connection:
             time.sleep(0.02)
 
 
-def _send_posted(address: str, port: int, message: int, count: int) -> tuple[float, int]:
+def _send_posted(address: str, port: int, message: int, count: int) -> tuple[_Spent, int]:
     with Endpoint() as endpoint, closing(_connect_posted(endpoint, address, port)) as connection:
         array = endpoint.allocate(message)
         array[:] = _content(message)
@@ -104,7 +115,7 @@ def _send_posted(address: str, port: int, message: int, count: int) -> tuple[flo
         return spent, zlib.crc32(array.tobytes())
 
 
-def _receive_posted(address: str, port: int, message: int, count: int) -> tuple[float, int]:
+def _receive_posted(address: str, port: int, message: int, count: int) -> tuple[_Spent, int]:
     with Endpoint() as endpoint, endpoint.listen(port) as listener, closing(listener.accept(timeout=_LIMIT)) as stream:
         arrays = [endpoint.allocate(message) for _ in range(_RECEIVED)]
         under_way = deque(stream.post_receive(array) for array in arrays[:count])
@@ -123,7 +134,7 @@ def main() -> None:
     ends = {("send", "socket"): _send_socket, ("receive", "socket"): _receive_socket,
             ("send", "posted"): _send_posted, ("receive", "posted"): _receive_posted}
     spent, checksum = ends[end, mode](address, int(port), int(message), int(count))
-    print(json.dumps({"cpu_seconds": spent, "checksum": checksum}))
+    print(json.dumps({"cpu_seconds": spent.cpu, "seconds": spent.clock, "checksum": checksum}))
 
 
 if __name__ == "__main__":
