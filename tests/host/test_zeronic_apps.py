@@ -18,7 +18,7 @@ from _pytest.mark import ParameterSet
 from zeronic_hosts import need_hosts
 
 from rackgate_host.device import open_device
-from rackgate_host.zeronic.supervisor import Hosts, HostsConfig
+from rackgate_host.zeronic.hosts import Hosts, HostsConfig
 from rackgate_host.zeronic.wire import Conditions
 
 BAD = Conditions(loss=0.005, duplicate=0.01, reorder=0.02)

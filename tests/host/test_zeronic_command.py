@@ -19,7 +19,7 @@ from rackgate_host import cli
 from rackgate_host.errors import UsageError
 from rackgate_host.zeronic import namespaces
 from rackgate_host.zeronic.errors import NoHosts
-from rackgate_host.zeronic.supervisor import Hosts, HostsConfig
+from rackgate_host.zeronic.hosts import Hosts, HostsConfig
 
 NAME = f"test-{os.getpid()}"
 SLEEP = [sys.executable, "-c", "import time; print('here', flush=True); time.sleep(600)"]

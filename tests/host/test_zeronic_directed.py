@@ -9,6 +9,7 @@ import errno
 import random
 import socket
 import threading
+import time
 
 import pytest
 from scapy.layers.inet import IP, TCP, IPOption_NOP, fragment
@@ -58,6 +59,9 @@ class Connection:
             self.stream = self.application.stream(self.socket)
 
     def close(self):
+        if self.done.is_set():
+            return
+        self.done.set()
         if self.stream:
             self.stream.close()
         else:
@@ -272,6 +276,32 @@ def test_reset(host, connect):
     with pytest.raises(ConnectionResetError):
         one.stream.recv()
     assert one.stream.page.state == FlowState.CLOSED
+
+
+def test_an_orphan_whose_reset_was_not_believed_sends_no_placeholders(host, connect):
+    """After a reset that it does not believe the kernel goes on, seconds later: what leaves is data, or nothing."""
+    one = connect()
+    one.stream.send(DATA[:3000])
+    one.peer.until(lambda: len(one.peer.received) == 3000, "the host's data")
+    before, last = stack(host)["refused"], time.monotonic()
+    one.close()
+    # Nothing is acknowledged: retransmissions come further and further apart.
+    pause, end = 0.0, time.monotonic() + 30
+    while pause < 1.7:
+        assert time.monotonic() < end, "no such pause"
+        if one.peer.take(0.1) is not None:
+            pause, last = time.monotonic() - last, time.monotonic()
+    one.peer.send(1 << 20, flags="R")  # far beyond the window
+    frames, end = [], time.monotonic() + 20
+    while time.monotonic() < end and not frames and stack(host)["refused"] == before:
+        frame = one.peer.take(0.5)
+        if frame is not None and bytes(frame[TCP].payload):
+            frames.append(frame)
+    for frame in frames:
+        at = frame[TCP].seq - one.peer.irs - 1
+        payload = bytes(frame[TCP].payload)
+        assert payload == DATA[at:at + len(payload)], "placeholders have left for data"
+    assert stack(host)["refused"] > before
 
 
 def test_ip_options(host, connect):

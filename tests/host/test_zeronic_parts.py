@@ -19,9 +19,10 @@ from rackgate_host.errors import UsageError
 from rackgate_host.zeronic import headers, shared
 from rackgate_host.zeronic.errors import FlowTableFull
 from rackgate_host.zeronic.flows import unwrap
+from rackgate_host.zeronic.hosts import HostsConfig
 from rackgate_host.zeronic.keys import FlowKey, KeyTable
 from rackgate_host.zeronic.pcap import Capture
-from rackgate_host.zeronic.supervisor import HostsConfig, default_directory
+from rackgate_host.zeronic.rundirectory import default_directory
 from rackgate_host.zeronic.wire import Conditions, Wire
 
 # The wire

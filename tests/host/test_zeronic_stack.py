@@ -12,8 +12,8 @@ import pytest
 from zeronic_hosts import Application, Inside, need_hosts
 
 from rackgate.zeronic.abi import Direction
+from rackgate_host.zeronic.hosts import Hosts, HostsConfig
 from rackgate_host.zeronic.shared import FlowFlag, FlowState, Operation
-from rackgate_host.zeronic.supervisor import Hosts, HostsConfig
 from rackgate_host.zeronic.wire import Conditions
 
 BAD = Conditions(loss=0.03, duplicate=0.05, reorder=0.2, corrupt=0.01)

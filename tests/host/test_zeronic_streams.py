@@ -19,9 +19,9 @@ from rackgate_host.errors import BadBuffer, OutOfDeviceMemory, UsageError
 from rackgate_host.zeronic.connection import Connection
 from rackgate_host.zeronic.endpoint import Endpoint
 from rackgate_host.zeronic.errors import NoHosts, StreamClosed, StreamTimeout, TooManySegments
+from rackgate_host.zeronic.hosts import Hosts
 from rackgate_host.zeronic.ring import Ring
 from rackgate_host.zeronic.shared import SOCKET_VARIABLE
-from rackgate_host.zeronic.supervisor import Hosts
 from rackgate_host.zeronic.wire import Conditions
 
 pytestmark = [pytest.mark.thorough, pytest.mark.timeout(1500)]

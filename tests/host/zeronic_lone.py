@@ -14,7 +14,7 @@ import time
 from scapy.layers.inet import IP, TCP
 from scapy.layers.l2 import Ether
 
-from rackgate_host.zeronic.supervisor import Hosts, HostsConfig
+from rackgate_host.zeronic.hosts import Hosts, HostsConfig
 
 A, B = "10.77.0.1", "10.77.0.2"
 

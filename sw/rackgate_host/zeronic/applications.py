@@ -148,7 +148,7 @@ class Applications:
         if not request.local_port:
             raise _Refused(errno.EINVAL)
         application.listening.add(request.local_port)
-        self._stack.listening[request.local_port] = FlowFlag(request.flags & 3)
+        self._stack.lifetimes.listening[request.local_port] = FlowFlag(request.flags & 3)
         return True
 
     def _unlistened(self, application: Application, request: Request, reply: Reply, now: float) -> bool:
@@ -158,7 +158,7 @@ class Applications:
     def _unlisten(self, application: Application, port: int) -> None:
         application.listening.discard(port)
         if not any(port in other.listening for other in self._applications.values()):
-            self._stack.listening.pop(port, None)
+            self._stack.lifetimes.listening.pop(port, None)
 
     def _connect(self, application: Application, request: Request, reply: Reply, now: float) -> bool:
         if request.local_address != self._stack.address or not request.local_port \

@@ -19,9 +19,10 @@ from ..url import DeviceURL
 from . import namespaces
 from .demo import demo
 from .errors import NoHosts
+from .hosts import HOSTS, Hosts, HostsConfig
 from .inside import run
 from .pcap import Capture, record
-from .supervisor import HOSTS, Hosts, HostsConfig, default_directory
+from .rundirectory import default_directory
 from .wire import Conditions
 
 __all__ = ["app", "register"]

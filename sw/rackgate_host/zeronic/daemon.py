@@ -45,6 +45,9 @@ _FLOWS = 256
 _BATCH, _CYCLES = 64, 1024
 #: Frames on the way into the NIC, and frames waiting for the other end of the wire, at which no more are read.
 _WAITING_MOST, _BACKLOG_MOST = 128, 1024
+#: Seconds of the clock on the wall in which no frame comes, after which headers no longer wait to be merged. While a
+#: NIC has nothing to do its time stands still, and its peer, simulated too, is far slower than a wire.
+_MERGE_WAIT = 0.002
 #: Seconds between two looks at the flows.
 _TICK = 0.25
 #: In front of each frame of a trace: nanoseconds since 1970, and the length of the frame.
@@ -94,7 +97,7 @@ class HostDaemon:
         self.config = config
         self._stop = False
         self._busy = True
-        self._merging = False
+        self._merge_due: float | None = None  # when headers stop waiting, if there may be some
         with contextlib.ExitStack() as stack:
             own = namespaces.make()
             stack.callback(os.close, own)
@@ -163,7 +166,7 @@ class HostDaemon:
 
     def _turn(self) -> None:
         self._now = time.monotonic()
-        due = min(self._next_tick, self._wire.due() or self._next_tick)
+        due = min(self._next_tick, self._wire.due() or self._next_tick, self._merge_due or self._next_tick)
         for key, events in self._selector.select(0 if self._busy else max(0.0, due - self._now)):
             if key.fileobj is not self._wire or events & selectors.EVENT_READ:
                 key.data()
@@ -175,8 +178,8 @@ class HostDaemon:
         self._nic.run(_CYCLES if self._busy else 0)
         self._from_nic()
         idle = self._nic.is_idle
-        if idle and self._merging:
-            self._merging = False
+        if idle and self._merge_due is not None and self._now >= self._merge_due:
+            self._merge_due = None
             self._nic.run(self.config.coalesce + _CYCLES)
             self._from_nic()
         self._busy = not idle
@@ -199,7 +202,7 @@ class HostDaemon:
             return
         for frame in self._wire.receive(_BATCH):
             self._nic.receive(frame)
-            self._merging = self.config.coalesce > 0
+            self._merge_due = self._now + _MERGE_WAIT if self.config.coalesce else None
         self._busy = True
 
     def _from_kernel(self) -> None:

@@ -17,7 +17,7 @@ from ..errors import Unavailable
 from ..output import JsonOption, SeedOption, print_json
 from . import demo_client, namespaces
 from .errors import NoHosts
-from .supervisor import HOSTS, Hosts, HostsConfig
+from .hosts import HOSTS, Hosts, HostsConfig
 from .wire import Conditions
 
 __all__ = ["demo"]

@@ -5,7 +5,7 @@ The program is in the host's network namespace and in a PID namespace of its own
 when the program ends, or the host, or the process that waits here, the kernel ends all that the program has started.
 
 As ``python -m rackgate_host.zeronic.inside DIRECTORY HOST PROGRAM...`` it is a command by itself, for
-:meth:`~rackgate_host.zeronic.supervisor.Hosts.popen`.
+:meth:`~rackgate_host.zeronic.hosts.Hosts.popen`.
 """
 
 import contextlib

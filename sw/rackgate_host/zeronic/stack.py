@@ -13,14 +13,12 @@ from rackgate.zeronic.abi import ETHERNET_SIZE, HEADER_MOST
 from rackgate.zeronic.messages import Entry, EntryFlag, EntryKind, Send, SendFlag
 from rackgate.zeronic.versions import NEVER
 
-from .errors import FlowTableFull
-from .flows import End, Flow, Flows, unwrap
+from .flows import Flow, Flows
 from .headers import TcpFlag, TcpHeader, finish_tcp, parse_tcp, put_checksum
-from .keys import FlowKey
+from .lifetimes import Lifetimes, incoming_key, outgoing_key
 from .nic import Nic
 from .packets import Packets
 from .ports import FromKernel, Port
-from .shared import FlowFlag, FlowState
 
 __all__ = ["ControlStack", "KernelStack", "StackCounts"]
 
@@ -30,14 +28,6 @@ _PAYLOAD_MOST = 9216
 _SEGMENT = 1400
 _ZEROS = memoryview(bytes(1 << 17))
 _NEVERS = memoryview(bytes([NEVER]) * (1 << 16))
-#: Seconds after which a flow is forgotten: whose handshake does not end; that nobody claimed before it was over; that
-#: its application has left, when no frame comes or goes.
-_OPENING_LIMIT, _UNCLAIMED_LIMIT, _ORPHAN_LIMIT = 75.0, 60.0, 150.0
-#: Seconds of quiet after a reset: the kernel may not believe it, and what it has sent before may still be on its way to
-#: us. Without its flow that would go out as it is, placeholders for payload.
-_RESET_LIMIT = 2.0
-#: Seconds in which a copy of a SYN may come (twice RFC 9293's maximum segment lifetime).
-_DECLINED_LIMIT = 240.0
 
 
 class ControlStack(Protocol):
@@ -76,8 +66,7 @@ class StackCounts:
     lost: int = 0  # entries that could not be handed on: the side store was full, or a write had failed
     unsent: int = 0  # frames that the NIC could not gather
     unsendable: int = 0  # frames of the kernel that the NIC cannot send
-    flows: int = 0  # flows that were split so far
-    unsplit: int = 0  # that were to be, but found no room
+    refused: int = 0  # whose payload would have been placeholders: their flow had been forgotten
 
 
 class KernelStack:
@@ -95,8 +84,8 @@ class KernelStack:
 
     Attributes
     ----------
-    listening:
-        Ports whose connections are to be split, and how.
+    lifetimes:
+        When flows begin and end; which ports' connections are to be split.
     """
 
     def __init__(self, nic: Nic, flows: Flows, port: Port, address: int, mac: bytes):
@@ -105,10 +94,9 @@ class KernelStack:
         self.port = port
         self.address = address
         self._ethernet = mac + bytes(6) + b"\x08\0"
-        self.listening: dict[int, FlowFlag] = {}
+        self.lifetimes = Lifetimes(flows, address)
         self.counts = StackCounts()
         self._packets = Packets()
-        self._declined: dict[tuple[FlowKey, int], float] = {}
 
     # From the NIC
 
@@ -134,12 +122,12 @@ class KernelStack:
             self.counts.lost += 1
             return
         if tcp.flags & (TcpFlag.SYN | TcpFlag.RST) == TcpFlag.SYN:
-            flow = self._syn_received(flow, tcp, now)
+            flow = self.lifetimes.syn_received(flow, tcp, now)
         self.counts.headers += 1
         self.counts.frames += entry.frames
         self.counts.payload_up += entry.payload
         if flow is not None:
-            self._note_received(flow, tcp, now)
+            self.lifetimes.received(flow, tcp, now)
         after = entry.payload - entry.placed_offset - entry.placed
         tags = [_NEVERS[:entry.placed_offset], _ZEROS[:entry.placed], _NEVERS[:after]]
         segment = -(-entry.payload // entry.frames) if entry.frames else 0
@@ -163,9 +151,9 @@ class KernelStack:
     def _came_whole(self, frames: Sequence[bytes], plain: bytes, tcp: TcpHeader, placed_offset: int, placed: int,
                     now: float) -> None:
         """A TCP segment, ``plain``, whose payload has come up, save what was placed. ``frames``: as it came."""
-        flow = self.flows.find(_key(tcp))
+        flow = self.flows.find(incoming_key(tcp))
         if tcp.flags & (TcpFlag.SYN | TcpFlag.RST) == TcpFlag.SYN:
-            flow = self._syn_received(flow, tcp, now)
+            flow = self.lifetimes.syn_received(flow, tcp, now)
         if flow is None or flow.receive_begin is None:
             for frame in frames:
                 self._whole_up(frame)
@@ -179,7 +167,7 @@ class KernelStack:
         self.counts.deferred += 1
         self.counts.payload_up += tcp.payload
         self.counts.payload_deferred += tcp.payload - placed
-        self._note_received(flow, tcp, now)
+        self.lifetimes.received(flow, tcp, now)
         head = bytearray(self._ethernet + plain[ETHERNET_SIZE:tcp.size])
         finish_tcp(head, tcp.payload)
         self.port.write_tcp(head, [tags], tcp.payload, _SEGMENT if len(frames) > 1 else 0)
@@ -188,61 +176,6 @@ class KernelStack:
         self.counts.whole_up += 1
         self.counts.whole_bytes += len(frame)
         self.port.write(frame)
-
-    def _syn_received(self, flow: Flow | None, tcp: TcpHeader, now: float) -> Flow | None:
-        """A SYN, or a SYN-ACK, has come: the flow, if it is to be split.
-
-        A SYN alone splits nothing. It may be a late copy of one whose connection has been there for long, unsplit; only
-        the kernel's SYN-ACK says that there is none. A connection that was not split once stays so.
-        """
-        if tcp.destination != self.address:
-            return flow
-        is_answer = bool(tcp.flags & TcpFlag.ACK)
-        begin = (tcp.sequence + 1) % (1 << 32)
-        if flow is not None and flow.is_over and not is_answer:
-            # The same ends connect anew. Whoever still reads what the old connection brought keeps its memory.
-            self.flows.detach(flow)
-            flow = None
-        if flow is None:
-            key = _key(tcp)
-            if is_answer or tcp.destination_port not in self.listening or (key, begin) in self._declined:
-                return None
-            try:
-                flow = self.flows.make(key, self.listening[tcp.destination_port], now)
-            except FlowTableFull:
-                self.counts.unsplit += 1
-                self._declined[key, begin] = now
-                return None
-        if flow.is_established:
-            return flow
-        if not is_answer:
-            flow.offered = begin
-        elif tcp.acknowledgement == flow.send_begin:
-            self._begin(flow, begin)
-        return flow
-
-    def _begin(self, flow: Flow, begin: int) -> None:
-        if flow.receive_begin != begin:
-            self.flows.begin_receive(flow, begin)
-            self.counts.flows += 1
-
-    def _note_received(self, flow: Flow, tcp: TcpHeader, now: float) -> None:
-        flow.changed = now
-        self.flows.post_receive(flow)
-        if not tcp.flags & TcpFlag.SYN:
-            flow.is_established = True
-        if tcp.flags & TcpFlag.RST:
-            self._ended(flow, End.RESET)
-        if tcp.flags & TcpFlag.FIN:
-            self._ended(flow, End.RECEIVED)
-        if flow.fin is not None and flow.send_begin is not None and tcp.flags & TcpFlag.ACK:
-            if unwrap(tcp.acknowledgement - flow.send_begin, flow.fin) > flow.fin:
-                self._ended(flow, End.ACKNOWLEDGED)
-
-    def _ended(self, flow: Flow, what: End) -> None:
-        flow.end |= what
-        if flow.is_over:
-            flow.page.state = FlowState.CLOSED
 
     # To the NIC
 
@@ -253,12 +186,18 @@ class KernelStack:
             if frame is None:
                 return False
             tcp = parse_tcp(frame.head)
-            flow = self.flows.find(_reverse(tcp)) if tcp else None
-            if tcp is None or flow is None:
+            flow = self.flows.find(outgoing_key(tcp)) if tcp else None
+            if tcp is None:
                 self._whole_down()
             elif tcp.flags & TcpFlag.SYN:
-                self._syn_sent(flow, tcp)
+                self.lifetimes.syn_sent(flow, tcp)
                 self._whole_down()
+            elif flow is None:
+                if self.lifetimes.refuses(tcp, now):
+                    self.port.skip()
+                    self.counts.refused += 1
+                else:
+                    self._whole_down()
             elif flow.receive_begin is None or flow.send_begin is None:
                 self._whole_down()
             else:
@@ -266,32 +205,10 @@ class KernelStack:
                 self._split_down(flow, tcp, frame, now)
         return True
 
-    def _syn_sent(self, flow: Flow, tcp: TcpHeader) -> None:
-        if flow.is_established:
-            return
-        begin = (tcp.sequence + 1) % (1 << 32)
-        if flow.send_begin != begin:
-            self.flows.begin_send(flow, begin)
-        if tcp.flags & TcpFlag.ACK and tcp.acknowledgement == flow.offered:
-            self._begin(flow, tcp.acknowledgement)
-
     def _split_down(self, flow: Flow, tcp: TcpHeader, frame: FromKernel, now: float) -> None:
-        assert flow.send_begin is not None and flow.receive_begin is not None
         head = bytearray(frame.head[:tcp.size])
-        flow.changed = now
         self.port.heads += tcp.size
-        start = unwrap(tcp.sequence - flow.send_begin, flow.sent)
-        self.flows.post_send(flow, start + tcp.payload)
-        if tcp.flags & TcpFlag.ACK:
-            flow.expected = max(flow.expected, unwrap(tcp.acknowledgement - flow.receive_begin, flow.expected))
-            self.flows.post_receive(flow)
-        if tcp.flags & TcpFlag.FIN:
-            flow.fin = start + tcp.payload
-            self._ended(flow, End.SENT)
-        if tcp.flags & TcpFlag.RST:
-            self._ended(flow, End.RESET)
-        else:
-            flow.end &= ~End.RESET  # what came was not believed
+        self.lifetimes.sent(flow, tcp, now)
         flags = SendFlag.OFFLOAD
         if tcp.flags & TcpFlag.ACK:
             flags |= SendFlag.SNOOP
@@ -329,35 +246,12 @@ class KernelStack:
 
     def tick(self, now: float) -> None:
         """Forget flows that are over, and post what applications have made room for."""
-        if self._declined:
-            self._declined = {key: since for key, since in self._declined.items() if now - since < _DECLINED_LIMIT}
-        for flow in self.flows:
-            quiet = now - flow.changed
-            if flow.claims:
-                if not flow.is_detached:
-                    self.flows.post_receive(flow)
-            elif flow.is_over or flow.is_detached:
-                if quiet >= self._kept(flow):
-                    self.flows.close(flow)
-            elif not flow.is_established and quiet > _OPENING_LIMIT or flow.was_claimed and quiet > _ORPHAN_LIMIT:
-                self.flows.close(flow)
-
-    def _kept(self, flow: Flow) -> float:
-        """Seconds that a flow stays that is over and that nobody uses any more."""
-        if not flow.was_claimed:
-            return _UNCLAIMED_LIMIT
-        return _RESET_LIMIT if flow.end & End.RESET and not flow.is_detached else 0.0
+        self.lifetimes.tick(now)
 
     def statistics(self) -> dict[str, Any]:
         """Counts, and those of the port and of the flows that are there now."""
-        return {**asdict(self.counts), "flows_now": len(list(self.flows)), "listening": sorted(self.listening),
+        lifetimes = self.lifetimes
+        return {**asdict(self.counts), "flows": lifetimes.begun, "unsplit": lifetimes.unsplit,
+                "flows_now": len(list(self.flows)), "listening": sorted(lifetimes.listening),
                 "applications": self.flows.application_counts(), "header_bytes": self.port.heads,
                 "placeholder_bytes": self.port.placeholders, "dropped_by_kernel": self.port.dropped}
-
-
-def _key(tcp: TcpHeader) -> FlowKey:
-    return FlowKey(tcp.source, tcp.destination, tcp.source_port, tcp.destination_port)
-
-
-def _reverse(tcp: TcpHeader) -> FlowKey:
-    return FlowKey(tcp.destination, tcp.source, tcp.destination_port, tcp.source_port)
