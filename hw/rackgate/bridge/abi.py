@@ -109,6 +109,7 @@ class Status(enum.IntEnum):
     DECERR = 3  # no such address: nothing was accessed
     MALFORMED = 4  # the operation breaks a rule of :mod:`rackgate.bridge.operations`: nothing was accessed
     TIMEOUT = 5  # the bus did not answer in time; what was written so far may be
+    HELD = 6  # of a server that shares a device, never of a device: another client writes its registers
 
 
 class StatusFlag(enum.IntFlag):
