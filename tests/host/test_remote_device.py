@@ -23,7 +23,7 @@ SIZE = 1 << 16
 class Direct:
     """A link without a way: the bridge answers at once. ``change`` may alter its answers to requests."""
 
-    name, bytes_per_second = "link", 0.0
+    name, bytes_per_second, is_reliable = "link", 0.0, False
 
     def __init__(self, bridge):
         self.bridge, self.arrived, self.change = bridge, [], None
@@ -190,6 +190,15 @@ def test_no_identity(identity, message):
     bridge._table = identity
     with pytest.raises(DeviceFault, match=message):
         RemoteTransport(Direct(bridge), timeout=0.5)
+
+
+def test_a_driver_works_on_little_memory(seed):
+    """As much as an FPGA has of its own."""
+    content = np.random.default_rng(seed).integers(0, 20, 200_000, np.uint8).tobytes()
+    for size, contexts in ((1 << 16, 2), (1 << 15, 1)):
+        with UdpBridge(golden_bridge(memory=size, contexts=contexts)) as serving:
+            with rackgate_host.open(serving.url) as device:
+                assert inflate.decompress(zlib.compress(content), device=device) == content
 
 
 # Which device

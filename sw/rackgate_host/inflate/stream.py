@@ -14,7 +14,8 @@ from .errors import InflateError
 
 __all__ = ["DESTINATION_ROOM", "RETAINED", "SOURCE_ROOM", "Stream"]
 
-#: Bytes of one job's source and destination, for streams longer than that.
+#: Most bytes of one job's source and destination, for streams longer than that. With little device memory they are an
+#: eighth and a half of a context's share of it.
 SOURCE_ROOM = 1 << 18
 DESTINATION_ROOM = 1 << 20
 
@@ -57,6 +58,9 @@ class Stream:
     def __init__(self, driver: InflateDriver, format: Format, dictionary: bytes | None = None,
                  timeout: float | None = None, members: bool = False):
         self.driver = driver
+        share = driver.device.allocator.size // driver.contexts
+        self._source_room = min(SOURCE_ROOM, share // 8 & -64)
+        self._destination_room = min(DESTINATION_ROOM, share // 2)
         self.format = format
         self.dictionary = dictionary
         self.timeout = timeout
@@ -191,13 +195,14 @@ class Stream:
             self._load(None)
         again = self.produced - self._redone  # bytes that the caller has already
         start = (self.position >> 3) - self._dropped
-        window = max(SOURCE_ROOM, self._wanted)
+        window = max(self._source_room, self._wanted)
         piece = memoryview(self._input)[start:start + window]
         self._more = start + window < len(self._input)
         source = self._filled(piece)
         piece.release()
-        room = min(room + again, DESTINATION_ROOM)
-        destination = driver.scratch(f"destination {self._context}", DESTINATION_ROOM)[:room] if room else None
+        most = self._destination_room
+        room = min(room + again, most)
+        destination = driver.scratch(f"destination {self._context}", most)[:room] if room else None
         flags = Flag.LAST if last and not self._more else Flag(0)
         flags |= Flag.RESUME if self._begun else Flag(0)
         flags |= Flag.MULTI if self.members else Flag(0)
@@ -215,7 +220,7 @@ class Stream:
         self.position += moved
         # A header longer than a piece makes no progress: offer more of it.
         stuck = self._more and not moved and not completion.produced
-        self._wanted = 2 * max(SOURCE_ROOM, self._wanted) if stuck else 0
+        self._wanted = 2 * max(self._source_room, self._wanted) if stuck else 0
         skipped = min(again, completion.produced)
         self._redone += completion.produced
         content = b"" if destination is None else destination[skipped:completion.produced].tobytes()
@@ -269,7 +274,7 @@ class Stream:
             return None
         if content.nbytes > MAX_SOURCE_SIZE:
             raise InflateError(-3, f"a header of more than {MAX_SOURCE_SIZE} bytes is beyond the device")
-        room = max(SOURCE_ROOM, content.nbytes)
+        room = max(self._source_room, content.nbytes)
         buffer = self.driver.scratch(f"source {self._context}", room)[:content.nbytes]
         buffer[:] = np.frombuffer(content, np.uint8)
         return buffer
