@@ -19,6 +19,7 @@ from .inflate import command as inflate
 from .locks import command as locks
 from .report import command as report
 from .sabre import command as sabre
+from .sharing import command as server
 from .trace import command as trace
 from .zeronic import command as zeronic
 
@@ -51,7 +52,7 @@ def _global(
         os.environ[_DEBUG] = "1"
 
 
-for _module in (inflate, sabre, locks, collectives, zeronic, board, trace, doctor, waves, bench, report):
+for _module in (inflate, sabre, locks, collectives, zeronic, board, server, trace, doctor, waves, bench, report):
     _module.register(app)
 
 

@@ -56,7 +56,7 @@ class ScheduledLink:
     ``LATE`` messages come when others have passed, or nothing else is under way; ``BOTH`` come now and late.
     """
 
-    name, bytes_per_second = "link", 0.0
+    name, bytes_per_second, is_reliable = "link", 0.0, False
 
     def __init__(self, bridge, fates, clock):
         self.bridge, self.clock = bridge, clock
@@ -237,7 +237,7 @@ def test_a_reset_while_the_cable_was_cut_is_seen():
 class Script:
     """A link whose answers a function makes of the messages."""
 
-    name, bytes_per_second = "link", 0.0
+    name, bytes_per_second, is_reliable = "link", 0.0, False
 
     def __init__(self, clock, answer):
         self.clock, self.answer, self.arrived = clock, answer, deque()

@@ -49,12 +49,13 @@ _REASONS = {
     Status.DECERR: "there is nothing at this address",
     Status.MALFORMED: "the bridge does not understand it",
     Status.TIMEOUT: "the device's bus did not answer",
+    Status.HELD: "another client of the server drives the device, until it closes it",
 }
 
 
-def remote_options(options: dict[str, Any]) -> float:
+def remote_options(options: dict[str, Any], default: float = TIMEOUT) -> float:
     """Take what all links have in common out of ``options``: the time-out."""
-    timeout = fraction("timeout", options.pop("timeout", TIMEOUT))
+    timeout = fraction("timeout", options.pop("timeout", default))
     if not timeout > 0:
         raise UsageError(f"option timeout must be positive, not {timeout:g}")
     return timeout
@@ -184,7 +185,8 @@ class RemoteTransport:
                         self._reject(f"{_what(operation)} of {operation.count} words is answered with "
                                      f"{len(result.data)} bytes")
                 elif not may_fail or result.status not in (Status.SLVERR, Status.DECERR):
-                    raise DeviceFault(f"{_what(operation)}: {_REASONS[result.status]}")
+                    kind = Unavailable if result.status == Status.HELD else DeviceFault
+                    raise kind(f"{_what(operation)}: {_REASONS[result.status]}")
             if len(answers) != len(message) and (not answers or len(answers) > len(message)
                                                  or answers[-1].status == Status.OK):
                 self._reject(f"{len(message)} operations have {len(answers)} results")

@@ -8,6 +8,7 @@ import secrets
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
+from math import inf
 from typing import Protocol
 
 from rackgate.bridge.abi import (
@@ -40,10 +41,12 @@ class Link(Protocol):
     """Carries messages, each whole or not at all.
 
     ``name`` is for messages to people. ``bytes_per_second`` is how much a direction carries, 0 for more than matters.
+    With ``is_reliable`` nothing is lost on it, or all: nothing is ever sent again.
     """
 
     name: str
     bytes_per_second: float
+    is_reliable: bool
 
     def send(self, message: bytes) -> None:
         """Send a message; it may be lost. Does not wait for it to be on its way."""
@@ -150,7 +153,8 @@ class Session:
             # Their sequence numbers are none that a request will have, so no late answer is taken for one to it.
             message = Message(Kind.OPEN, self._number, _WORD - attempt, pack_words([believed]))
             self.link.send(pack_message(message))
-            end = min(time.monotonic() + self._round_trip.limit + self.wire_time(1), give_up)
+            patience = inf if self.link.is_reliable else self._round_trip.limit + self.wire_time(1)
+            end = min(time.monotonic() + patience, give_up)
             answer = self._answer_to_open(message.sequence, end)
             if isinstance(answer, Terms):
                 self._own, self._is_current = {self._number}, True
@@ -289,7 +293,7 @@ class _Exchange:
 
     def _patience(self) -> float:
         """Seconds to wait for an answer before sending again."""
-        return self._session._round_trip.limit + self._wire_time()
+        return inf if self._link.is_reliable else self._session._round_trip.limit + self._wire_time()
 
     def _send_next(self, now: float) -> None:
         session, place = self._session, len(self._messages)
@@ -325,7 +329,7 @@ class _Exchange:
             session._round_trip.sample(now - sent_at)
         while self._oldest < len(self._messages) and self._responses[self._oldest] is not None:
             self._oldest += 1
-        if self._oldest < place and self._hurried != self._oldest:
+        if self._oldest < place and self._hurried != self._oldest and not self._link.is_reliable:
             # Answers come in order: this one's was lost, or is late.
             self._hurried = self._oldest
             self._send_again(self._oldest)

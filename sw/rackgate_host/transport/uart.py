@@ -30,6 +30,8 @@ def attach(place: str, options: dict[str, Any]) -> RemoteTransport:
 class UartLink:
     """Frames at a serial port: 8 bits, no parity, one stop bit, no flow control."""
 
+    is_reliable = False
+
     def __init__(self, path: str, baud: int):
         try:
             import serial

@@ -12,7 +12,7 @@ from .remote import RemoteTransport, remote_options
 __all__ = ["UdpLink", "attach", "split_address"]
 
 
-def split_address(text: str, default_port: int | None, example: str) -> tuple[str, int]:
+def split_address(text: str, default_port: int, example: str, least_port: int = 1) -> tuple[str, int]:
     """Host and port of ``host``, ``host:port``, ``[IPv6]`` or ``[IPv6]:port``. Raises UsageError for anything else."""
     if text.startswith("["):
         host, bracket, rest = text[1:].partition("]")
@@ -21,9 +21,10 @@ def split_address(text: str, default_port: int | None, example: str) -> tuple[st
         host, colon, port = text.partition(":")
         is_good = ":" not in port
         rest = colon + port
-    if is_good and host and not rest and default_port is not None:
+    if is_good and host and not rest:
         return host, default_port
-    if not is_good or not host or not (port.isascii() and port.isdigit()) or not 0 < int(port) < 1 << 16:
+    is_good = is_good and bool(host) and port.isascii() and port.isdigit() and least_port <= int(port) < 1 << 16
+    if not is_good:
         raise UsageError(f"an address must look like {example}, not {text!r}")
     return host, int(port)
 
@@ -39,6 +40,7 @@ class UdpLink:
     """Datagrams to and from one address."""
 
     bytes_per_second = 0.0
+    is_reliable = False
 
     def __init__(self, host: str, port: int):
         self.name = f"udp:[{host}]:{port}" if ":" in host else f"udp:{host}:{port}"
