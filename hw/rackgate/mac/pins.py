@@ -24,7 +24,8 @@ def GmiiSignature() -> wiring.Signature:
         Domain ``eth_rx``. In each cycle with ``rx_strobe`` a byte time passes: with ``rx_valid`` there is a byte, which
         the PHY may flag with ``rx_error``. Frames are apart by at least one byte time without ``rx_valid``.
     tx_data, tx_enable, tx_error, tx_strobe:
-        Domain ``eth_tx``. What is there in a cycle with ``tx_strobe`` is sent in a byte time; then the next is there.
+        Domain ``eth_tx``. What is there from a cycle behind ``tx_strobe`` to the next one with it is sent in this byte
+        time (1000: each cycle is one).
     speed:
         :class:`~.abi.Speed`, of the domain ``sync``; it changes seldom.
     link:

@@ -129,7 +129,7 @@ class Rgmii(wiring.Component):
         m.submodules.receive = DomainRenamer("eth_rx")(receive)
         m.submodules.transmit = DomainRenamer("eth_tx")(transmit)
         # Both change seldom, and a frame that is under way then is lost anyway: their bits may cross one by one.
-        m.submodules.speed = FFSynchronizer(gmii.speed, receive.speed, o_domain="eth_rx")
+        m.submodules.speed = FFSynchronizer(gmii.speed, receive.speed, o_domain="eth_rx", init=Speed.AUTO)
         m.submodules.active = FFSynchronizer(receive.active, transmit.active, o_domain="eth_tx", init=Speed.MBPS_1000)
         m.d.comb += [
             receive.rx_data.eq(self.rx_data), receive.rx_control.eq(self.rx_control),

@@ -22,12 +22,12 @@ def simulate(dut: Elaboratable, *testbenches: Callable[..., Coroutine], models: 
              limit: int = 100_000, clocks: Mapping[str, float] | None = None) -> None:
     """Run ``testbenches`` on ``dut`` with a clock until all have ended.
 
-    ``models`` run beside them and may go on for ever. ``clocks`` are periods of more domains, in cycles of ``sync``;
-    their phases are odd, so that edges of two domains seldom meet. Raises TimeoutError after ``limit`` cycles: a design
-    that hangs fails its test.
+    ``models`` run beside them and may go on for ever. ``clocks`` are periods of more domains, in cycles of ``sync``,
+    which need not exist then; their phases are odd, so that edges of two domains seldom meet. Raises TimeoutError after
+    ``limit`` cycles: a design that hangs fails its test.
     """
     simulator = Simulator(dut)
-    simulator.add_clock(PERIOD)
+    simulator.add_clock(PERIOD, if_exists=bool(clocks))
     for number, (domain, period) in enumerate((clocks or {}).items()):
         simulator.add_clock(period * PERIOD, domain=domain, phase=(0.31 + 0.23 * number) * period * PERIOD)
 
