@@ -10,6 +10,7 @@ from amaranth.lib import stream, wiring
 from amaranth.lib.wiring import In, Out
 
 from rackgate.stream.queue import Queue
+from rackgate_sim.devices import component
 from rackgate_sim.native import Simulation, build
 from rackgate_sim.timeline.fst import Waves, WavesError
 from rackgate_sim.timeline.hierarchy import parts
@@ -158,6 +159,13 @@ def test_spans_agree_with_a_count_by_hand(run):
     assert out.cycles("waits") > 20
 
 
+def test_a_machine_may_rest_in_another_state(run):
+    waves, _ = run
+    door = Stage("door", "door", {}, "fsm", "SHUT")
+    (row,) = rows(waves, (door,), parts(_Chain()), 37, 637)
+    assert row.rests == "SHUT" and set(row.totals()) == {"OPEN", "OPENING"}
+
+
 def test_a_window_cuts_spans(run):
     waves, _ = run
     whole, part = (rows(waves, CHAIN, parts(_Chain()), *ends)[1] for ends in ((37, 637), (100, 200)))
@@ -171,11 +179,25 @@ def test_a_window_cuts_spans(run):
 @pytest.mark.parametrize("stage, message", [
     (Stage("a", "cellar", {}), "stage a: the device has no part cellar"),
     (Stage("a", "queue", {}, "fsm"), "stage a: rackgate.stream.queue.Queue has no state machine fsm"),
+    (Stage("a", "door", {}, "fsm", "AJAR"), "stage a: .*_Door has states OPEN, SHUT, OPENING, not AJAR"),
     (Stage("a", "queue", {"x": ""}), "stage a: rackgate.stream.queue.Queue has no stream x"),
 ])
 def test_stages_that_the_device_has_not(run, stage, message):
     with pytest.raises(WavesError, match=message):
         rows(run[0], (stage,), parts(_Chain()), 37, 637)
+
+
+@pytest.mark.parametrize("device", sorted(STAGES))
+def test_every_stage_is_in_its_device(device):
+    known = parts(component(device))
+    names = [stage.name for stage in stages(device)]
+    assert names and len(set(names)) == len(names)
+    for stage in stages(device):
+        part = known[stage.place]
+        assert set(stage.streams) <= set(part.streams), f"{stage.name}: {part.source} has {sorted(part.streams)}"
+        assert part.meaning
+        if stage.machine:
+            assert (stage.rests or part.machines[stage.machine].states[0]) in part.machines[stage.machine].states
 
 
 def test_a_device_without_a_timeline():

@@ -21,12 +21,15 @@ class Stage:
         Its streams that get a row each, and what moves there.
     machine:
         The state machine that gets a row, by the name that ``m.FSM`` was given; "" for none.
+    rests:
+        The state in which it has nothing to do, and which is not shown: by default the first.
     """
 
     name: str
     place: str
     streams: Mapping[str, str]
     machine: str = ""
+    rests: str = ""
 
 
 _MACHINE = "fsm"
@@ -72,8 +75,65 @@ def _fisslock(**parameters: int) -> tuple[Stage, ...]:
     )
 
 
+def _zeronic(**parameters: int) -> tuple[Stage, ...]:
+    """The way of a frame that is received."""
+    unit, delivery = "receive", "receive.delivery"
+    return (
+        Stage("frames in", "", {"net_rx": "word of a frame"}),
+        Stage("front", f"{unit}.front", {"write": "word of a frame", "verdicts": "headers of a frame",
+                                         "endings": "end of a frame"}),
+        Stage("lookup of flows", f"{unit}.lookup", {"i": "headers of a frame", "o": "frame and its flow"}),
+        Stage("planner", f"{unit}.planner", {"o": "frame and its flow", "cover": "range of the stream"}),
+        Stage("cover", f"{unit}.cover", {"request": "range of the stream", "piece": "piece of memory",
+                                         "result": "whether all is covered"}),
+        Stage("segment lists", f"{unit}.cover.lists", {"search": "position", "found": "segment"}, _MACHINE,
+              rests="CHOOSE"),
+        Stage("decider", f"{unit}.decider", {"guard": "range to place", "o": "decision", "order": "range to cut to"}),
+        Stage("guard", f"{unit}.guard", {"request": "range to place", "o": "bytes that may be written",
+                                         "update": "bytes that were"}),
+        Stage("trimmer", f"{unit}.trimmer", {"pieces": "piece of memory", "o": "move to memory"}),
+        Stage("frame buffer", f"{unit}.frames", {"read": "range of a frame", "o": "word of payload"}),
+        Stage("placement", f"{delivery}.placement", {"i": "move to memory", "aw": "write burst", "w": "word of payload",
+                                                     "placed": "frame whose payload is there"}),
+        Stage("coalescer", f"{delivery}.coalescer", {"i": "decision", "o": "entry"}, _MACHINE),
+        Stage("entry writer", f"{delivery}.entries", {"aw": "write burst", "w": "word of an entry"}, _MACHINE),
+        Stage("payload port", "", {"mem__0__aw": "write burst", "mem__0__w": "word written", "mem__0__b": "answer"}),
+        Stage("ring port", "", {"mem__1__aw": "write burst", "mem__1__w": "word written", "mem__1__b": "answer"}),
+    )
+
+
+def _collective(**parameters: int) -> tuple[Stage, ...]:
+    """From a call to its completion, and what comes from other nodes in between."""
+    moves, send, receive = "datapath.moves", "datapath.send_lane", "datapath.receive_lane"
+    return (
+        Stage("calls", "control.calls", {"call": "call"}),
+        Stage("context 0", "control.sequencer.context_0", {}, _MACHINE),
+        Stage("sequencer", "control.sequencer", {"move": "move"}),
+        Stage("installer", f"{moves}.installer", {"i": "move", "post": "receive"}, _MACHINE),
+        Stage("scheduler", f"{moves}.scheduler", {"send": "segment to send", "receive": "segment to take"}, _MACHINE),
+        Stage("lifecycle", f"{moves}.lifecycle", {"retired_send": "segment", "retired_receive": "segment"}, _MACHINE),
+        Stage("send lane", send, {"i": "segment", "header": "header", "payload": "word of payload"}),
+        Stage("operand reader", f"{send}.fetcher", {"ar": "read burst", "r": "word of memory", "o": "packed word"}),
+        Stage("packetizer", "datapath.packetizer", {"o": "word of a packet"}, _MACHINE),
+        Stage("link out", "", {"net_tx": "word of a packet"}),
+        Stage("link in", "", {"net_rx": "word of a packet"}),
+        Stage("depacketizer", "datapath.receiver.depacketizer", {"header": "header", "o": "word of payload"}, _MACHINE),
+        Stage("receive queues", "datapath.receiver.queues", {"open": "packet for a move"}, _MACHINE),
+        Stage("receive lane", receive, {"i": "segment"}),
+        Stage("unloader", f"{receive}.unloader", {"o": "word of a packet"}),
+        Stage("local operand", f"{receive}.local", {"ar": "read burst", "r": "word of memory", "o": "packed word"}),
+        Stage("join", f"{receive}.join", {"o": "word of both operands"}),
+        Stage("reducer", f"{receive}.reducer", {"o": "word of the result"}),
+        Stage("delivery", f"{receive}.delivery", {"link": "word to pass on", "memory": "word to keep"}),
+        Stage("placer", f"{receive}.placer", {"aw": "write burst", "w": "word to memory", "done": "range written"}),
+        Stage("completer", "control.completer", {"o": "completion"}, _MACHINE),
+    )
+
+
 #: Stages of each device, by its name in URLs; parameters are the gateware's.
-STAGES: dict[str, Callable[..., tuple[Stage, ...]]] = {"fisslock": _fisslock, "inflate": _inflate}
+STAGES: dict[str, Callable[..., tuple[Stage, ...]]] = {
+    "collective": _collective, "fisslock": _fisslock, "inflate": _inflate, "zeronic": _zeronic,
+}
 
 
 def stages(device: str, **parameters: int) -> tuple[Stage, ...]:

@@ -43,7 +43,7 @@ class Row:
     carries:
         What moves in the stream; "" for a state machine.
     rests:
-        The state that is not shown: the one after reset.
+        The state that is not shown: the one in which a state machine has nothing to do.
     spans:
         In order, without overlap. In a stream ``moves`` (valid and ready: one payload a cycle) and ``waits`` (valid,
         but what follows is not ready); in between nothing is offered. Of a state machine, its states.
@@ -107,9 +107,12 @@ def _state_row(waves: Waves, stage: Stage, part: Part, window: slice) -> Row:
     if stage.machine not in part.machines:
         raise WavesError(f"stage {stage.name}: {part.source} has no state machine {stage.machine}")
     machine = part.machines[stage.machine]
-    shown = {code: name for code, name in enumerate(machine.states) if code}
+    rests = stage.rests or machine.states[0]
+    if rests not in machine.states:
+        raise WavesError(f"stage {stage.name}: {part.source} has states {', '.join(machine.states)}, not {rests}")
+    shown = {code: name for code, name in enumerate(machine.states) if name != rests}
     spans = tuple(_spans(waves[machine.signal][window].astype(np.int64), shown, waves.first + window.start))
-    return Row(stage.name, "state", stage.place, part.source, part.meaning, "", machine.states[0], spans)
+    return Row(stage.name, "state", stage.place, part.source, part.meaning, "", rests, spans)
 
 
 def _stream_row(waves: Waves, stage: Stage, part: Part, name: str, window: slice) -> Row:

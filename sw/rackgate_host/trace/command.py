@@ -16,7 +16,7 @@ from rackgate.paths import build_root
 from ..errors import UsageError
 from ..output import JsonOption, SeedOption, print_json
 from ..transport.timeline import read
-from . import inflate, locks
+from . import collectives, inflate, locks, zeronic
 from .job import Job
 from .page import page
 from .perfetto import trace_events
@@ -68,6 +68,38 @@ def _locks(
 ) -> None:
     """A request for a lock through FissLock's pipeline. Example: rackgate trace locks --packets 4 --html"""
     _trace("locks", lambda progress: locks.run(device, packets, seed, progress), output, html, as_json)
+
+
+@app.command("collectives")
+def _collectives(
+    ranks: Annotated[int, typer.Option("--ranks", min=collectives.RANKS[0], max=collectives.RANKS[1])] = 2,
+    size: Annotated[int, typer.Option("--bytes", min=4, max=1 << 16, help="Of each rank's operand; a multiple of 4.")]
+    = 1024,
+    device: Annotated[str, _device("sim:collective")] = "sim:collective",
+    output: _Output = None,
+    html: _Html = False,
+    as_json: JsonOption = False,
+    seed: SeedOption = 1,
+) -> None:
+    """An allreduce: every rank's engine. Example: rackgate trace collectives --ranks 4 --bytes 4096 --html"""
+    if size % 4:
+        raise UsageError(f"--bytes must be a multiple of 4, not {size}")
+    _trace("collectives", lambda progress: collectives.run(device, ranks, size // 4, seed, progress), output, html,
+           as_json)
+
+
+@app.command("zeronic")
+def _zeronic(
+    size: Annotated[int, typer.Option("--bytes", min=1, max=zeronic.MOST, help="Payload of the segment.")]
+    = zeronic.MOST,
+    device: Annotated[str, _device("sim:zeronic")] = "sim:zeronic?flows=64&segments=64",
+    output: _Output = None,
+    html: _Html = False,
+    as_json: JsonOption = False,
+    seed: SeedOption = 1,
+) -> None:
+    """A TCP segment placed in memory by the NIC. Example: rackgate trace zeronic --bytes 512 --html"""
+    _trace("zeronic", lambda progress: zeronic.run(device, size, seed, progress), output, html, as_json)
 
 
 def _trace(system: str, run: Callable[[Callable[[str], None]], Job], output: Path | None, html: bool,

@@ -13,7 +13,7 @@ from ..device import Device, open_device
 from ..errors import UsageError
 from ..url import DeviceURL
 
-__all__ = ["Job", "opened", "waves_path"]
+__all__ = ["Job", "check_url", "opened", "seeded", "waves_path"]
 
 
 @dataclass(frozen=True)
@@ -66,9 +66,13 @@ def check_url(url: str, kinds: Sequence[str]) -> None:
         raise UsageError(f"a timeline is drawn from the simulated gateware, {wanted}, not from {url}")
 
 
+def seeded(url: str, seed: int) -> dict[str, int]:
+    """The option ``seed`` for a device, unless its URL has one."""
+    return {} if "seed" in DeviceURL.parse(url).options else {"seed": seed}
+
+
 def opened(url: str, kinds: Sequence[str], waves: Path, seed: int,
            progress: Callable[[str], None] | None = None) -> AbstractContextManager[Device]:
     """The device at ``url``, of one of ``kinds``, which writes ``waves`` until the context ends."""
     check_url(url, kinds)
-    options: dict[str, Any] = {} if "seed" in DeviceURL.parse(url).options else {"seed": seed}
-    return closing(open_device(url, waves=str(waves), progress=progress, **options))
+    return closing(open_device(url, waves=str(waves), progress=progress, **seeded(url, seed)))
