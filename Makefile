@@ -15,7 +15,8 @@ FILES ?=
 # What restores the snapshot of `make sim`: paced (by cycles of the simulated inflate engine), device (the simulated
 # accelerator itself, which takes a build of its own), or software.
 RESTORE ?= paced
-# Which benches `make bench` runs.
+# Which benches `make bench` runs, and whether little of each.
+QUICK ?=
 N ?= $(BENCHES)
 SYSTEM ?= inflate
 BOARD ?=
@@ -109,8 +110,8 @@ formal: $(VENV)/.ready-test ## Proofs of the shared blocks
 soak: $(VENV)/.ready-test ## Long variants of the random tests
 	$(VENV)/bin/pytest $(TESTS) -n $(JOBS) -m soak --timeout 7200
 
-bench: $(VENV)/.ready-test ## Measure and compare with the floors; records in build/results
-	@failed=0; for name in $(N); do $(VENV)/bin/rackgate bench $$name --seed $(SEED) || failed=1; done; exit $$failed
+bench: $(VENV)/.ready-test ## Measure and compare with the floors; QUICK=1 for little of all; records in build/results
+	$(VENV)/bin/rackgate bench $(N) --seed $(SEED) --jobs $(JOBS) $(if $(QUICK),--quick)
 
 report: $(VENV)/.ready-test ## The records of all benches as pages beside the papers: build/report/index.html
 	$(VENV)/bin/rackgate report

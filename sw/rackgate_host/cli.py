@@ -27,7 +27,7 @@ __all__ = ["app", "exit_code", "main", "sentence"]
 
 _DEBUG = "RACKGATE_DEBUG"
 
-app = typer.Typer(name="rackgate", no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False,
+app = typer.Typer(name="rackgate", no_args_is_help=True, pretty_exceptions_enable=False,
                   context_settings={"help_option_names": ["-h", "--help"]})
 
 
