@@ -18,7 +18,7 @@ class Trimmer(wiring.Component):
     """Cut the pieces of each frame to the range of its order; what is left of them are moves.
 
     The pieces of a frame are next to each other, and all bytes of the order are in one of them: that is asserted. A
-    frame of whose pieces nothing is left has no move.
+    frame of whose pieces nothing is left has no move; the position of an order of size 0 means nothing.
 
     One piece a cycle, latency 2 cycles. An order is taken with its frame's last piece, and may come with the first one.
     ``pieces.ready`` and ``order.ready`` depend combinationally on ``o.ready`` and on the ``valid`` of each other. Reset
@@ -46,7 +46,7 @@ class Trimmer(wiring.Component):
         })
         # A piece from ``begin`` to ``end``, counted from the first byte that is wanted.
         self._seen = Signal(data.StructLayout({
-            "begin": signed(_DISTANCE), "end": signed(_DISTANCE), "size": LENGTH_BITS, "word": 16,
+            "begin": signed(_DISTANCE), "end": signed(_DISTANCE), "size": LENGTH_BITS, "is_wanted": 1, "word": 16,
             "offset": LENGTH_BITS, "address": ADDRESS_BITS, "is_last": 1}))
         self._has_seen = Signal()
 
@@ -68,6 +68,7 @@ class Trimmer(wiring.Component):
                 seen.begin.eq(begin),
                 seen.end.eq(begin + piece.size),
                 seen.size.eq(order.size),
+                seen.is_wanted.eq(order.size != 0),
                 seen.word.eq(order.word),
                 seen.offset.eq(order.offset),
                 seen.address.eq(piece.address),
@@ -87,7 +88,7 @@ class Trimmer(wiring.Component):
             end.eq(Mux(is_end, seen.size, seen.end)),
         ]
         m.d.sync += [
-            self.o.valid.eq(self._has_seen & (seen.end > 0) & (seen.begin < seen.size)
+            self.o.valid.eq(self._has_seen & seen.is_wanted & (seen.end > 0) & (seen.begin < seen.size)
                             & (seen.end != seen.begin)),
             move.word.eq(seen.word),
             move.offset.eq(seen.offset + first),
