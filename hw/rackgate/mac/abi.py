@@ -30,22 +30,36 @@ class Speed(enum.IntEnum):
 class MacCounter(enum.IntEnum):
     """Counters, registers COUNT_*; 32 bits, wrapping. Bytes are counted without preamble and FCS, padding included.
 
-    Each frame on the wire counts in one of ``RX_FRAMES`` to ``RX_FALSE_STARTS``; a lost one counts in ``RX_LOST`` too,
-    and not in ``RX_FRAMES``.
+    ===================  =============================================================================================
+    ``RX_FRAMES``        good frames, handed on
+    ``RX_BYTES``         their bytes
+    ``RX_PHY_ERRORS``    frames within which the PHY has flagged an error
+    ``RX_LONG``          else: frames above the longest; they are cut there
+    ``RX_RUNTS``         else: frames below 64 bytes with FCS; of those below 5 nothing is handed on
+    ``RX_FCS_ERRORS``    else: frames with a wrong check sequence
+    ``RX_FALSE_STARTS``  carrier without a start frame delimiter (at 1000 Mb/s only)
+    ``RX_LOST``          frames, good or not, that were not taken in time: lost whole, or cut and marked as damaged
+    ``TX_FRAMES``        frames handed to the transmitter
+    ``TX_BYTES``         their bytes
+    ``TX_DROPPED``       frames above the longest, or damaged before they came to the MAC
+    ``TX_UNDERRUNS``     frames broken off on the wire, and flagged there: the clock of the system is too slow
+    ===================  =============================================================================================
+
+    Errors that are closer to each other than two cycles of the system's clock may be missed: noise, not frames, is.
     """
 
-    RX_FRAMES = 0  # good ones, handed on
-    RX_BYTES = 1  # of the good ones
-    RX_PHY_ERRORS = 2  # the PHY has flagged an error within the frame
-    RX_LONG = 3  # above the longest frame; cut there
-    RX_RUNTS = 4  # below 64 bytes with FCS; below 5 nothing is handed on
-    RX_FCS_ERRORS = 5  # of the right size, with a wrong check sequence
-    RX_FALSE_STARTS = 6  # carrier without a start frame delimiter
-    RX_LOST = 7  # there was no room: not taken in time
-    TX_FRAMES = 8  # handed to the transmitter
-    TX_BYTES = 9  # of those
-    TX_DROPPED = 10  # damaged before they came to the MAC, or above the longest frame
-    TX_UNDERRUNS = 11  # broken off on the wire, flagged as an error: the clock ``sync`` is too slow
+    RX_FRAMES = 0
+    RX_BYTES = 1
+    RX_PHY_ERRORS = 2
+    RX_LONG = 3
+    RX_RUNTS = 4
+    RX_FCS_ERRORS = 5
+    RX_FALSE_STARTS = 6
+    RX_LOST = 7
+    TX_FRAMES = 8
+    TX_BYTES = 9
+    TX_DROPPED = 10
+    TX_UNDERRUNS = 11
 
 
 #: Registers of :class:`~rackgate.mac.mac.Mac`.

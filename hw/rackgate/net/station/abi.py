@@ -17,16 +17,28 @@ DEFAULT_ADDRESS = 0xC0_00_02_0A  # 192.0.2.10
 
 
 class StationCounter(enum.IntEnum):
-    """Counters, registers COUNT_*; 32 bits, wrapping."""
+    """Counters, registers COUNT_*; 32 bits, wrapping.
 
-    ARP_REPLIES = 0  # handed to the MAC, as are the next ones
+    ===================  =============================================================================================
+    ``ARP_REPLIES``      replies to ARP requests
+    ``ECHO_REPLIES``     replies to echo requests
+    ``ANSWERS``          datagrams with an answer of the bridge
+    ``MESSAGES``         datagrams stored for the bridge
+    ``DAMAGED``          for the station, with a wrong length or checksum, empty, or damaged on the way: dropped
+    ``NO_ROOM``          for the station, good, dropped for want of room
+    ``SYSTEM_FRAMES``    good frames that the system has taken
+    ``SYSTEM_LOST``      for the system, lost whole, or cut and marked: it did not take them in time
+    ===================  =============================================================================================
+    """
+
+    ARP_REPLIES = 0
     ECHO_REPLIES = 1
     ANSWERS = 2
-    MESSAGES = 3  # datagrams stored for the bridge
-    DAMAGED = 4  # for the station, with a wrong length or checksum, empty, or damaged on the way
-    NO_ROOM = 5  # for the station, good, dropped for want of room
-    SYSTEM_FRAMES = 6  # for the system, handed on
-    SYSTEM_LOST = 7  # for the system, lost in whole or in part because it did not take them in time
+    MESSAGES = 3
+    DAMAGED = 4
+    NO_ROOM = 5
+    SYSTEM_FRAMES = 6
+    SYSTEM_LOST = 7
 
 
 #: Registers of :class:`~rackgate.net.station.station.Station`.
