@@ -10,6 +10,8 @@ from rackgate.collective.link import abi as link
 from rackgate.csr.map import IDENTITY_REGISTERS, Register
 from rackgate.iaa import abi as iaa
 from rackgate.inflate import abi
+from rackgate.mac import abi as mac
+from rackgate.net.station import abi as station
 from rackgate.pisa import abi as pisa
 from rackgate.zeronic import abi as zeronic
 from rackgate.zeronic import messages
@@ -98,6 +100,10 @@ def _faults() -> str:
 
 _TABLES: dict[str, Callable[[], str]] = {
     "identity": lambda: _registers(IDENTITY_REGISTERS),
+    "mac-counters": lambda: _documented(mac.MacCounter, ("counter", "meaning")),
+    "mac-registers": lambda: _registers(mac.MAC_REGISTERS.registers),
+    "station-counters": lambda: _documented(station.StationCounter, ("counter", "meaning")),
+    "station-registers": lambda: _registers(station.STATION_REGISTERS.registers),
     "collective-call": lambda: _documented(collective.Call, ("field", "words", "meaning")),
     "collective-causes": lambda: _table(("code", "cause", "waited for"), (
         (f"`{cause.value:#04x}`", f"`{cause.name}`", _CAUSES[cause]) for cause in collective.Cause)),
