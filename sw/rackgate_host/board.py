@@ -13,6 +13,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
+from . import board_flow
 from .device import Device
 from .errors import DeviceMismatch, UsageError
 from .expect import expected_kind
@@ -171,4 +172,5 @@ def register(app: typer.Typer) -> None:
     group = typer.Typer(name="board", no_args_is_help=True, help="Boards: what is there, and simulated ones.")
     group.command("info")(_info)
     group.command("simulate")(_simulate)
+    board_flow.register(group)
     app.add_typer(group)
