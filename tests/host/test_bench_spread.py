@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """A bench spread over a Dask cluster: what comes is what processes of this machine give, also when a worker is lost."""
 
+import json
 import os
 import signal
 import threading
@@ -9,10 +10,12 @@ import time
 import pytest
 from bench_fakes import fake, values
 from distributed import LocalCluster
+from typer.testing import CliRunner
 
 from rackgate_host.bench import spread, store
 from rackgate_host.bench.spread import Spread
 from rackgate_host.bench.suite import Pool, Suite, in_turn
+from rackgate_host.cli import app
 from rackgate_host.errors import Unavailable, UsageError
 
 __all__ = ["fake"]
@@ -78,6 +81,17 @@ def test_a_worker_is_lost(cluster, tmp_path):
     assert {name: told(record) for name, record in spread_out.items()} == {
         name: told(record) for name, record in local.items()}
     assert values(spread_out["fake"]) == {(f"case-{number}", "cycles"): 100 + number for number in range(6)}
+
+
+def test_the_command_spreads(cluster, tmp_path):
+    """What is counted, while what needs a clock on the wall stays here."""
+    done = CliRunner().invoke(app, ["bench", "fake", "--set", "wall=1", "--scheduler", cluster.scheduler_address,
+                                    "--out", str(tmp_path), "--json"])
+    assert done.exit_code == 0, done.output
+    shown = json.loads(done.stdout)
+    assert [unit["where"][:6] for unit in shown["units"]] == ["here", "tcp://", "tcp://"]
+    assert [point["counted"] for point in shown["results"]] == [False, True, True]
+    assert "fake: part 1" in done.stderr and len(list((tmp_path / ".points").iterdir())) == 2
 
 
 def test_a_unit_that_fails_there_fails_here(cluster):

@@ -19,8 +19,8 @@ from rackgate.paths import build_root
 
 from ..errors import UsageError
 from ..output import JsonOption, SeedOption, print_json
-from .apart import HERE
-from .benches import BENCHES, Bench, measure, points_of, units_of
+from .apart import HERE, Outcome
+from .benches import BENCHES, Bench, Unit, measure, points_of, units_of
 from .compare import Comparison, baseline_folder, compare, load, write
 from .record import Record
 from .spread import Spread
@@ -139,7 +139,12 @@ def _run(
         def report(line: str) -> None:
             status.update(f"{suite.done}/{suite.total} {line}")
 
-        for record in suite.run(*_executors(jobs, scheduler, limit), report, command):
+        def finished(unit: Unit, outcome: Outcome) -> None:
+            if outcome.why or not progress.is_terminal:  # there the line above says it
+                told = f"failed: {outcome.why}" if outcome.why else f"{outcome.seconds:.1f} s"
+                progress.print(f"{suite.done}/{suite.total} {unit.title}: {told}", soft_wrap=True, markup=False)
+
+        for record in suite.run(*_executors(jobs, scheduler, limit), report, command, finished):
             missed += len(record.missed)
             records.append(_keep(record, folder))
             if not as_json:

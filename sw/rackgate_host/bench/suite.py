@@ -139,12 +139,13 @@ class Suite:
         """Units of all benches."""
         return sum(len(part.units) for part in self.parts)
 
-    def run(self, spread: Executor, alone: Executor, report: Report = lambda line: None,
-            command: str = "") -> Iterator[Record]:
+    def run(self, spread: Executor, alone: Executor, report: Report = lambda line: None, command: str = "",
+            finished: Callable[[Unit, Outcome], None] = lambda unit, outcome: None) -> Iterator[Record]:
         """Run what was not kept, and yield the record of each bench as soon as it is whole.
 
         Counts may be spread over processes and machines by ``spread``. What is measured by a clock on the wall comes
-        after all of them, by ``alone``, one at a time.
+        after all of them, by ``alone``, one at a time. ``report`` is called with a line on what is under way,
+        ``finished`` with each unit that was run.
         """
         told: set[str] = set()
         waiting = self._take()
@@ -156,8 +157,9 @@ class Suite:
             if not chosen:
                 continue
             for place, outcome in executor([part.units[number] for part, number in chosen], report):
-                self._keep(*chosen[place], outcome)
-                report(f"{self.done} of {self.total} units done")
+                part, number = chosen[place]
+                self._keep(part, number, outcome)
+                finished(part.units[number], outcome)
                 yield from self._whole(told, command)
 
     def _take(self) -> list[tuple[_Part, int]]:
