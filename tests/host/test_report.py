@@ -12,6 +12,7 @@ import pytest
 from typer.testing import CliRunner
 
 from rackgate_host import cli
+from rackgate_host.bench.record import Result
 from rackgate_host.errors import Unavailable, UsageError
 from rackgate_host.report import drawing
 from rackgate_host.report.coverage import read_coverage
@@ -123,6 +124,20 @@ def test_there_may_be_no_records_but_no_file_in_their_place(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(UsageError, match="is not a folder of records"):
         read_results(tmp_path / "file")
+
+
+@pytest.mark.parametrize("series", [{"x": [1, 2], "y": [1]}, {"x": [float("nan")]}])
+def test_the_curve_of_a_point_is_checked(series):
+    with pytest.raises(ValueError, match="a b: series must be columns of one length of finite numbers"):
+        Result("a", "b", 1, "1", series=series)
+
+
+def test_the_curve_of_a_point_is_read_again(folder):
+    made = Result("tatp-netlock", "grant_median_us", 4.0, "us", series={"percent": (0, 50), "grant_us": (3.0, 4.0)})
+    folder("locks.json", record("locks", made.as_dict()))
+    found = read_results(folder.path).find("locks", made.case, made.metric)
+    assert found is not None and found.result.series == {"percent": [0, 50], "grant_us": [3.0, 4.0]}
+    assert "series" not in Result("a", "b", 1, "1").as_dict()
 
 
 # Coverage -----------------------------------------------------------------------------------------------------------

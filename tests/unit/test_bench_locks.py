@@ -33,6 +33,9 @@ def test_the_record_has_the_names_that_must_be():
     for system in ("fisslock", "netlock", "server"):
         point = found[f"tatp-{system}", "grant_median_us"]
         assert point.conditions["clock_mhz"] and point.conditions["clock_source"]
+        shares, times = point.series["percent"], point.series["grant_us"]
+        assert sorted(times) == times and times[shares.index(50)] == point.value
+        assert times[shares.index(99)] == found[f"tatp-{system}", "grant_p99_us"].value
     assert not record.missed and json.dumps(record.as_dict())
 
 

@@ -1,11 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
 """Plots as Plotly figures. Colours are numbers here: the page has them, a set for light and one for dark."""
 
-from collections.abc import Mapping
+import math
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from ..errors import Unavailable
 from .plots import Axis, Plot, Trace
+from .words import number
 
 __all__ = ["COLOURS", "figure", "legend", "plotly_script"]
 
@@ -71,13 +73,24 @@ def _trace(place: int, trace: Trace, plot: Plot) -> dict[str, Any]:
             "marker": {"symbol": _SYMBOLS[dash], "size": 10 if trace.kind == "point" else 9}}
 
 
-def _axis(axis: Axis, *, is_category: bool = False) -> dict[str, Any]:
+def _logarithmic(values: Iterable[float]) -> dict[str, Any]:
+    """Range and ticks of a logarithmic axis: powers of ten, over few of them their double and half as well."""
+    logs = [math.log10(one) for one in values if one > 0] or [0.0]
+    least, most = min(logs), max(logs)
+    room = 0.05 * (most - least) or 0.3
+    factors = (1, 2, 5) if most - least < 2.5 else (1,)
+    ticks = [factor * 10.0 ** power for power in range(math.floor(least), math.ceil(most) + 1) for factor in factors]
+    return {"type": "log", "range": [least - room, most + room], "tickvals": ticks,
+            "ticktext": [number(one) for one in ticks]}
+
+
+def _axis(axis: Axis, values: Iterable[float], *, is_category: bool = False) -> dict[str, Any]:
     made: dict[str, Any] = {"automargin": True, "fixedrange": True, "showline": True}
     if is_category:
         return {**made, "type": "category", "showgrid": False, "zeroline": False}
     made |= {"title": {"text": axis.title, "standoff": 10}, "zeroline": not axis.log}
     if axis.log:
-        made |= {"type": "log", "dtick": 1, "exponentformat": "none"}
+        made |= _logarithmic(values)
     if axis.ticks:
         made |= {"tickvals": list(axis.ticks), "ticktext": [_tick(one) for one in axis.ticks]}
     if axis.least is not None:
@@ -115,7 +128,9 @@ def figure(plot: Plot) -> Mapping[str, Any]:
 
     Raises Unavailable when Plotly is not installed.
     """
-    x, y = _axis(plot.x, is_category=plot.has_categories), _axis(plot.y)
+    x = _axis(plot.x, [] if plot.has_categories else [place for trace in plot.traces for place in trace.x],
+              is_category=plot.has_categories)
+    y = _axis(plot.y, [*(value for trace in plot.traces for value in trace.y), *(level.value for level in plot.levels)])
     if plot.sideways:
         x, y = y, {**x, "autorange": "reversed"}
     layout = {"height": _height(plot), "margin": {"l": 8, "r": 16, "t": 8, "b": 8}, "xaxis": x, "yaxis": y,

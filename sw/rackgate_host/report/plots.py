@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from .records import Measured, Results
+from .records import Measured
 from .words import number, slug
 
 __all__ = ["Axis", "Kind", "Level", "Plot", "Section", "Trace", "bars", "command", "lines"]
@@ -112,9 +112,9 @@ class Section:
     compact: bool = False
 
 
-def command(results: Results, bench: str, points: Iterable[Measured] = ()) -> str:
-    """What measured these points, else all of the bench, else what would."""
-    found = next(iter(points), None) or next(iter(results.of(bench)), None)
+def command(bench: str, points: Iterable[Measured]) -> str:
+    """What measured these points, or would if there are none."""
+    found = next(iter(points), None)
     return f"rackgate bench {bench}" if found is None else found.origin.command
 
 

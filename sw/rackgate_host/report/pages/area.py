@@ -26,4 +26,4 @@ def _plot(results: Results, metric: str, title: str, about: str, axis: Axis, lev
     points = results.select("area", metric)
     aims = [one.result.target for one in points if one.result.target is not None]
     return Plot(title, about, Axis("engine"), axis, bars(points, lambda one: "measured", lambda one: one.case),
-                command(results, "area", points), [Level(aims[0], level)] if level and aims else [], sideways=True)
+                command("area", points), [Level(aims[0], level)] if level and aims else [], sideways=True)

@@ -56,7 +56,7 @@ def _fractions(results: Results) -> list[Plot]:
                   for one in lines(sorted(of, key=_ranks), lambda one: f"{_ranks(one)} ranks", _size)]
         title = f"{operation}: fraction of the bound" if operation else "Fraction of the bound"
         plots.append(Plot(title, "", _sizes(of), Axis("per cent", least=0), traces,
-                          command(results, "collectives", of), [Level(100, "bound, per cent")]))
+                          command("collectives", of), [Level(100, "bound, per cent")]))
     return plots
 
 
@@ -72,7 +72,7 @@ def _allreduce(results: Results) -> Plot:
     names = {"allreduce": "ours", "peer-allreduce": "ACCL's algorithm"}
     return Plot("Allreduce: cycles", f"{ranks} ranks. Less is better." if of else "Less is better.", _sizes(of),
                 Axis("cycles", log=True), lines(of, lambda one: names[_operation(one)], _size),
-                command(results, "collectives", of))
+                command("collectives", of))
 
 
 def _peer(results: Results, metric: str, what: str, title: str) -> Plot:
@@ -81,7 +81,7 @@ def _peer(results: Results, metric: str, what: str, title: str) -> Plot:
     of = [one for one in points if _ranks(one) == ranks]
     return Plot(f"{title} of ACCL's algorithms, over ours", f"{ranks} ranks. Above 1 ours takes fewer {what}." if of
                 else f"Above 1 ours takes fewer {what}.", _sizes(of), Axis("times", least=0),
-                lines(of, _operation, _size), command(results, "collectives", of), [Level(1, "as many")])
+                lines(of, _operation, _size), command("collectives", of), [Level(1, "as many")])
 
 
 def _latencies(results: Results) -> Plot:
@@ -95,4 +95,4 @@ def _latencies(results: Results) -> Plot:
     peer = next(one for one in HEADLINES if one.key == "accl-nop")
     return Plot("Calls, hops, and collectives of 64 bytes", "A call that does nothing takes ACCL's firmware "
                 f"{peer.figure} ({peer.place}). Less is better.", Axis("case"), Axis("cycles", least=0), traces,
-                command(results, "collectives", points), sideways=True)
+                command("collectives", points), sideways=True)

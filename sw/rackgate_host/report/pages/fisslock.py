@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The page of locks."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 from ..papers import HEADLINES
 from ..plots import Axis, Level, Plot, Section, Trace, bars, command
@@ -43,7 +43,7 @@ def _cuts(results: Results, which: str, what: str) -> Plot:
     return Plot(f"{what} time to a grant, less than NetLock's", "Per cent. Mixes: half (uh), a tenth (rm), none (ro) "
                 "of the requests are exclusive; keys uniform or by Zipf's law. Below zero FissLock is slower.",
                 Axis("mix"), Axis("per cent less"), bars(points, lambda one: "measured", lambda one: one.case),
-                command(results, "locks", points), levels, sideways=True)
+                command("locks", points), levels, sideways=True)
 
 
 def _micro(results: Results) -> list[str]:
@@ -61,7 +61,7 @@ def _transactions(results: Results) -> Plot:
         published = {case: _PAPER[f"fisslock-{case}"].value or 0.0 for case in cases}
         traces.append(Trace("the paper's, over NetLock", cases, [published[case] for case in cases], "point", 2, 2))
     return Plot("Transactions a second, FissLock's over the others'", "Times as many.", Axis("workload"),
-                Axis("times", least=0), traces, command(results, "locks", points), [Level(1, "as many")], sideways=True)
+                Axis("times", least=0), traces, command("locks", points), [Level(1, "as many")], sideways=True)
 
 
 def _system(one: Measured) -> tuple[str, str]:
@@ -70,22 +70,18 @@ def _system(one: Measured) -> tuple[str, str]:
     return workload, system
 
 
-def _series(one: Measured) -> Mapping[str, Sequence[float]]:
-    return getattr(one.result, "series", None) or {}
-
-
 def _distributions(results: Results) -> list[Plot]:
-    points = [one for one in results.select("locks", "grant_median_us") if _series(one)]
+    points = [one for one in results.select("locks", "grant_median_us") if one.result.series]
     made = []
     for workload in dict.fromkeys(_system(one)[0] for one in points) or ("",):
         of = [one for one in points if _system(one)[0] == workload]
         traces = []
         for one in of:
-            series = _series(one)
+            series = one.result.series or {}
             traces.append(Trace(_SYSTEMS.get(_system(one)[1], one.case), list(series["grant_us"]),
                                 list(series["percent"]), "step"))
         made.append(Plot(f"Time to a grant, {workload}" if workload else "Time to a grant", "", Axis("us", log=True),
-                         Axis("per cent of requests", least=0), traces, command(results, "locks", of)))
+                         Axis("per cent of requests", least=0), traces, command("locks", of)))
     return made
 
 
@@ -93,7 +89,7 @@ def _by_system(results: Results, metric: str, title: str, axis: Axis) -> Plot:
     points = [one for one in results.select("locks", metric) if _system(one)[1] in _SYSTEMS]
     return Plot(title, "", Axis("workload"), axis,
                 bars(points, lambda one: _SYSTEMS[_system(one)[1]], lambda one: _system(one)[0]),
-                command(results, "locks", points), sideways=True)
+                command("locks", points), sideways=True)
 
 
 def _sensitivity(results: Results, case: str) -> Plot:
@@ -102,12 +98,12 @@ def _sensitivity(results: Results, case: str) -> Plot:
     traces = [Trace(one.name, one.x, one.y, "point")
               for one in bars(points, lambda one: over[one.metric], lambda one: one.case.removeprefix(f"{case}-"))]
     return Plot(f"{case.upper()}: transactions a second, FissLock's over the others'", "Each row changes one group of "
-                "constants.", Axis("constants"), Axis("times", least=0), traces, command(results, "locks", points),
+                "constants.", Axis("constants"), Axis("times", least=0), traces, command("locks", points),
                 [Level(1, "as many")], sideways=True)
 
 
 def _pipelines(results: Results, metric: str, title: str, axis: Axis) -> Plot:
     points = results.select("locks", metric)
     return Plot(title, "Less is better.", Axis("pipeline"), axis,
-                bars(points, lambda one: "measured", lambda one: one.case), command(results, "locks", points),
+                bars(points, lambda one: "measured", lambda one: one.case), command("locks", points),
                 sideways=True)

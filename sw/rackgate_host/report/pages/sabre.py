@@ -42,7 +42,7 @@ def _rates(results: Results, bench: str, what: str) -> Plot:
                    colour=number, dash=number) for number, label in ((1, "floor"), (2, "target"))]
     measured = bars(points, lambda one: "measured", lambda one: one.case)
     return Plot(f"{what}: bytes a cycle", "Floor: what must hold. Target: what is aimed at.", Axis("input"), _RATE,
-                [*measured, *(goal for goal in goals if goal.x)], command(results, bench, points), sideways=True)
+                [*measured, *(goal for goal in goals if goal.x)], command(bench, points), sideways=True)
 
 
 def _scaling(results: Results) -> Plot:
@@ -57,7 +57,7 @@ def _scaling(results: Results) -> Plot:
                                                        sorted(points, key=lambda one: one.condition("engines")))]),
                 Trace("as many times one engine", counts, [single[0] * count for count in counts])]
     return Plot("Several engines: bytes a cycle", "A memory port for each engine.", Axis("engines", ticks=(1, 2, 4, 8)),
-                _RATE, made, command(results, "iaa", points))
+                _RATE, made, command("iaa", points))
 
 
 def _lone(results: Results) -> Plot:
@@ -66,7 +66,7 @@ def _lone(results: Results) -> Plot:
     return Plot("A lone page: cycles from queue to record", "One page of 4 KB at a time. Less is better.",
                 Axis("codes"), Axis("cycles", least=0),
                 bars(points, lambda one: "measured", lambda one: one.case.removeprefix("lone-page-")),
-                command(results, "iaa", points), [Level(floors[0], "at most")] if floors else [], sideways=True)
+                command("iaa", points), [Level(floors[0], "at most")] if floors else [], sideways=True)
 
 
 def _ratios(results: Results) -> Plot:
@@ -76,7 +76,7 @@ def _ratios(results: Results) -> Plot:
     return Plot("Compression ratio by function", "Bytes of memory by bytes of the whole file. Canned codes are shared "
                 "by all pages of a snapshot.", Axis("function"), Axis("ratio", least=0),
                 bars(points, lambda one: metrics[one.metric], lambda one: one.case.removeprefix("ratio-")),
-                command(results, "sabre", points), [Level(_PAPER["sabre-ratio"] or 0, "paper's best")], sideways=True)
+                command("sabre", points), [Level(_PAPER["sabre-ratio"] or 0, "paper's best")], sideways=True)
 
 
 def _storage(one: Measured) -> float:
@@ -127,7 +127,7 @@ def _rates_of(points: Sequence[Measured]) -> Axis:
 def _plot(results: Results, workload: str, title: str, points: Sequence[Measured], known: Sequence[str]) -> Plot:
     return Plot(title, "Milliseconds until all is there.", _rates_of(points), Axis("ms", least=0),
                 _told_apart(lines(points, lambda one: _flow(one, workload), _storage), known),
-                command(results, "sabre", points))
+                command("sabre", points))
 
 
 def _told_apart(traces: Sequence[Trace], known: Sequence[str]) -> list[Trace]:
@@ -143,7 +143,7 @@ def _savings(results: Results, workload: str, shape: str, title: str, known: Seq
     points = [one for one in _flows(results, workload, f"saving_percent_{shape}") if "device" in one.case]
     traces = _told_apart(lines(points, lambda one: _flow(one, workload), _storage), known)
     return Plot(title, "Of what reap-raw takes. Below zero compression costs time.", _rates_of(points),
-                Axis("per cent saved"), traces, command(results, "sabre", points),
+                Axis("per cent saved"), traces, command("sabre", points),
                 [Level(_PAPER["sabre-restore"] or 0, "paper's best")])
 
 
@@ -152,4 +152,4 @@ def _guest(results: Results, guest: str, what: str, policy: str) -> Plot:
     points = results.select("sabre", f"milliseconds_{policy}", f"{guest}-")
     traces = lines(points, lambda one: _flow(one, workload).removeprefix(f"{guest}-"), _storage)
     return Plot(f"{what}, {_POLICIES[policy]}", "Milliseconds until it was done.", _rates_of(points),
-                Axis("ms", least=0), traces, command(results, "sabre", points))
+                Axis("ms", least=0), traces, command("sabre", points))

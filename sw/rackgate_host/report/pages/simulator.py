@@ -21,5 +21,5 @@ def sections(results: Results) -> Sequence[Section]:
     return [Section("Four simulators", about, [
         Plot("Simulated cycles a second", "pysim: Amaranth's simulator. cocotb-default: as its runner builds a design. "
              "cocotb-tight: only the top's ports public. native: with the host's driver in the loop. More is better.",
-             Axis("simulator"), Axis("cycles a second", log=True), traces, command(results, "cosim", points),
+             Axis("simulator"), Axis("cycles a second", log=True), traces, command("cosim", points),
              sideways=True)])]

@@ -70,13 +70,13 @@ def _rate(results: Results, way: str, word: str) -> Plot:
             traces.append(replace(one, y=[100 * value / width for value in one.y]))
     return Plot(f"{word}: payload, of what the port carries", "The rest are headers, and cycles between frames.",
                 _sizes(points, _payload, _PAYLOAD), Axis("per cent", least=0), traces,
-                command(results, "zeronic", points))
+                command("zeronic", points))
 
 
 def _bubbles(results: Results, way: str, word: str) -> Plot:
     points = _frames(results, way, "bubbles_per_packet")
     return Plot(f"Cycles of a frame above its words, {word}", "Less is better.", _sizes(points, _payload, _PAYLOAD),
-                Axis("cycles"), lines(points, _label, _payload), command(results, "zeronic", points),
+                Axis("cycles"), lines(points, _label, _payload), command("zeronic", points),
                 [Level(1, "target")])
 
 
@@ -84,7 +84,7 @@ def _orders(results: Results) -> Plot:
     points = results.select("zeronic", "ratio_to_in_order", "window-")
     return Plot("A window of frames in another order", "Speed by that in order.", Axis("order"), Axis("times", least=0),
                 bars(points, _label, lambda one: re.sub(r"^window-w\d+-", "", one.case).replace("-", " ")),
-                command(results, "zeronic", points), sideways=True)
+                command("zeronic", points), sideways=True)
 
 
 def _lone(results: Results) -> Plot:
@@ -96,7 +96,7 @@ def _lone(results: Results) -> Plot:
 
     return Plot("A lone frame, from its last word in", "Until the first write to memory, and until its entry is there. "
                 "Less is better.", Axis("until"), Axis("cycles", least=0), bars(points, _label, name),
-                command(results, "zeronic", points), [Level(aims[0], "target")] if aims else [], sideways=True)
+                command("zeronic", points), [Level(aims[0], "target")] if aims else [], sideways=True)
 
 
 def _cost(results: Results, metric: str) -> Plot:
@@ -113,7 +113,7 @@ def _cost(results: Results, metric: str) -> Plot:
               *lines([one for one in beside if name(one) == "posted"], lambda one: "unsplit",
                      lambda one: one.condition("message"))]
     return Plot(title, about, _sizes([*own, *beside], lambda one: one.condition("message"), "bytes of a message"),
-                Axis(unit, log=is_log, least=None if is_log else 0), traces, command(results, "zeronic", own))
+                Axis(unit, log=is_log, least=None if is_log else 0), traces, command("zeronic", own))
 
 
 def _redis(results: Results, metric: str) -> Plot:
@@ -126,7 +126,7 @@ def _redis(results: Results, metric: str) -> Plot:
                    f"{'unsplit' if one.metric.endswith('_unsplit') else 'split'}", lambda one: one.condition("value"))
     return Plot(f"Redis: {title[0].lower()}{title[1:]}", about,
                 _sizes(points, lambda one: one.condition("value"), "bytes of a value"),
-                Axis(unit, log=is_log, least=None if is_log else 0), traces, command(results, "zeronic", points))
+                Axis(unit, log=is_log, least=None if is_log else 0), traces, command("zeronic", points))
 
 
 def _loss(results: Results) -> Plot:
@@ -137,4 +137,4 @@ def _loss(results: Results) -> Plot:
     if traces:
         traces.append(Trace("the paper's", [100 * loss for loss in LOSS_CURVE], list(LOSS_CURVE.values())))
     return Plot("Goodput by loss", f"Of that without loss. {LOSS_SOURCE}.", Axis("frames lost, per cent"),
-                Axis("of that without loss", least=0), traces, command(results, "zeronic", points))
+                Axis("of that without loss", least=0), traces, command("zeronic", points))
