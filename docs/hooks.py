@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Tables of the manual that are made from the contracts when it is built: ``<!-- table: NAME -->``."""
 
+import json
 import re
 from collections.abc import Callable, Iterable, Sequence
 
@@ -8,6 +9,7 @@ from rackgate.collective import abi as collective
 from rackgate.collective import isa
 from rackgate.collective.link import abi as link
 from rackgate.csr.map import IDENTITY_REGISTERS, Register
+from rackgate.echo import abi as echo
 from rackgate.iaa import abi as iaa
 from rackgate.inflate import abi
 from rackgate.mac import abi as mac
@@ -15,6 +17,8 @@ from rackgate.net.station import abi as station
 from rackgate.pisa import abi as pisa
 from rackgate.zeronic import abi as zeronic
 from rackgate.zeronic import messages
+from rackgate_boards.build import report_path
+from rackgate_boards.pairs import DoesNotFit, pairs
 from rackgate_host.sabre import format as sabre
 from rackgate_sim.locks import check as hardened
 from rackgate_sim.locks import traces
@@ -98,7 +102,26 @@ def _faults() -> str:
     return _table(("name", "broken", "tasks (host, Shared or Exclusive)", "steps", "states", "how"), rows)
 
 
+def _pairs() -> str:
+    """Boards and systems, with the figures of bitstreams that were built on this machine."""
+    rows = []
+    for board, system, pair in pairs():
+        if isinstance(pair, DoesNotFit):
+            rows.append((f"`{board}`", f"`{system}`", f"not built: {pair}", *[""] * 5))
+            continue
+        configuration, kept = pair.configuration, report_path(pair.name)
+        built = [f"{name} {value}" for name, value in configuration.parameters.items()]
+        built += [f"memory {configuration.memory >> 10} KB"] if configuration.memory else []
+        figures = json.loads(kept.read_text()) if kept.is_file() else None
+        reached = [""] * 4 if figures is None else [f"{figures['fmax_mhz']:.1f}", figures["lut4"], figures["ebr"],
+                                                    f"{figures['seconds']:.0f}"]
+        rows.append((f"`{board}`", f"`{system}`", ", ".join(built), f"{configuration.clock_mhz:g}", *reached))
+    return _table(("board", "system", "built with", "clock, MHz", "routed, MHz", "LUT4", "block RAMs", "build, s"),
+                  rows)
+
+
 _TABLES: dict[str, Callable[[], str]] = {
+    "board-pairs": _pairs,
     "identity": lambda: _registers(IDENTITY_REGISTERS),
     "mac-counters": lambda: _documented(mac.MacCounter, ("counter", "meaning")),
     "mac-registers": lambda: _registers(mac.MAC_REGISTERS.registers),
@@ -116,6 +139,8 @@ _TABLES: dict[str, Callable[[], str]] = {
         collective.REGISTERS[name] for name in collective.REGISTERS if collective.REGISTERS[name].offset >= 0x20),
     "collective-scenarios": lambda: _codes(collective.Scenario),
     "collective-status": lambda: _codes(collective.Status),
+    "echo-registers": lambda: _registers(
+        register for register in echo.REGISTERS.values() if register.offset >= 0x20),
     "iaa-registers": lambda: _registers(
         register for name, register in iaa.REGISTERS.items()
         if register.offset >= 0x20 and not re.match("WQ[1-7]|GRP[1-3]", name)),
