@@ -25,7 +25,9 @@ __all__ = ["Sender"]
 #: The two words of an IPv4 header that are always the same, but for the protocol: no options, no fragments, 64 hops.
 _VERSION, _DONT_FRAGMENT, _HOPS = 0x4500, 0x4000, 64
 #: Cycles that the checksums take.
-_STEPS = 12
+_STEPS = 13
+#: Words of the header of an echo reply, and of others: of the last, half belongs to it.
+_ECHO_BEATS, _OTHER_BEATS = 10, 11
 #: What a checksum of ICMP changes by, when an echo request (type 8) becomes a reply (type 0): RFC 1624.
 _ECHO_DIFFERENCE = 0x0800
 
@@ -112,14 +114,9 @@ class Sender(wiring.Component):
                     m.next = "HEADER"
             with m.State("HEADER"):
                 with m.If(moves):
-                    header = self._header()
-                    ends = {kind: len(header[kind]) // 4 for kind in Kind}
-                    is_end = step == Mux(is_echo, ends[Kind.ECHO], ends[Kind.MESSAGE])
-                    m.d.sync += step.eq(step + 1)
-                    for kind, content in header.items():
-                        with m.If(self._kind == kind):
-                            whole = Cat(content, Const(0, 16))
-                            m.d.sync += [out.data.eq(whole.word_select(step, 32)), carry.eq(Cat(content[-2:]))]
+                    is_end = step == Mux(is_echo, _ECHO_BEATS, _OTHER_BEATS) - 1
+                    content = Cat(*self._header(), Const(0, 16)).word_select(step, 32)
+                    m.d.sync += [step.eq(step + 1), out.data.eq(content), carry.eq(content[:16])]
                     m.d.sync += [self.o.valid.eq(~is_end | is_arp), out.count.eq(Mux(is_end, 2, 4)),
                                  out.last.eq(is_end), out.error.eq(0)]
                     with m.If(is_end):
@@ -146,48 +143,49 @@ class Sender(wiring.Component):
         return m
 
     def _add_up(self, m, step):
-        """A word to each checksum a cycle; the last two cycles take the carries in."""
+        """A word a cycle, to the checksum of the IPv4 header, to that of what is behind it, or to both.
+
+        UDP's length is in its header and in the pseudo-header. The last two cycles take the carries in.
+        """
         own, peer, is_echo = self.address, self._peer, self._kind == Kind.ECHO
-        header = [
-            _VERSION, _DONT_FRAGMENT, _HOPS << 8 | Mux(is_echo, PROTOCOL_ICMP, PROTOCOL_UDP), self._length + IPV4_SIZE,
-            own.address[16:], own.address[:16], peer.address[16:], peer.address[:16], 0, 0, 0, 0,
+        constant = _VERSION + _DONT_FRAGMENT + (_HOPS << 8) + IPV4_SIZE
+        is_udp, item = ~is_echo, Signal(16)
+        in_header, in_content = Signal(), Signal()
+        items = [
+            (constant + Mux(is_echo, PROTOCOL_ICMP, PROTOCOL_UDP), 1, 0), (self._length, 1, is_udp),
+            (self._length, 0, is_udp), (self._sum, 0, 1), (Mux(is_echo, _ECHO_DIFFERENCE, PROTOCOL_UDP), 0, 1),
+            *((word, 1, is_udp) for word in (own.address[16:], own.address[:16], peer.address[16:], peer.address[:16])),
+            (own.port, 0, is_udp), (peer.port, 0, is_udp),
         ]
-        # UDP's length is there twice: in its header, and in the pseudo-header.
-        content = [
-            self._sum, Mux(is_echo, _ECHO_DIFFERENCE, PROTOCOL_UDP), self._length, self._length,
-            own.address[16:], own.address[:16], peer.address[16:], peer.address[:16], own.port, peer.port, 0, 0,
-        ]
-        content[2:10] = [Mux(is_echo, 0, item) for item in content[2:10]]
-        for total, items in ((self._header_sum, header), (self._content_sum, content)):
-            item = Signal(16)
-            with m.Switch(step):
-                for number, value in enumerate(items):
-                    with m.Case(number):
-                        m.d.comb += item.eq(value)
-            m.d.sync += total.eq(Mux(step == 0, 0, total[:16] + total[16]) + item)
+        with m.Switch(step):
+            for number, (value, is_in_header, is_in_content) in enumerate(items):
+                with m.Case(number):
+                    m.d.comb += [item.eq(value), in_header.eq(is_in_header), in_content.eq(is_in_content)]
+        for total, takes in ((self._header_sum, in_header), (self._content_sum, in_content)):
+            m.d.sync += total.eq(Mux(step == 0, 0, total[:16] + total[16]) + Mux(takes, item, 0))
 
     def _header(self):
-        """Bytes before the payload for each kind, in the order of the wire; two beyond whole words."""
+        """Bytes before the payload in the order of the wire, up to the end of ARP and of UDP's header."""
         own, peer = self.address, self._peer
+        is_arp, is_echo = self._kind == Kind.ARP, self._kind == Kind.ECHO
         own_mac, own_address = wire_bytes(own.mac, 6), wire_bytes(own.address, 4)
         peer_mac, peer_address = wire_bytes(peer.mac, 6), wire_bytes(peer.address, 4)
+        content_checksum = self._content_sum[:16]
+        udp_checksum = Mux(content_checksum == 0xFFFF, 0xFFFF, ~content_checksum)  # 0 would say that there is none
 
         def number(value, size=2):
             return wire_bytes(Const(value, 8 * size), size)
 
-        def ipv4(protocol):
-            length = (self._length + IPV4_SIZE)[:16]
-            checksum = ~self._header_sum[:16]
-            return [*peer_mac, *own_mac, *number(ETHER_TYPE_IPV4), *number(_VERSION), *wire_bytes(length, 2),
-                    *number(0), *number(_DONT_FRAGMENT), *number(_HOPS << 8 | protocol), *wire_bytes(checksum, 2),
-                    *own_address, *peer_address]
+        def choice(condition, one, other):
+            return [Mux(condition, first, second) for first, second in zip(one, other, strict=True)]
 
-        checksum = ~self._content_sum[:16]
-        udp_checksum = Mux(checksum == 0, 0xFFFF, checksum)
-        return {
-            Kind.ARP: [*peer_mac, *own_mac, *number(ETHER_TYPE_ARP), *number(1), *number(ETHER_TYPE_IPV4),
-                       *number(0x0604), *number(2), *own_mac, *own_address, *peer_mac, *peer_address],
-            Kind.ECHO: [*ipv4(PROTOCOL_ICMP), *number(0), *wire_bytes(self._content_sum[:16], 2)],
-            Kind.MESSAGE: [*ipv4(PROTOCOL_UDP), *wire_bytes(own.port, 2), *wire_bytes(peer.port, 2),
-                           *wire_bytes(self._length, 2), *wire_bytes(udp_checksum, 2)],
-        }
+        arp = [*number(1), *number(ETHER_TYPE_IPV4), *number(0x0604), *number(2), *own_mac, *own_address, *peer_mac,
+               *peer_address]
+        udp = [own.port, peer.port, self._length, udp_checksum]
+        behind = [byte for field in udp for byte in wire_bytes(field, 2)]
+        behind[:4] = choice(is_echo, [*number(0), *wire_bytes(content_checksum, 2)], behind[:4])
+        ipv4 = [*number(_VERSION), *wire_bytes((self._length + IPV4_SIZE)[:16], 2), *number(0), *number(_DONT_FRAGMENT),
+                Const(_HOPS, 8), Mux(is_echo, Const(PROTOCOL_ICMP, 8), Const(PROTOCOL_UDP, 8)),
+                *wire_bytes(~self._header_sum[:16], 2), *own_address, *peer_address, *behind]
+        return [*peer_mac, *own_mac, *choice(is_arp, number(ETHER_TYPE_ARP), number(ETHER_TYPE_IPV4)),
+                *choice(is_arp, arp, ipv4)]
