@@ -195,6 +195,16 @@ def test_gateware():
     assert 0 < found["nop", "cycles"].value < 1000
 
 
+def test_a_part_by_itself():
+    options = {"ranks": 2, "sizes": 64, "operations": "barrier"}
+    whole, latencies, operations = (run("model:collective", **options, **more)
+                                    for more in ({}, {"only": "latency"}, {"only": "operations"}))
+    assert set(whole) == {*latencies, *operations} and not set(latencies) & set(operations)
+    assert ("nop", "cycles") in latencies and ("barrier-p2-0", "cycles") in operations
+    for key, point in {**latencies, **operations}.items():
+        assert point.value == whole[key].value
+
+
 def test_sizes_that_are_too_long_are_left_out():
     found = run("model:collective", ranks="2", sizes="64,1K", operations=["gather", "bcast"], most="1K")
     cases = {case for case, _ in found}
@@ -210,6 +220,7 @@ def test_sizes_that_are_too_long_are_left_out():
     ({"sizes": "0"}, "sizes must be multiples of 4, not 0"),
     ({"operations": "scan"}, "operations must be of sendrecv.*, not 'scan'"),
     ({"ranks": "two"}, "ranks"),
+    ({"only": "hops"}, "only must be latency or operations, not 'hops'"),
 ])
 def test_wrong_options(options, text):
     with pytest.raises(UsageError, match=text):

@@ -62,6 +62,8 @@ def test_without_cocotb_it_says_how_to_get_it(monkeypatch, tmp_path):
 def test_only_some_cases(simulators):
     record = run_bench("cosim", options={"only": "pysim,cocotb-tight"})
     assert [point.case for point in record.results] == ["pysim", "cocotb-tight"]
+    record = run_bench("cosim", options={"only": "native"})
+    assert [point.metric for point in record.results] == ["cycles_per_second"], "a ratio takes two"
 
 
 @pytest.mark.parametrize(("options", "message"), [

@@ -40,6 +40,18 @@ def test_quick():
     assert [point.case for point in record.results if point.metric == "scaling"] == ["engines-2"]
 
 
+def test_a_case_by_itself():
+    whole, *parts = (run_bench("iaa", options={"device": "model:iaa", "pages": 3, "engines": "2", "only": only})
+                     for only in ("", "anon-4k-canned", "engines-2"))
+    found = {(point.case, point.metric): point.value for part in parts for point in part.results}
+    assert set(found) == {("anon-4k-canned", "bytes_per_cycle"), ("lone-page-canned", "cycles"),
+                          ("engines-2", "scaling")}
+    assert found == {(point.case, point.metric): point.value for point in whole.results
+                     if (point.case, point.metric) in found}
+    with pytest.raises(UsageError, match="only must name cases among anon-4k-canned.*, not 'engines-8'"):
+        run_bench("iaa", options={"device": "model:iaa", "engines": "2", "only": "engines-8"})
+
+
 def test_wrong_engines():
     with pytest.raises(UsageError):
         run_bench("iaa", options={"device": "model:iaa", "pages": 1, "engines": "3"})

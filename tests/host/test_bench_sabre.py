@@ -235,7 +235,7 @@ def test_without_userfaultfd(corpus, monkeypatch):
     ({"workloads": "fib"}, "there is no workload 'fib'"), ({"storage": "fast"}, "storage must be float values"),
     ({"engines": ","}, "engines must name at least one"), ({"guests": "xen"}, "guests must be GuestKind values"),
     ({"corpus": "/no/such/folder"}, "holds no corpus"),
-    ({"guests": "xen"}, "guests must be GuestKind values")])
+    ({"only": "all"}, "only must be ratios or restores, not 'all'")])
 def test_options_that_make_no_sense(options, text):
     with pytest.raises(UsageError, match=text):
         list(run(quick=True, **options))

@@ -6,7 +6,7 @@ import json
 import pytest
 
 from rackgate_host.bench.command import BENCHES, run_bench
-from rackgate_sim.locks.bench import clock, run
+from rackgate_sim.locks.bench import clock, join, run, units
 from rackgate_sim.locks.experiment import PAPER, VARIATIONS, Experiment, Size, latencies
 from rackgate_sim.locks.parameters import Parameters
 
@@ -106,3 +106,22 @@ def test_unknown_workloads_are_told():
     with pytest.raises(ValueError, match="there is no workload 'x'; there are micro-uh-zipf"):
         list(run(cases="x"))
     assert BENCHES["locks"].load() is run
+    with pytest.raises(ValueError, match="only must name parts among fissfused, .*, not 'x'"):
+        list(run(only="x"))
+
+
+def test_units_keep_the_clock_that_was_found(monkeypatch):
+    """A worker on another machine has no record of a routed clock."""
+    monkeypatch.setattr("rackgate_sim.locks.bench.clock", lambda: (91.0, "routed"))
+    for name, options, counted in units(cases="tatp", cores=False):
+        assert (options["clock_mhz"], options["clock_source"], options["only"], counted) == (91.0, "routed", name, True)
+    assert [options["clock_source"] for _, options, _ in units(only="bits", clock_mhz=80.0)] == ["asked for"]
+
+
+def test_parts_are_joined():
+    points = [{"case": case, "metric": "median_grant_cut_percent", "value": value, "conditions": {}, "counted": True}
+              for case, value in (("micro-uh-uni", 54.0), ("micro-ro-zipf", 8.0), ("micro-rm-uni", None),
+                                  ("micro-uh-uni-link-x2", 1.0))]
+    assert [(point["case"], point["value"], point["conditions"]["of"]) for point in join(points)] == [
+        ("micro-least", 8.0, "micro-ro-zipf"), ("micro-most", 54.0, "micro-uh-uni")]
+    assert join(points[2:]) == []
