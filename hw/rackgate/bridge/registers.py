@@ -55,7 +55,8 @@ class RegisterUnit(wiring.Component):
             with m.State("CHECK"):
                 m.d.sync += status.eq(Status.DECERR)
                 m.next = "END"
-                with m.If(is_inside(command, 0, 1 << self.addr_width)):
+                words = Mux(command.is_fixed, 1, command.count)
+                with m.If(is_inside(command, 0, 1 << self.addr_width, words=words)):
                     m.next = "BEGIN"
             with m.State("BEGIN"):
                 with m.If(is_cancelled | i.cancel):

@@ -107,13 +107,12 @@ class Session(wiring.Component):
                     m.next = "JUDGE"
             with m.State("JUDGE"):
                 m.d.comb += self.i.ready.eq(1)
-                m.d.sync += [self.o.payload.eq(verdict), self.o.valid.eq(1)]
-                m.d.sync += self.slot.eq(header.sequence)
+                m.d.sync += [self.o.payload.eq(verdict), self.slot.eq(header.sequence)]
                 self._change(m, verdict, known["open"], header.session)
                 m.next = "TELL"
             with m.State("TELL"):
+                m.d.comb += self.o.valid.eq(1)
                 with m.If(self.o.ready):
-                    m.d.sync += self.o.valid.eq(0)
                     m.next = "COMPARE"
         return m
 

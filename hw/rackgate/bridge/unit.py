@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """What an executor asks of whoever carries out its operations in one address space."""
 
-from amaranth.hdl import Mux, Value
+from amaranth.hdl import Value
 from amaranth.lib import data, enum, stream, wiring
 from amaranth.lib.wiring import In, Out
 
@@ -25,7 +25,7 @@ class Command(data.Struct):
     """An operation: ``count`` words, at least 1, from ``address`` on, a multiple of 4.
 
     ``skip`` and ``omit``: bytes at the front of the first word and at the end of the last that are not written.
-    ``is_fixed``: all words go to one address.
+    ``is_fixed``: all words go to one address; for registers.
     """
 
     address: 32
@@ -70,7 +70,10 @@ class UnitSignature(wiring.Signature):
         return "UnitSignature()"
 
 
-def is_inside(command: Command, first: int, size: int) -> Value:
-    """Whether all words of a command are in the ``size`` bytes from ``first`` on, both multiples of 4."""
-    words = Mux(command.is_fixed, 1, command.count)
-    return (command.address >= first) & ((command.address >> 2) + words <= (first + size) >> 2)
+def is_inside(command: Command, first: int, size: int, *, words: Value | None = None) -> Value:
+    """Whether all words of a command are in the ``size`` bytes from ``first`` on, both multiples of 4.
+
+    ``words``: how many there are, when there are not ``count``.
+    """
+    end = (command.address >> 2) + (command.count if words is None else words)
+    return (command.address >= first) & (end <= (first + size) >> 2)
