@@ -14,6 +14,7 @@ import sys
 import threading
 import time
 import traceback
+import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any, NamedTuple
@@ -159,6 +160,8 @@ def _read_line() -> str:
 def _main() -> None:
     text = _read_line()
     _end_with_parent()
+    # Components whose Verilog was kept from an earlier run are made, and not elaborated.
+    warnings.filterwarnings("ignore", message=".* created but never used")
     # Whatever else is printed goes to where errors go.
     out = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)
