@@ -1,15 +1,29 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Tables of the manual that are made from the contracts when it is built: ``<!-- table: NAME -->``."""
+"""What of the manual is made when it is built.
 
+Tables come from the contracts: ``<!-- table: NAME -->``. Fenced blocks of the language ``wavedrom`` become drawings.
+"""
+
+import ast
+import dataclasses
+import itertools
 import json
 import re
+import struct
 from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+from typing import Any
 
+import wavedrom
+
+from rackgate.bridge import abi as bridge
+from rackgate.bridge import operations
 from rackgate.collective import abi as collective
 from rackgate.collective import isa
 from rackgate.collective.link import abi as link
 from rackgate.csr.map import IDENTITY_REGISTERS, Register
 from rackgate.echo import abi as echo
+from rackgate.fisslock import abi as fisslock
 from rackgate.iaa import abi as iaa
 from rackgate.inflate import abi
 from rackgate.mac import abi as mac
@@ -63,13 +77,50 @@ def _sabre_header() -> str:
     ])
 
 
+def _plain(text: str) -> str:
+    """A docstring's text with Markdown's marks for reStructuredText's."""
+    return re.sub(r":(?:class|func|data|meth|attr|mod):`~?(?:\w*\.)*(\w+)`", r"`\1`", text).replace("``", "`")
+
+
 def _documented(kind: type, header: Sequence[str]) -> str:
-    """The table in a class's docstring: between two lines of equal signs, with columns two blanks or more apart."""
-    text = re.sub(r":(?:class|func|data):`(?:\w+\.)*(\w+)`", r"`\1`", kind.__doc__ or "").replace("``", "`")
-    lines = text.splitlines()
+    """The table in a class's docstring: between two lines of equal signs, which say where its columns begin."""
+    lines = (kind.__doc__ or "").splitlines()
     rules = [k for k, line in enumerate(lines) if re.fullmatch(r"\s*=+(\s+=+)+", line)]
-    rows = [re.split(r"\s{2,}", line.strip(), maxsplit=len(header) - 1) for line in lines[rules[0] + 1:rules[1]]]
-    return _table(header, ([*row, *[""] * (len(header) - len(row))] for row in rows))
+    begins = [match.start() for match in re.finditer("=+", lines[rules[0]])]
+    rows: list[list[str]] = []
+    for line in lines[rules[0] + 1:rules[1]]:
+        cells = [line[begin:end].strip() for begin, end in zip(begins, [*begins[1:], None], strict=True)]
+        if not line[:begins[1]].strip() and rows:  # the line before goes on
+            rows[-1] = [f"{first} {more}".strip() for first, more in zip(rows[-1], cells, strict=True)]
+        else:
+            rows.append(cells)
+    return _plain(_table(header, rows))
+
+
+def _described(kinds: Iterable[type]) -> str:
+    """Docstrings of classes of a wire format, one below the other."""
+    parts = []
+    for kind in kinds:
+        first, *others = re.sub(r"\n[ ]+", "\n", (kind.__doc__ or "").strip()).split("\n\n")
+        parts.append("\n\n".join([f"**{kind.__name__}.** {first}", *others]))
+    return _plain("\n\n".join(parts))
+
+
+def _packed(kind: Callable[..., Any], names: Iterable[str]) -> str:
+    """Offset and size of each field, as they are found in what ``kind(...).pack()`` gives."""
+    blank = dict.fromkeys(names, 0)
+    empty = kind(**blank).pack()
+    rows = []
+    for name in blank:
+        for size in (8, 4, 2, 1):
+            try:
+                full = kind(**{**blank, name: (1 << 8 * size) - 1}).pack()
+                break
+            except struct.error:  # too large for this field
+                continue
+        places = [k for k, (one, other) in enumerate(zip(empty, full, strict=True)) if one != other]
+        rows.append((places[0], len(places), f"`{name}`"))
+    return _table(("byte", "bytes", "field"), sorted(rows))
 
 
 #: What a move waited for, by cause.
@@ -90,6 +141,10 @@ _KINDS = {
 }
 
 
+def _fields(kind: type) -> list[str]:
+    return [field.name for field in dataclasses.fields(kind)]
+
+
 def _faults() -> str:
     rows = []
     for fault in traces.FINDINGS:
@@ -100,6 +155,40 @@ def _faults() -> str:
                   "freed": "free at the end"}[fault.broken]
         rows.append((f"`{fault.name}`", broken, tasks, len(fault.steps), fault.states or "by hand", fault.claim))
     return _table(("name", "broken", "tasks (host, Shared or Exclusive)", "steps", "states", "how"), rows)
+
+
+_TOP = Path(__file__).parents[1]
+
+
+def _count(folder: str, wanted: Callable[[ast.AST], bool]) -> int:
+    """How many nodes of the sources below ``folder`` are ``wanted``."""
+    return sum(wanted(node) for file in (_TOP / folder).rglob("*.py") for node in ast.walk(ast.parse(file.read_text())))
+
+
+def _is_test(node: ast.AST) -> bool:
+    return isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef) and node.name.startswith("test_")
+
+
+def _is_assertion(node: ast.AST) -> bool:
+    return isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "Assert"
+
+
+def _tests() -> str:
+    folders = [f"tests/{folder}" for folder in ("unit", "formal", "cosim", "host", "build")]
+    rows = [(f"`{one}`", len(list((_TOP / one).glob("test_*.py"))), _count(one, _is_test)) for one in folders]
+    total = ("all", *(sum(row[k] for row in rows) for k in (1, 2)))
+    return _table(("folder", "files of tests", "test functions"), [*rows, total])
+
+
+def _numbers() -> str:
+    states = sum(case.states for case in hardened.CASES if case.states)
+    return _table(("what", "how many"), (
+        ("hardware assertions in the gateware's source; many stand once for every instance and parameter",
+         _count("hw", _is_assertion)),
+        ("states of the hardened lock protocol's systems, all visited", f"{states:,}"),
+        ("states of the published protocol's safe systems, all visited", f"{sum(s.states for s in traces.SAFE):,}"),
+        ("faults of the published protocol that are found again and replayed on its gateware", len(traces.FINDINGS)),
+    ))
 
 
 def _pairs() -> str:
@@ -122,6 +211,11 @@ def _pairs() -> str:
 
 _TABLES: dict[str, Callable[[], str]] = {
     "board-pairs": _pairs,
+    "bridge-kinds": lambda: _codes(bridge.Kind),
+    "bridge-opcodes": lambda: _codes(operations.Opcode),
+    "bridge-refusals": lambda: _codes(bridge.Refusal),
+    "bridge-status": lambda: _codes(bridge.Status),
+    "bridge-status-words": lambda: _codes(bridge.StatusWord),
     "identity": lambda: _registers(IDENTITY_REGISTERS),
     "mac-counters": lambda: _documented(mac.MacCounter, ("counter", "meaning")),
     "mac-registers": lambda: _registers(mac.MAC_REGISTERS.registers),
@@ -150,9 +244,12 @@ _TABLES: dict[str, Callable[[], str]] = {
     "iaa-status": lambda: _codes(iaa.Status),
     "inflate-registers": lambda: _registers(abi.REGISTERS[name] for name in abi.REGISTERS
                                             if abi.REGISTERS[name].offset >= 0x20),
+    "inflate-completion": lambda: _packed(abi.Completion, _fields(abi.Completion)),
+    "inflate-descriptor": lambda: _packed(abi.Descriptor, _fields(abi.Descriptor)),
     "inflate-status": lambda: _codes(abi.Status),
     "inflate-errors": lambda: _codes(abi.ErrorCode),
     "inflate-flags": lambda: _codes(abi.Flag),
+    "fisslock-message": lambda: _documented(fisslock.Message, ("field", "bits", "meaning")),
     "locks-constants": lambda: _table(("name", "value", "meaning", "source"), (
         (f"`{one['name']}`", f"{one['default']:,g}", one["meaning"], one["source"]) for one in Parameters.describe())),
     "locks-hardened": lambda: _table(("system", "states"), (
@@ -171,15 +268,32 @@ _TABLES: dict[str, Callable[[], str]] = {
     "sabre-partition": lambda: _layout(sabre.ENTRY),
     "sabre-kinds": lambda: _table(("code", "kind", "stored bytes"), (
         (int(kind), f"`{kind.name}`", _KINDS[kind]) for kind in sabre.Kind)),
+    "verification-numbers": _numbers,
+    "verification-tests": _tests,
     "zeronic-commands": lambda: _codes(messages.CommandKind),
     "zeronic-counters": lambda: _codes(zeronic.Counter),
     "zeronic-entries": lambda: _codes(messages.EntryKind),
+    "zeronic-formats": lambda: _described((
+        messages.Command, messages.Post, messages.Retire, messages.Cursor, messages.Fence, messages.Flow, messages.Key,
+        messages.Region, messages.Profile, messages.Send, messages.Entry)),
     "zeronic-registers": lambda: _registers(
         register for name, register in zeronic.REGISTERS.items()
         if register.offset >= 0x20 and not name.startswith("COUNT_")),
 }
 
 
+def _drawing(match: re.Match) -> str:
+    """The SVG of a wave. Its identifiers are told from those of the page's other drawings."""
+    number = next(_NUMBERS)
+    svg = wavedrom.render(match[1]).tostring()
+    svg = re.sub(r'\b(id="|(?:xlink:)?href="#)', rf"\g<1>wave{number}-", svg)
+    return f'\n<figure class="wave">{svg}</figure>\n'
+
+
+_NUMBERS = itertools.count()
+
+
 def on_page_markdown(markdown: str, **page: object) -> str:
-    """Put the tables in their places. An unknown name stops the build."""
-    return re.sub(r"<!-- table: (\S+) -->", lambda match: _TABLES[match[1]](), markdown)
+    """Put tables and drawings in their places. An unknown name, or a wave that is wrong, stops the build."""
+    markdown = re.sub(r"<!-- table: (\S+) -->", lambda match: _TABLES[match[1]](), markdown)
+    return re.sub(r"^```wavedrom\n(.*?)^```$", _drawing, markdown, flags=re.MULTILINE | re.DOTALL)
