@@ -15,7 +15,7 @@ from rackgate_host import cli
 from rackgate_host.bench.record import Result
 from rackgate_host.errors import Unavailable, UsageError
 from rackgate_host.report import drawing
-from rackgate_host.report.coverage import read_coverage
+from rackgate_host.report.coverage import Coverage, read_coverage
 from rackgate_host.report.drawing import COLOURS, figure, legend
 from rackgate_host.report.headlines import beside
 from rackgate_host.report.pages import PAGES
@@ -29,6 +29,7 @@ from rackgate_sim.locks.experiment import PAPER as LOCKS_PAPER
 SAMPLES = Path(__file__).parent / "data" / "report"
 ENGINE = {"engine": "inflate", "line_percent": 97.25, "toggle_percent": 88, "command": "make soak",
           "mutants": {"made": 52, "caught": 50, "explained": 1}}
+ENGINES = [Coverage.from_object(ENGINE), Coverage("iaa", 91.0, None, why="not built")]
 
 
 def point(case, metric, value, **more):
@@ -306,7 +307,7 @@ def site(tmp_path_factory):
     place = tmp_path_factory.mktemp("report")
     results = read_results(SAMPLES)
     assert not results.problems and results.origins
-    return write_site(results, [], place, source="samples")
+    return write_site(results, ENGINES, place, source="samples")
 
 
 def test_pages_are_whole(site):

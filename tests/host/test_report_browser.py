@@ -6,7 +6,7 @@ import re
 import shutil
 
 import pytest
-from test_report import SAMPLES
+from test_report import ENGINES, SAMPLES
 
 from rackgate.paths import build_root
 from rackgate_host.report.pages import PAGES
@@ -28,7 +28,7 @@ pytestmark = [
 @pytest.fixture(scope="module")
 def site(tmp_path_factory):
     """The report of the recorded samples, and where its screenshots are kept."""
-    return write_site(read_results(SAMPLES), [], tmp_path_factory.mktemp("report"), source="samples").folder
+    return write_site(read_results(SAMPLES), ENGINES, tmp_path_factory.mktemp("report"), source="samples").folder
 
 
 @pytest.fixture(scope="module")

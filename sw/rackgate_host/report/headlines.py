@@ -186,8 +186,8 @@ def _cpu(results: Results) -> Ours | None:
     ratio = results.find("zeronic", _STREAM, "cpu_ratio_unsplit_to_split")
     if ratio is None:
         return None
-    about = "processor time of both applications by byte of payload, unsplit by split, on posted segments; that of " \
-            "the hosts' daemons, which simulate the NICs, is not in it"
+    about = "processor time of both applications by byte of payload, unsplit by split, on posted segments: below 1 " \
+            "the split stream costs more. That of the hosts' daemons, which simulate the NICs, is not in it"
     return Ours(f"{number(ratio.value)} times", about, [ratio], shown=("device", "message", "total"))
 
 
@@ -207,8 +207,9 @@ def _redis(results: Results) -> Ours | None:
     best, worst = _most(points), _least(points)
     if best is None or worst is None:
         return None
-    about = f"less processor time of the server by byte of values, {number(worst.value)} to {number(best.value)} " \
-            "times by size. Requests a second through simulated NICs would say how fast the simulation is"
+    about = f"processor time of the server by byte of values, unsplit by split: {number(worst.value)} to " \
+            f"{number(best.value)} by size; below 1 split costs more. Requests a second through simulated NICs would " \
+            "say how fast the simulation is"
     return Ours(f"{number(best.value)} times", about, [best], shown=("value", "clients", "pipeline", "device"))
 
 

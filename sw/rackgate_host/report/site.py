@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import Unavailable
+from . import verification
 from .coverage import Coverage
 from .drawing import figure, legend, plotly_script
 from .headlines import Beside, beside
@@ -17,7 +18,6 @@ from .pages import PAGES, Page
 from .papers import PAPERS
 from .plots import Section
 from .records import Measured, Results
-from .verification import ABOUT, NAME, TITLE, tables
 from .words import conditions_of, number
 
 __all__ = ["Site", "write_site"]
@@ -153,9 +153,9 @@ def write_site(results: Results, coverage: Sequence[Coverage], folder: Path, *, 
     """
     environment = _environment()
     headlines = beside(results)
-    verification = {"name": NAME, "title": TITLE, "about": ABOUT}
+    tests = {"name": verification.NAME, "title": verification.TITLE, "about": verification.ABOUT}
     navigation = [{"name": "index", "title": "Headlines"},
-                  *({"name": page.name, "title": page.title} for page in PAGES.values()), verification]
+                  *({"name": page.name, "title": page.title} for page in PAGES.values()), tests]
     shared = {"navigation": navigation, "version": importlib.metadata.version("rackgate"), "folder": source,
               "command": command, "verdicts": _VERDICTS}
     texts: dict[str, str] = {}
@@ -165,11 +165,13 @@ def write_site(results: Results, coverage: Sequence[Coverage], folder: Path, *, 
 
     others = [page for page in PAGES.values() if page.paper is None]
     render("index", "index.html", {"here": "index", "problems": results.problems, "groups": _groups(headlines),
-                                   "others": [*others, verification], "records": _records(results)})
+                                   "others": [*others, tests], "records": _records(results)})
     for page in PAGES.values():
         render(page.name, "page.html", _system(page, results, headlines))
-    render(NAME, "page.html", {"page": verification, "here": NAME, "sections": [], "has_plots": False, "missing": [],
-                               "headlines": [], "tables": tables(coverage)})
+    sections = [_drawn(section) for section in verification.sections(coverage)]
+    render(tests["name"], "page.html", {
+        "page": tests, "here": tests["name"], "sections": sections, "has_plots": bool(sections), "missing": [],
+        "headlines": [], "tables": verification.tables(coverage)})
     for path in files(__package__ or "").joinpath("static").iterdir():
         texts[path.name] = path.read_text(encoding="utf-8")
     texts["plotly.min.js"] = plotly_script()

@@ -1,13 +1,14 @@
 # SPDX-License-Identifier: Apache-2.0
 """The page on the tests' own quality: coverage by engine, and faults that the tests caught."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from .coverage import Coverage
+from .plots import Axis, Plot, Section, Trace
 from .words import number
 
-__all__ = ["ABOUT", "NAME", "TITLE", "tables"]
+__all__ = ["ABOUT", "NAME", "TITLE", "sections", "tables"]
 
 NAME = "verification"
 TITLE = "Verification"
@@ -17,10 +18,35 @@ _HEADER = ("engine", "lines covered", "bits toggled", "faults made", "caught", "
            "command", "commit")
 
 
+def sections(coverage: Sequence[Coverage]) -> list[Section]:
+    """The page's plots: none without coverage."""
+    if not coverage:
+        return []
+    command = next((one.command for one in coverage if one.command), "make soak")
+    plots = [_plot("Coverage", "Of each engine's Verilog.", [
+        _bars("lines covered", {one.engine: one.line_percent for one in coverage}),
+        _bars("bits toggled", {one.engine: one.toggle_percent for one in coverage})], command)]
+    tried = {one.engine: one.mutants for one in coverage if one.mutants is not None and one.mutants.made}
+    if tried:
+        plots.append(_plot("Faults", "Caught by a test; and, of those that none catches, explained.", [
+            _bars("caught", {engine: 100 * one.caught / one.made for engine, one in tried.items()}),
+            _bars("explained", {engine: 100 * one.explained / one.made for engine, one in tried.items()})], command))
+    return [Section("The regression", "A fault is one small change of the Verilog.", plots)]
+
+
+def _bars(name: str, shares: Mapping[str, float | None]) -> Trace:
+    known = {engine: share for engine, share in shares.items() if share is not None}
+    return Trace(name, list(known), list(known.values()), "bar")
+
+
+def _plot(title: str, about: str, traces: Sequence[Trace], command: str) -> Plot:
+    return Plot(title, about, Axis("engine"), Axis("per cent", least=0), traces, command, sideways=True)
+
+
 def tables(coverage: Sequence[Coverage]) -> list[dict[str, Any]]:
     """The page's table: a row an engine."""
     return [{"title": "By engine", "folded": False, "header": _HEADER, "rows": [_row(one) for one in coverage],
-             "about": "A fault is one small change of the Verilog. What no test catches is explained, or gets a test.",
+             "about": "What no test catches is explained, or gets a test.",
              "otherwise": "Not measured here: no file in build/coverage."}]
 
 
