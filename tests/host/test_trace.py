@@ -206,8 +206,9 @@ def test_packets_through_the_lock_pipeline(rackgate, tmp_path):
     assert last - first + 1 == reported["cycles from first word to last"]
     from rackgate.fisslock.hardened import pipeline
     from rackgate.pisa.pipeline import PipelineCore
+    from rackgate.pisa.tables import runtime_table
 
-    core = PipelineCore(pipeline(locks=256))
+    core = PipelineCore(pipeline(locks=256), make_table=runtime_table)
     enters, leaves = spans["ingress stages: i"], spans["ingress stages: o"]
     assert [b[1] - a[1] for a, b in zip(enters, leaves, strict=True)] == [core.latency] * 3
 
