@@ -19,7 +19,7 @@ from rackgate_host.report.coverage import Coverage, read_coverage
 from rackgate_host.report.drawing import COLOURS, figure, legend
 from rackgate_host.report.headlines import beside
 from rackgate_host.report.pages import PAGES
-from rackgate_host.report.papers import HEADLINES, PAPERS
+from rackgate_host.report.papers import HEADLINES, LOSS_CURVE, PAPERS
 from rackgate_host.report.plots import Axis, Level, Plot, Trace
 from rackgate_host.report.records import Results, read_results
 from rackgate_host.report.site import write_site
@@ -190,6 +190,14 @@ def test_published_figures_are_those_of_the_benches():
         assert published[f"fisslock-{case}"].value == LOCKS_PAPER[case]
 
 
+def test_published_figures_are_those_of_the_records():
+    results, published = read_results(SAMPLES), {one.key: one for one in HEADLINES}
+    losses = [one for one in results.select("zeronic", "goodput_fraction") if one.result.paper is not None]
+    assert losses and all(one.result.paper == pytest.approx(LOSS_CURVE[one.condition("loss")]) for one in losses)
+    ratio = results.find("zeronic", "tcp-65536-posted", "cpu_ratio_unsplit_to_split")
+    assert ratio is not None and f"{ratio.result.paper:.2f} times" == published["zeronic-cpu"].figure
+
+
 def test_without_records_nothing_is_claimed():
     for one in beside(Results()):
         assert one.ours is None
@@ -266,6 +274,7 @@ def test_words():
     assert conditions_of({"storage_gb_per_s": 0.25, "clock_mhz": 80.0}) == [
         ("storage", "0.25 GB/s"), ("clock", "80 MHz")]
     assert conditions_of({"a": 1, "b": 2}, ("b", "z")) == [("b", "2")]
+    assert conditions_of({"path": "x" * 1000})[0][1].endswith("x ...")
     assert slug("Restoring json: GB/s") == "restoring-json-gb-s"
 
 

@@ -7,6 +7,8 @@ from typing import Any
 
 __all__ = ["conditions_of", "number", "slug"]
 
+#: Characters of a value that are shown: a critical path has thousands.
+_MOST = 160
 #: Endings of names of conditions, and the units that they say.
 _UNITS = {"_gb_per_s": " GB/s", "_mhz": " MHz", "_ns": " ns", "_us": " us", "_ms": " ms"}
 
@@ -39,7 +41,7 @@ def _text(value: Any) -> str:
 def conditions_of(conditions: Mapping[str, Any], names: Iterable[str] = ()) -> list[tuple[str, str]]:
     """Conditions as names and values to be read: those of ``names`` that are there, in their order, or all.
 
-    A unit at the end of a name is put behind the value.
+    A unit at the end of a name is put behind the value. Very long ones are cut.
 
     >>> conditions_of({"clock_mhz": 80.0, "pages": 4096})
     [('clock', '80 MHz'), ('pages', '4,096')]
@@ -49,7 +51,8 @@ def conditions_of(conditions: Mapping[str, Any], names: Iterable[str] = ()) -> l
         if name in conditions:
             word, unit = next(((name.removesuffix(ending), unit) for ending, unit in _UNITS.items()
                                if name.endswith(ending)), (name, ""))
-            found.append((word.replace("_", " "), _text(conditions[name]) + unit))
+            text = _text(conditions[name]) + unit
+            found.append((word.replace("_", " "), text if len(text) <= _MOST else f"{text[:_MOST]} ..."))
     return found
 
 
