@@ -72,6 +72,7 @@ class Bench:
         assert self.out.is_between, "the last frame has no end"
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("width,clocks", [(4, FAST), (4, SLOW), (8, SLOW)])
 def test_loop(width, clocks, seed):
     rng = random.Random(seed)
@@ -103,6 +104,7 @@ def test_loop(width, clocks, seed):
     assert found == {name: value for name, value in expected.items() if value}
 
 
+@pytest.mark.thorough
 def test_line_rate_both_ways(seed):
     """Back to back in both directions: nothing is lost, and the gaps stay at 12 byte times."""
     rng = random.Random(seed)

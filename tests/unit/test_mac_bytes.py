@@ -234,3 +234,22 @@ def test_transmit_underrun_and_damage(seed):
     simulate(dut, testbench, models=[pins, watch])
     assert list(phy.taken) == [frames[1], frames[3].ljust(60, b"\0")]
     assert phy.broken == 2 and sum(told) == 1
+
+
+@pytest.mark.parametrize("name,value,message", [
+    ("GAP", 11, "a gap of 11 byte times"), ("LEAST_SIZE", 59, "what is no frame"), ("START", 0x5D, "what is no frame"),
+    ("PREAMBLE_SIZE", 7, "what is no frame"), ("FCS_SIZE", 3, "what is no frame"),
+])
+def test_a_wrong_transmitter_is_found(name, value, message, monkeypatch, seed):
+    """The bench can fail: the model of the PHY goes by numbers of its own."""
+    monkeypatch.setattr(f"rackgate.mac.transmit.{name}", value)
+    with pytest.raises(AssertionError, match=message):
+        transmit([word for _ in range(2) for word in words(bytes(range(50)), 1)])
+
+
+@pytest.mark.parametrize("name,value", [("RESIDUE", 0x2144DF1D), ("FCS_SIZE", 3), ("LEAST_SIZE", 61)])
+def test_a_wrong_receiver_is_found(name, value, monkeypatch):
+    monkeypatch.setattr(f"rackgate.mac.receive.{name}", value)
+    phy = Phy()
+    phy.send(bytes(range(60)))
+    assert Receiver(phy).run() != [(bytes(range(60)), False)]

@@ -90,6 +90,7 @@ class Bench:
         return found
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("width,idle,stall", [(4, 0, 0), (4, 0.3, 0.4), (8, 0.1, 0.2), (16, 0, 0.3)])
 def test_random_frames(width, idle, stall, seed):
     rng = random.Random(seed)
@@ -127,6 +128,7 @@ def test_random_frames(width, idle, stall, seed):
     assert counters == {name: value for name, value in told.items() if value}
 
 
+@pytest.mark.thorough
 def test_longest(seed):
     """The largest ping, message and answer pass; a longer answer is dropped, and the next passes."""
     rng = random.Random(seed)
@@ -150,6 +152,7 @@ def test_longest(seed):
                                "answers": [bench.model.answer(message.sender, content) for content in answers]}
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("width", [4, 8])
 def test_nothing_stops_for_want_of_room(width, seed):
     """A system and a bridge that take nothing: frames are lost and counted, ping is answered throughout."""
