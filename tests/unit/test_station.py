@@ -177,6 +177,30 @@ def test_nothing_stops_for_want_of_room(width, seed):
                         "SYSTEM_LOST": 10 - (64 + 4) // (160 // width)}
 
 
+@pytest.mark.parametrize("width", [4, 8])
+def test_pace(width, seed):
+    """Datagrams of the least size, one behind the other, take no more than their words and 13 cycles each."""
+    rng = random.Random(seed)
+    bench = Bench(width, rng=rng, takes_messages=False)
+    items = [word for _ in range(30) for word in words(padded(datagram(PEERS[0], rng.randbytes(8))), width)]
+
+    async def network(ctx):
+        cycles = 0
+        ctx.set(bench.dut.net_rx.valid, 1)
+        for item in items:
+            ctx.set(bench.dut.net_rx.payload, item)
+            ready = False
+            while not ready:
+                _, _, ready = await ctx.tick().sample(bench.dut.net_rx.ready)
+                cycles += 1
+        ctx.set(bench.dut.net_rx.valid, 0)
+        assert cycles <= 30 * (15 + 13)
+        await ctx.tick().repeat(100)
+        assert await bench.counters(ctx) == {"MESSAGES": 30}
+
+    bench.run(network)
+
+
 def test_another_address(seed):
     bench = Bench(4, rng=random.Random(seed))
     mac, address, port = 0x02_00_00_AA_BB_CC, 0x0A_01_02_03, 5555
