@@ -37,14 +37,16 @@ from rackgate_sim.iaa.crc64 import crc64
 WORLDS = ["model"]
 if "iaa" in NAMES:
     WORLDS.append(pytest.param("sim", marks=[pytest.mark.cosim, pytest.mark.xdist_group("native")]))
+# The model behind a bridge, on a link with faults.
+FAR_WORLDS = [pytest.param("udp", marks=pytest.mark.soak)]
 #: What every world's device takes: a window of 4 KiB.
 WBITS = {Framing.RAW: -12, Framing.ZLIB: 12, Framing.GZIP: 28}
 #: The gateware is built small here.
-BUILD = {"model": "", "sim": "&contexts=2&window=4096&lanes=8"}
+BUILD = {"model": "", "udp": "", "sim": "&contexts=2&window=4096&lanes=8"}
 ECMA = 0x42F0E1EBA9EA3693
 
 
-@pytest.fixture(params=WORLDS)
+@pytest.fixture(params=[*WORLDS, *FAR_WORLDS])
 def world(request):
     return request.param
 
@@ -505,7 +507,7 @@ def test_open_without_a_device(monkeypatch, seed):
     monkeypatch.delenv(driver_module.ENVIRONMENT, raising=False)
     monkeypatch.setattr(driver_module, "_DEFAULT_URL", "uart:/dev/nothing")
     with IaaDriver.open() as iaa:
-        assert isinstance(iaa, SoftwareIaa) and "uart: devices" in iaa.note
+        assert isinstance(iaa, SoftwareIaa) and "uart:/dev/nothing: the serial port" in iaa.note
         for framing in Framing:
             assert iaa.decompress(deflate(content, framing), framing) == content
             assert iaa.decompress(deflate(content, framing), framing, size=4096) == content
@@ -523,6 +525,7 @@ def test_open_without_a_device(monkeypatch, seed):
         IaaDriver.open("model:nothing")
 
 
+@pytest.mark.parametrize("world", WORLDS, indirect=True)
 def test_open(world, monkeypatch):
     with IaaDriver.open(f"{world}:iaa?memory=4M{BUILD[world]}") as driver:
         assert driver.note is None and driver.decompress(deflate(b"abc")) == b"abc"

@@ -6,7 +6,7 @@ import zlib
 
 import numpy as np
 import pytest
-from bridged import golden_bridge
+from bridged import FAULTY, golden_bridge
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -14,8 +14,9 @@ import rackgate_host
 from rackgate.bridge.abi import BODY_WORDS, MEMORY_BASE, Kind, Message, Status, pack_message, unpack_message
 from rackgate.bridge.operations import Result, pack_results
 from rackgate_host import DeviceFault, DeviceMismatch, DeviceTimeout, Unavailable, UsageError, inflate
+from rackgate_host.iaa import IaaDriver
 from rackgate_host.transport.remote import RemoteTransport
-from rackgate_sim.bridge_links import PtyBridge, UdpBridge
+from rackgate_sim.bridge_links import Faults, PtyBridge, UdpBridge
 
 SIZE = 1 << 16
 
@@ -190,6 +191,17 @@ def test_no_identity(identity, message):
     bridge._table = identity
     with pytest.raises(DeviceFault, match=message):
         RemoteTransport(Direct(bridge), timeout=0.5)
+
+
+@pytest.mark.thorough
+def test_portals_behind_a_cable(seed):
+    """The accelerator takes descriptors by blocks of writes that it may refuse; tests of its driver are soak here."""
+    with PtyBridge(golden_bridge("iaa"), Faults(**FAULTY, seed=seed)) as serving:
+        with rackgate_host.open(serving.url) as device, IaaDriver(device) as driver:
+            pages = [bytes([k]) * 4000 for k in range(8)]
+            packed = [zlib.compress(page, wbits=-12) for page in pages]
+            assert [driver.decompress(one) for one in packed] == pages
+            assert driver.decompress_many(packed, 4000) == pages
 
 
 def test_a_driver_works_on_little_memory(seed):

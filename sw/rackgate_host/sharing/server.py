@@ -5,8 +5,8 @@ import contextlib
 import ipaddress
 import socket
 import threading
+from collections import deque
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 
 from ..errors import OutOfDeviceMemory, RackgateError, UsageError
 from ..memory import Allocator
@@ -19,6 +19,31 @@ __all__ = ["Server"]
 _TICK = 0.2
 #: Clients at a time.
 _MOST_CLIENTS = 64
+
+
+class _Turns:
+    """A lock that is had in the order in which it was asked for."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._is_taken = False
+        self._waiting: deque[threading.Event] = deque()
+
+    def __enter__(self) -> None:
+        with self._lock:
+            if not self._is_taken:
+                self._is_taken = True
+                return
+            turn = threading.Event()
+            self._waiting.append(turn)
+        turn.wait()
+
+    def __exit__(self, *error: object) -> None:
+        with self._lock:
+            if self._waiting:
+                self._waiting.popleft().set()
+            else:
+                self._is_taken = False
 
 
 class Server:
@@ -62,7 +87,7 @@ class Server:
         self._transport = transport
         self._lock = threading.Lock()  # of allocator and driver
         self._driver: Connection | None = None
-        self._cable = ThreadPoolExecutor(1, "cable")  # executes what clients hand it one after the other
+        self._cable = _Turns()
         self.ends = threading.Event()
         self._socket = _listen(address, token)
         self.address: tuple[str, int] = self._socket.getsockname()[:2]
@@ -114,7 +139,8 @@ class Server:
 
     def execute(self, bodies: list[bytes], name: str) -> list[bytes]:
         """Have the board execute requests. Raises what the session raises."""
-        return self._cable.submit(self.session.exchange, bodies, f"a request of {name}").result()
+        with self._cable:
+            return self.session.exchange(bodies, f"a request of {name}")
 
     def fail(self, error: RackgateError) -> None:
         """The board is ours no more, or the cable has gone: end."""
@@ -128,7 +154,6 @@ class Server:
         for thread in self._threads:
             thread.join()
         self._socket.close()
-        self._cable.shutdown()
         self._transport.close()
 
     def __enter__(self) -> "Server":
