@@ -78,6 +78,8 @@ BENCHES: Mapping[str, Bench] = {
                          {"quick": True}, "rackgate_host.bench.collectives:units"),
     "zeronic": Bench("rackgate_host.bench.zeronic:run", "cycles of the NIC, and what TCP through it costs a host",
                      {"quick": True}, "rackgate_host.bench.zeronic:units"),
+    "wire": Bench("rackgate_host.bench.wire:run", "bytes a second to and from a board's memory over a cable",
+                  {"size": 1 << 20, "repeats": 3}),
     "cosim": Bench("rackgate_tb.speed:run", "simulated cycles a second of the inflate engine on four simulators",
                    {"seconds": 2.0, "only": "pysim,cocotb-tight,native"}),
     "area": Bench("rackgate_boards.bench:run", "routed ECP5 clock and area of the engines",
