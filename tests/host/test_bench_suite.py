@@ -120,10 +120,20 @@ def test_a_process_that_dies_is_run_once_more(fake, tmp_path):
     assert whole.exit_code == 0 and len(records["fake"].results) == 3
 
 
+def test_the_first_unit_of_a_bench_goes_before_its_others(fake, tmp_path):
+    """It builds what they need, and others' units need not wait for that."""
+    units = [unit(number, seconds=1.0 if number == 0 else 0.0, folder=str(tmp_path)) for number in range(3)]
+    other = benches.Unit("locks", "bits", {"only": "bits"}, 1, True)
+    order = [place for place, _ in Pool(3)([*units, other], print)]
+    assert set(order) == {0, 1, 2, 3} and order.index(0) < min(order.index(1), order.index(2))
+    begun = {path.name.partition("-")[0]: path.stat().st_mtime for path in tmp_path.iterdir()}
+    assert min(begun["1"], begun["2"]) > begun["0"] + 1
+
+
 def test_no_process_is_left_behind(fake, tmp_path):
     """As when the user interrupts."""
     running = Pool(2)([unit(), *(unit(number, seconds=100, folder=str(tmp_path)) for number in (1, 2))], print)
-    assert next(running)[0] == 0
+    assert next(running)[0] == 0, "the first"
     children = until(lambda: started(tmp_path), "unit")
     running.close()
     assert not [child for child in children if is_alive(child)]

@@ -3,7 +3,7 @@
 
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor, as_completed
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
@@ -32,7 +32,8 @@ def in_turn(units: Sequence[Unit], report: Report) -> Iterator[tuple[int, Outcom
 class Pool:
     """Runs units side by side in ``jobs`` processes, each in one of its own.
 
-    A process that dies takes nothing with it but its unit, which is run once more.
+    A process that dies takes nothing with it but its unit, which is run once more. The first unit of a bench goes
+    before its others: most often it builds the model that they would wait for.
     """
 
     def __init__(self, jobs: int, limit: float = LIMIT):
@@ -53,11 +54,22 @@ class Pool:
                 return measure_apart(unit, tell, limit=self.limit, stop=stop)
             return outcome
 
+        behind: dict[str, list[int]] = {}
         with ThreadPoolExecutor(self.jobs) as threads:
-            waiting = {threads.submit(one, unit): place for place, unit in enumerate(units)}
+            running: dict[Future[Outcome], int] = {}
+            for place, unit in enumerate(units):
+                if unit.bench in behind:
+                    behind[unit.bench].append(place)
+                else:
+                    behind[unit.bench] = []
+                    running[threads.submit(one, unit)] = place
             try:
-                for done in as_completed(waiting):
-                    yield waiting[done], done.result()
+                while running:
+                    for done in wait(running, return_when=FIRST_COMPLETED).done:
+                        place = running.pop(done)
+                        for other in behind.pop(units[place].bench, ()):
+                            running[threads.submit(one, units[other])] = other
+                        yield place, done.result()
             finally:  # also of an interrupt: no process is left behind
                 stop.set()
                 threads.shutdown(cancel_futures=True)
@@ -151,9 +163,7 @@ class Suite:
         waiting = self._take()
         yield from self._whole(told, command)
         for counted, executor in ((True, spread), (False, alone)):
-            # In turn from each bench: units of one bench often wait for the same build.
-            chosen = sorted((item for item in waiting if item[0].units[item[1]].counted == counted),
-                            key=lambda item: item[1])
+            chosen = [item for item in waiting if item[0].units[item[1]].counted == counted]
             if not chosen:
                 continue
             for place, outcome in executor([part.units[number] for part, number in chosen], report):
