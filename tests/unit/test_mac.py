@@ -3,10 +3,12 @@
 """The whole MAC between a PHY and packet streams, with clocks of its own on each side."""
 
 import random
-from collections import Counter
+from collections import Counter, deque
 
 import pytest
 from amaranth.hdl import Module
+from amaranth.lib import wiring
+from amaranth.lib.wiring import In, Out
 from ethernet_bench import (
     Gathered,
     drive_receive,
@@ -20,6 +22,8 @@ from ethernet_bench import (
 from rackgate.csr.map import MAGIC
 from rackgate.mac.abi import MAC_REGISTERS, MacCounter, Speed
 from rackgate.mac.mac import Mac
+from rackgate.mac.rgmii import Rgmii
+from rackgate.stream.packet import PacketSignature
 from rackgate.verif.stimulus import send, simulate
 from rackgate.verif.stream_rules import watch
 from rackgate_sim.phy import Faults, Phy
@@ -177,6 +181,59 @@ def test_too_long_and_a_slow_clock(seed):
     # Words come at a fifth of the pace of bytes: what the queue holds is sent, then the frame breaks off.
     assert not phy.taken and phy.broken == 2
     assert found == {"TX_FRAMES": 2, "TX_BYTES": 164, "TX_DROPPED": 1, "TX_UNDERRUNS": 2}
+
+
+class Looped(wiring.Component):
+    """A MAC with its RGMII."""
+
+    def __init__(self):
+        self.mac, self.rgmii = Mac(4), Rgmii()
+        super().__init__({"i": In(PacketSignature(4)), "o": Out(PacketSignature(4))})
+
+    def elaborate(self, platform):
+        m = Module()
+        m.submodules.mac, m.submodules.rgmii = self.mac, self.rgmii
+        wiring.connect(m, self.mac.gmii, self.rgmii.gmii)
+        wiring.connect(m, wiring.flipped(self.i), self.mac.i)
+        wiring.connect(m, self.mac.o, wiring.flipped(self.o))
+        return m
+
+
+@pytest.mark.thorough
+def test_loop_at_100(seed):
+    """The PHY says 100 Mb/s between frames, and sends back at its clock what it gets at the MAC's."""
+    rng, dut, out, halves = random.Random(seed), Looped(), Gathered(4), deque()
+    frames, status = [rng.randbytes(size) for size in (60, 64, 3)], Speed.MBPS_100 << 1 | 0b1001
+
+    async def testbench(ctx):
+        await ctx.tick().repeat(100)  # until the speed is known
+        await send(ctx, dut.i, [word for frame in frames for word in words(frame, 4)])
+        for _ in range(4000):
+            await ctx.tick()
+            if len(out.frames) == len(frames):
+                return
+
+    async def take(ctx):
+        await take_all(ctx, dut.o, out)
+
+    async def transmit(ctx):
+        was_high = 0
+        while True:
+            _, _, clock, data, control = await ctx.tick("eth_tx").sample(
+                dut.rgmii.tx_clock[0], dut.rgmii.tx_data[0], dut.rgmii.tx_control[0])
+            if clock and not was_high:
+                halves.append((data, control))
+            was_high = clock
+
+    async def receive(ctx):
+        while True:
+            data, valid = halves.popleft() if halves else (0, 0)
+            ctx.set(dut.rgmii.rx_data[0], data if valid else status)
+            ctx.set(dut.rgmii.rx_control.as_value(), 3 * valid)
+            await ctx.tick("eth_rx")
+
+    simulate(dut, testbench, models=[take, transmit, receive], clocks={"eth_tx": 0.4, "eth_rx": 2.0})
+    assert out.frames == [(frame.ljust(60, b"\0"), False) for frame in frames]
 
 
 def test_speed_and_link():

@@ -129,6 +129,28 @@ def test_random_frames(width, idle, stall, seed):
 
 
 @pytest.mark.thorough
+def test_each_bit_of_a_header_counts(seed):
+    """Requests and datagrams with one bit changed, of all that are in the headers."""
+    rng = random.Random(seed)
+    bench = Bench(16, rng=rng)
+    good = [padded(frame) for frame in (arp(PEERS[0]), ping(PEERS[0], b"abc"), datagram(PEERS[1], b"abcd"))]
+    places = [(place, bit) for place in range(42) for bit in (range(8) if place in (20, 21) else [rng.randrange(8)])]
+    frames = [frame[:place] + bytes([frame[place] ^ 1 << bit]) + frame[place + 1:]
+              for frame in good for place, bit in places]
+    outcomes = []
+
+    async def network(ctx):
+        outcomes.extend(await bench.feed(ctx, frames))
+        await ctx.tick().repeat(500)
+
+    bench.run(network)
+    assert bench.system.frames == [(frame, False) for frame, _, outcome in outcomes if outcome == ForSystem()]
+    assert bench.messages.frames == [(outcome.content, False) for *_, outcome in outcomes
+                                     if isinstance(outcome, Message)]
+    assert bench.replies()["replies"] == [outcome.frame for *_, outcome in outcomes if isinstance(outcome, Reply)]
+
+
+@pytest.mark.thorough
 def test_longest(seed):
     """The largest ping, message and answer pass; a longer answer is dropped, and the next passes."""
     rng = random.Random(seed)

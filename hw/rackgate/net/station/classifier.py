@@ -115,7 +115,7 @@ class Classifier(wiring.Component):
                 for number in range(decides + 1):
                     with m.Case(number):
                         m.d.comb += here.eq(Cat(
-                            self._byte(number * self.width + place) == row[number * self.width + place]
+                            self._byte(name, number * self.width + place) == row[number * self.width + place]
                             for place in range(self.width) if number * self.width + place in row).all())
             with m.If(takes):
                 m.d.sync += held.eq(holds[name])
@@ -133,7 +133,7 @@ class Classifier(wiring.Component):
             with m.Elif(beat <= decides):
                 m.d.sync += beat.eq(beat + 1)
 
-    def _byte(self, place):
-        """The byte at ``place`` of a frame, in the word that has it; what may be there or not is 0."""
+    def _byte(self, name, place):
+        """The byte at ``place`` of a frame, in the word that has it, as the row ``name`` looks at it."""
         byte = self.i.payload.data.word_select(place % self.width, 8)
-        return byte & ~_DONT_FRAGMENT if place == 20 else byte
+        return byte & ~_DONT_FRAGMENT if name == "unfragmented" else byte
