@@ -7,11 +7,16 @@ import random
 import socket
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from zeronic_hosts import Application, Inside, need_hosts
 
 from rackgate.zeronic.abi import Direction
+from rackgate_host.errors import UsageError
+from rackgate_host.zeronic import namespaces
+from rackgate_host.zeronic.cable import plug_in
+from rackgate_host.zeronic.errors import NoHosts
 from rackgate_host.zeronic.hosts import Hosts, HostsConfig
 from rackgate_host.zeronic.shared import FlowFlag, FlowState, Operation
 from rackgate_host.zeronic.wire import Conditions
@@ -118,6 +123,45 @@ def test_streams_are_exact_on_a_bad_wire(started, seed, mtu, coalesce):
     wire, nic = hosts.status("a")["wire"], hosts.status("b")["nic"]
     assert wire["lost"] and wire["duplicated"] and wire["reordered"] and wire["corrupted"]
     assert nic["placed"] and nic["deferred"] and nic["bad_checksum"] and not nic["bad_command"]
+
+
+def test_a_tap_does_as_well(started, seed):
+    """Where there is no virtual Ethernet: the same streams, the kernel's placeholders being read along."""
+    hosts = started(conditions={"a": BAD}, seed=seed, cable="tap")
+    assert [hosts.status(host)["cable"] for host in "ab"] == ["tap", "tap"]
+    (right_a, right_b), counts = pair(hosts, 5009, *echo(150_000, seed))
+    assert right_a and right_b and counts["flows"] == 1 and counts["payload_up"] >= 150_000
+
+
+def test_a_tap_when_virtual_ethernet_cannot_be_had(monkeypatch):
+    """The kernel's refusal of one, then of both, which is told."""
+    need_hosts()
+    interface = namespaces.Interface("eth0", "02:00:00:00:77:09", "10.78.0.9/24", 1500, {})
+
+    def refuse(*arguments, **options):
+        raise NoHosts("ip link add: Operation not supported")
+
+    def work():
+        monkeypatch.setattr(namespaces, "connect", refuse)
+        os.close(namespaces.make())  # of this thread, which ends
+        own = os.open("/proc/thread-self/ns/net", os.O_RDONLY)
+        port, cable = plug_in(own, interface)
+        port.close()
+        monkeypatch.setattr("rackgate_host.zeronic.cable.TapPort", tap)
+        for wanted, said in (("", "not supported; no TAP"), ("tap", "no TAP interface can be had"),
+                             ("veth", "no virtual Ethernet can be had")):
+            with pytest.raises(NoHosts, match=said):
+                plug_in(own, interface, wanted)
+        os.close(own)
+        return cable
+
+    def tap(name):
+        raise OSError(errno.ENODEV, "No such device")
+
+    with ThreadPoolExecutor(1) as thread:
+        assert thread.submit(work).result() == "tap"
+    with pytest.raises(UsageError, match="cable must be veth or tap, not 'wet'"):
+        HostsConfig(cable="wet")
 
 
 def test_applications_share_the_host_with_what_is_not_split(hosts, seed):

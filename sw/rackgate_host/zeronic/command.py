@@ -80,6 +80,8 @@ def _up(
     mtu: Annotated[int, typer.Option("--mtu", help="Bytes of an IPv4 packet.")] = namespaces.MTU,
     coalesce: Annotated[int, typer.Option("--coalesce", help="NIC cycles that a header may wait to be merged; 0: none "
                                           "is.")] = 4096,
+    cable: Annotated[str, typer.Option("--cable", help="How the kernel and the NIC are connected: veth or tap. By "
+                                       "default the first that can be had.")] = "",
     name: _NameOption = "default",
     seed: SeedOption = 1,
     as_json: JsonOption = False,
@@ -96,7 +98,7 @@ def _up(
     conditions = {host: Conditions(**{option: value[k] for option, value in values.items()})
                   for k, host in enumerate(HOSTS)}
     url = _device(device, width)
-    config = HostsConfig(url, conditions, seed, mtu, coalesce)
+    config = HostsConfig(url, conditions, seed, mtu, coalesce, cable)
     directory = default_directory(name)
     with Console(stderr=True).status(f"opening {url}") as status:
         hosts = Hosts.start(config, directory, detached=True, progress=status.update)

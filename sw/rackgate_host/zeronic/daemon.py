@@ -26,17 +26,17 @@ from ..device import open_device
 from ..url import DeviceURL, number
 from . import namespaces
 from .applications import Applications
+from .cable import plug_in
 from .flows import Flows, memory_needed
 from .nic import Nic
-from .ports import Port
 from .processes import die_with_parent, explained
 from .stack import ControlStack, KernelStack
 from .wire import Conditions, Wire
 
 __all__ = ["HostConfig", "HostDaemon", "main"]
 
-#: Name of the interface that applications see, and of its other end.
-INTERFACE, _OUTER = "eth0", "cable"
+#: Name of the interface that applications see.
+INTERFACE = "eth0"
 #: Device memory for rings and for what applications allocate.
 _OWN_MEMORY = 512 << 20
 #: Flows of a NIC whose URL does not say.
@@ -68,6 +68,7 @@ class HostConfig:
     seed: int = 1
     mtu: int = namespaces.MTU
     coalesce: int = 4096
+    cable: str = ""
     wire: int = -1
     ready: int = -1
     parent: int = 0
@@ -103,22 +104,20 @@ class HostDaemon:
             stack.callback(os.close, own)
             self.namespace = namespaces.make()
             namespaces.enter(own)
-            namespaces.connect(self.namespace, name=INTERFACE, outer=_OUTER, mac=config.mac,
-                               outer_mac=_outer_mac(config.mac), address=config.address, mtu=config.mtu,
-                               neighbours=config.neighbours)
-            self._port = Port(_OUTER)
+            interface = namespaces.Interface(INTERFACE, config.mac, config.address, config.mtu, config.neighbours)
+            self._port, self._cable = plug_in(self.namespace, interface, config.cable)
             stack.callback(self._port.close)
             self._wire = Wire(socket.socket(fileno=config.wire), Conditions(**config.conditions), config.seed)
             stack.callback(self._wire.close)
             self.device = stack.enter_context(self._open_device())
             self._nic = Nic(self.device, coalesce_cycles=config.coalesce)
             self._flows = Flows(self._nic, coalesce=config.coalesce > 0)
-            interface = IPv4Interface(config.address)
-            self._stack = KernelStack(self._nic, self._flows, self._port, int(interface.ip),
+            network = IPv4Interface(config.address)
+            self._stack = KernelStack(self._nic, self._flows, self._port, int(network.ip),
                                       bytes.fromhex(config.mac.replace(":", "")))
             # Each entry is the first one's that takes it; the kernel takes all.
             self._stacks: list[ControlStack] = [self._stack]
-            self._applications = Applications(self._nic, self._flows, self._stack, self._memory_file, interface.network)
+            self._applications = Applications(self._nic, self._flows, self._stack, self._memory_file, network.network)
             self._selector = stack.enter_context(selectors.DefaultSelector())
             self._selector.register(self._port, selectors.EVENT_READ, self._from_kernel)
             self._selector.register(self._wire, selectors.EVENT_READ, self._from_wire)
@@ -271,7 +270,8 @@ class HostDaemon:
         stack = self._stack.statistics()
         nic = self._nic
         return {"host": self.config.host, "pid": os.getpid(), "address": str(IPv4Address(self._stack.address)),
-                "device": self.config.device, "parameters": self.device.parameters, "cycles": self.device.cycles,
+                "device": self.config.device, "cable": self._cable, "parameters": self.device.parameters,
+                "cycles": self.device.cycles,
                 "seconds": round(time.monotonic() - self._started, 3), "applications": len(self._applications),
                 "nic": nic.counters(), "stack": stack, "wire": self._wire.statistics(),
                 "costs": _costs(nic, stack)}
@@ -291,11 +291,6 @@ def _costs(nic: Nic, stack: dict[str, Any]) -> dict[str, Any]:
         "copied_up": ratio(stack["payload_deferred"] + shared["copied_received"], shared["received"]),
         "copied_down": ratio(shared["copied_sent"], shared["sent"]),
     }
-
-
-def _outer_mac(mac: str) -> str:
-    first, rest = mac.split(":", 1)
-    return f"{int(first, 16) | 4:02x}:{rest}"
 
 
 def _tell(ready: int, message: dict[str, Any]) -> None:

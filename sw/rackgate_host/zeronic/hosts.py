@@ -20,6 +20,7 @@ from ..device import open_device
 from ..errors import UsageError
 from ..url import DeviceURL
 from . import namespaces
+from .cable import CABLES
 from .control import Control
 from .daemon import HostConfig
 from .errors import HostFailed, NoHosts
@@ -43,7 +44,8 @@ class HostsConfig:
     """What hosts are made of.
 
     ``conditions`` are those of the wire from a host, by its name; ``seed`` is of what happens on it. ``coalesce``: NIC
-    cycles that a header may wait to be merged; 0: none is. ``mtu``: bytes of an IPv4 packet.
+    cycles that a header may wait to be merged; 0: none is. ``mtu``: bytes of an IPv4 packet. ``cable``: how the kernel
+    and the NIC are connected, ``veth`` or ``tap``; by default the first that can be had.
     """
 
     device: str = "model:zeronic"
@@ -51,12 +53,15 @@ class HostsConfig:
     seed: int = 1
     mtu: int = namespaces.MTU
     coalesce: int = 4096
+    cable: str = ""
 
     def __post_init__(self) -> None:
         if not 576 <= self.mtu <= 9216:
             raise UsageError(f"mtu must be 576 to 9216, not {self.mtu}")
         if not 0 <= self.coalesce < 1 << 24:
             raise UsageError(f"coalesce must be 0 to {(1 << 24) - 1}, not {self.coalesce}")
+        if self.cable not in ("", *CABLES):
+            raise UsageError(f"cable must be veth or tap, not {self.cable!r}")
         for host in self.conditions:
             if host not in HOSTS:
                 raise UsageError(f"there is no host {host!r}: there are {', '.join(HOSTS)}")
@@ -73,7 +78,7 @@ class HostsConfig:
         return HostConfig(
             host, f"{_address(host)}/{_PREFIX}", _mac(host), {_address(name): _mac(name) for name in others},
             self.device, str(directory), dataclasses.asdict(self.conditions.get(host, Conditions())),
-            self.seed + HOSTS[host] - 1, self.mtu, self.coalesce)
+            self.seed + HOSTS[host] - 1, self.mtu, self.coalesce, self.cable)
 
 
 def _address(host: str) -> str:

@@ -4,16 +4,18 @@
 A namespace lives as long as a process is in it or holds its descriptor, so none is left behind by a process that dies.
 """
 
+import contextlib
 import ctypes
 import os
 import shutil
 import subprocess
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 from .errors import NoHosts
 
-__all__ = ["MTU", "SYSCTLS", "check_possible", "connect", "enter", "make", "run_ip"]
+__all__ = ["MTU", "SYSCTLS", "Interface", "check_possible", "connect", "enter", "make", "run_ip", "set_up", "within"]
 
 #: Bytes of an IPv4 packet on the cable, unless asked otherwise.
 MTU = 1500
@@ -71,31 +73,55 @@ def run_ip(*arguments: str, pass_fds: Sequence[int] = ()) -> None:
         raise NoHosts(f"ip {' '.join(arguments)}: {done.stderr.strip() or f'exit code {done.returncode}'}")
 
 
-def connect(applications: int, *, name: str, outer: str, mac: str, outer_mac: str, address: str, mtu: int,
-            neighbours: dict[str, str]) -> None:
-    """Lay a cable from the caller's namespace (interface ``outer``) to that of ``applications`` (``name``).
+class Interface(NamedTuple):
+    """What applications see of the NIC.
 
-    The caller is in its own namespace again at the end. ``address`` is with its prefix length; ``neighbours`` maps
-    addresses to MACs, which are then known for good: no ARP takes part.
+    ``address`` is with its prefix length; ``neighbours`` maps addresses to MACs, which are known for good: no ARP takes
+    part.
     """
-    own = os.open("/proc/self/ns/net", os.O_RDONLY | os.O_CLOEXEC)
+
+    name: str
+    mac: str
+    address: str
+    mtu: int
+    neighbours: dict[str, str]
+
+
+@contextlib.contextmanager
+def within(namespace: int) -> Iterator[None]:
+    """The calling thread is in a namespace, and in its own again at the end."""
+    own = os.open("/proc/thread-self/ns/net", os.O_RDONLY | os.O_CLOEXEC)
     try:
-        run_ip("link", "add", outer, "address", outer_mac, "mtu", str(mtu), "type", "veth",
-               "peer", "name", name, "address", mac, "mtu", str(mtu))
-        run_ip("link", "set", name, "netns", f"/proc/self/fd/{applications}", pass_fds=[applications])
-        _set("ipv6/conf/all/disable_ipv6", "1")
-        run_ip("link", "set", outer, "up")
-        enter(applications)
-        for key, value in SYSCTLS.items():
-            _set(key, value)
-        run_ip("link", "set", "lo", "up")
-        run_ip("address", "add", address, "dev", name)
-        run_ip("link", "set", name, "up")
-        for neighbour, place in neighbours.items():
-            run_ip("neighbour", "replace", neighbour, "lladdr", place, "dev", name, "nud", "permanent")
+        enter(namespace)
+        yield
     finally:
         enter(own)
         os.close(own)
+
+
+def connect(applications: int, interface: Interface, *, outer: str, outer_mac: str) -> None:
+    """Lay a cable from the caller's namespace (interface ``outer``) to that of ``applications``, and set both up."""
+    mtu = str(interface.mtu)
+    run_ip("link", "add", outer, "address", outer_mac, "mtu", mtu, "type", "veth",
+           "peer", "name", interface.name, "address", interface.mac, "mtu", mtu)
+    run_ip("link", "set", interface.name, "netns", f"/proc/self/fd/{applications}", pass_fds=[applications])
+    _set("ipv6/conf/all/disable_ipv6", "1")
+    run_ip("link", "set", outer, "up")
+    with within(applications):
+        set_up(interface)
+
+
+def set_up(interface: Interface) -> None:
+    """Set up the caller's namespace for applications; the interface is there."""
+    for key, value in SYSCTLS.items():
+        _set(key, value)
+    name = interface.name
+    run_ip("link", "set", "lo", "up")
+    run_ip("link", "set", name, "address", interface.mac, "mtu", str(interface.mtu), "txqueuelen", "10000")
+    run_ip("address", "add", interface.address, "dev", name)
+    run_ip("link", "set", name, "up")
+    for neighbour, place in interface.neighbours.items():
+        run_ip("neighbour", "replace", neighbour, "lladdr", place, "dev", name, "nud", "permanent")
 
 
 def _set(key: str, value: str) -> None:
