@@ -14,7 +14,7 @@ from rackgate.mem.onchip import OnChipMemory
 
 from . import session
 from .axi_pins import AxiPins
-from .buses import Pauses
+from .buses import Pauses, axi_channels
 
 PERIOD_NS = 10
 BASE = 0x1000_0000
@@ -38,10 +38,7 @@ class Bench:
                         for number in range(self.count)]
         self.share = SIZE // self.count
         self.image = bytearray(SIZE)
-        channels = []
-        for master in self.masters:
-            write, read = master.write_if, master.read_if
-            channels += [write.aw_channel, write.w_channel, write.b_channel, read.ar_channel, read.r_channel]
+        channels = [channel for master in self.masters for channel in axi_channels(master)]
         self.pauses = Pauses(dut.clk, channels, rng=session.rng(f"{purpose} pauses"), most=pause)
 
     @classmethod

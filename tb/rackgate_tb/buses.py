@@ -9,12 +9,13 @@ from cocotb.triggers import RisingEdge, with_timeout
 from cocotbext.axi import AxiBus, AxiLiteBus, AxiLiteMaster, AxiRam, AxiResp
 from cocotbext.axi.stream import StreamSource
 
-__all__ = ["GuardedBytes", "Memory", "Pauses", "Registers"]
+__all__ = ["GuardedBytes", "Memory", "Pauses", "Registers", "axi_channels"]
 
 _REGISTER_LIMIT_CYCLES = 2000
 
 
-def _channels(model: Any) -> list[Any]:
+def axi_channels(model: Any) -> list[Any]:
+    """The five channels of a model of cocotbext-axi, to pause."""
     write, read = model.write_if, model.read_if
     return [write.aw_channel, write.w_channel, write.b_channel, read.ar_channel, read.r_channel]
 
@@ -68,7 +69,7 @@ class Memory:
 
     def channels(self) -> list[Any]:
         """The five channels, to pause."""
-        return _channels(self.ram)
+        return axi_channels(self.ram)
 
 
 class Registers:
@@ -80,7 +81,7 @@ class Registers:
 
     def channels(self) -> list[Any]:
         """The five channels, to pause."""
-        return _channels(self.master)
+        return axi_channels(self.master)
 
     async def access(self, offset: int, value: bytes | None = None) -> tuple[AxiResp, bytes]:
         """Read 4 bytes, or write the given ones (which stay within a word); returns the response and what was read."""
