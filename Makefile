@@ -15,9 +15,9 @@ FILES ?=
 # What restores the snapshot of `make sim`: paced (by cycles of the simulated inflate engine), device (the simulated
 # accelerator itself, which takes a build of its own), or software.
 RESTORE ?= paced
-# Which benches `make bench` runs, and whether little of each.
+# Which benches `make bench` runs, all if none is named, and whether little of each.
+N ?=
 QUICK ?=
-N ?= $(BENCHES)
 SYSTEM ?= inflate
 BOARD ?=
 TESTS ?= tests
@@ -35,7 +35,6 @@ export CCACHE_NOHASHDIR ?= 1
 endif
 
 APT := sudo apt-get install -y g++ make perl python3-venv zlib1g-dev liblz4-dev ccache
-BENCHES := inflate iaa sabre locks collectives zeronic cosim area
 
 # The first Python of 3.11 or newer that can make an environment; $PYTHON goes before all.
 define FIND_PYTHON
@@ -62,7 +61,7 @@ endef
 help: ## Show this list
 	@echo "Rackgate: make sim runs real data through simulated hardware, make test proves that all holds."
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  \1\t\2/p' Makefile | expand -t 14
-	@echo "Variables: JOBS=$(JOBS) SEED=$(SEED) WAVES=1 FILES='a.gz b.gz' N='$(BENCHES)' TESTS=tests/unit SYSTEM= BOARD= PYTHON="
+	@echo "Variables: JOBS=$(JOBS) SEED=$(SEED) WAVES=1 FILES='a.gz b.gz' N='inflate iaa' QUICK=1 TESTS=tests/unit SYSTEM= BOARD= PYTHON="
 
 $(VENV)/bin/python:
 	@$(FIND_PYTHON); \
@@ -111,7 +110,7 @@ soak: $(VENV)/.ready-test ## Long variants of the random tests
 	$(VENV)/bin/pytest $(TESTS) -n $(JOBS) -m soak --timeout 7200
 
 bench: $(VENV)/.ready-test ## Measure and compare with the floors; QUICK=1 for little of all; records in build/results
-	$(VENV)/bin/rackgate bench $(N) --seed $(SEED) --jobs $(JOBS) $(if $(QUICK),--quick)
+	$(VENV)/bin/rackgate bench $(or $(N),--all) --seed $(SEED) --jobs $(JOBS) $(if $(QUICK),--quick)
 
 report: $(VENV)/.ready-test ## The records of all benches as pages beside the papers: build/report/index.html
 	$(VENV)/bin/rackgate report
