@@ -56,7 +56,7 @@ class _System:
 
 
 # What bridge and link take beside the system, by link.
-_RIM = {"uart": (2500, 6), "udp": (6500, 14)}
+_RIM = {"uart": (6500, 9), "udp": (11500, 20)}
 
 #: What is built of each system, by its name.
 SYSTEMS: Mapping[str, _System] = {
@@ -119,7 +119,7 @@ def _why_not(configuration: Configuration, link: str, fpga: Fpga) -> str:
     """What there is too little of, or nothing."""
     lut4, ebr = _needs(configuration, link)
     if lut4 > _FILL * fpga.lut4:
-        return f"about {lut4} LUT4, of which {fpga.name} has {fpga.lut4}, and {_FILL:.0%} of them can be placed"
+        return f"about {lut4} LUT4, of which {fpga.name} has {fpga.lut4} ({_FILL:.0%} of them can be placed in time)"
     if ebr > fpga.ebr:
         return f"about {ebr} block RAMs, {configuration.memory >> 10} KB of memory among them, and {fpga.name} " \
                f"has {fpga.ebr}"
@@ -155,7 +155,7 @@ def choose(board: str, system: str, *, link: str | None = None) -> Pair:
     if wanted.needs_ethernet and link == "uart":
         raise DoesNotFit(f"system {system} has packet streams: its link must be udp")
     if link not in found.links:
-        raise DoesNotFit(f"board {found.name} has no Ethernet, and system {system} was to have its link by it")
+        raise DoesNotFit(f"board {found.name} has no Ethernet, which system {system} was to have as its link")
     for configuration in wanted.configurations:
         if not (why := _why_not(configuration, link, found.fpga)):
             return Pair(found, system, configuration, Uart() if link == "uart" else Udp())

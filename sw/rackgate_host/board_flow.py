@@ -37,13 +37,9 @@ def _call(place: str, *arguments: Any, **options: Any) -> Any:
 
 
 def _figures(row: dict[str, Any]) -> list[str]:
-    figures = row["figures"]
-    if row["why_not"]:
-        return ["", "", "", "", "", row["why_not"]]
-    if figures is None:
-        return [f"{row['clock_mhz']:g}", "", "", "", "", "not built here yet"]
-    return [f"{row['clock_mhz']:g}", f"{figures['fmax_mhz']:.1f}", f"{figures['lut4']}", f"{figures['ebr']}",
-            f"{figures['seconds']:.0f}", ""]
+    if (figures := row["figures"]) is None:
+        return ["", "", "", ""]
+    return [f"{figures['fmax_mhz']:.1f}", f"{figures['lut4']}", f"{figures['ebr']}", f"{figures['seconds']:.0f}"]
 
 
 def _list(as_json: JsonOption = False) -> None:
@@ -56,12 +52,16 @@ def _list(as_json: JsonOption = False) -> None:
     if as_json:
         print_json({"pairs": rows})
         return
-    table = Table("board", "system", "link", "parameters", "clock, MHz", "routed", "LUT4", "block RAM", "build, s", "")
+    table = Table("board", "system", "link", "memory", "clock, MHz", "routed, MHz", "LUT4", "block RAM", "build, s")
     for row in rows:
-        parameters = " ".join(f"{name}={value}" for name, value in row["parameters"].items())
-        memory = f" memory={row['memory_bytes'] >> 10}K" if row["memory_bytes"] else ""
-        table.add_row(row["board"], row["system"], row["link"], parameters + memory, *_figures(row))
+        if row["why_not"] is None:
+            memory = f"{row['memory_bytes'] >> 10} KB" if row["memory_bytes"] else ""
+            table.add_row(row["board"], row["system"], row["link"], memory, f"{row['clock_mhz']:g}", *_figures(row))
     Console().print(table)
+    print("Figures are of bitstreams that were built here. What is not built:")
+    for row in rows:
+        if row["why_not"] is not None:
+            print(f"  {row['board']}: {row['why_not']}")
 
 
 def _build(board: _BoardOption, system: _SystemOption, link: _LinkOption = None, as_json: JsonOption = False) -> None:

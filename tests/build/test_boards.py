@@ -1,3 +1,4 @@
+# amaranth: UnusedElaboratable=no
 # SPDX-License-Identifier: Apache-2.0
 """Boards: what fits, what a report must say to be believed, and one bitstream."""
 
@@ -6,6 +7,7 @@ from amaranth.hdl import Module, Signal
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
+from rackgate.board.device import board_device
 from rackgate.paths import checkout
 from rackgate.systems import NAMES
 from rackgate_boards import build, pairs
@@ -15,7 +17,7 @@ from rackgate_boards.flow import BuildError, check_clocks, check_log
 from rackgate_boards.pairs import SYSTEMS, Configuration, DoesNotFit, choose
 from rackgate_boards.pll import Pll, dividers
 from rackgate_boards.rgmii import RgmiiPort, delay_taps
-from rackgate_boards.tops import Top
+from rackgate_boards.tops import ETHERNET_MHZ, Top
 
 pytestmark = pytest.mark.build
 
@@ -144,7 +146,7 @@ def test_find():
     ("ulx3s", "fisslock", {}, DoesNotFit, "board ulx3s_85 has no Ethernet"),
     ("ecpix5", "fisslock", {"link": "uart"}, DoesNotFit, "system fisslock has packet streams: its link must be udp"),
     ("ecpix5", "balancer", {}, DoesNotFit, "system balancer is not built for boards: there are echo, "),
-    ("colorlight", "inflate", {}, DoesNotFit, "inflate does not fit board colorlight_5a75b: .* takes about 30500 LUT4, "
+    ("colorlight", "inflate", {}, DoesNotFit, "inflate does not fit board colorlight_5a75b: .* takes about 34500 LUT4, "
                                               "of which LFE5U-25F has 24288"),
 ])
 def test_what_does_not_fit(board, system, options, error, message):
@@ -172,6 +174,21 @@ def test_all_pairs():
     # Each system fits some board, and each board takes some system.
     fit = [(board, system) for board, system, pair in found if not isinstance(pair, DoesNotFit)]
     assert {board for board, _ in fit} == set(BOARDS) and {system for _, system in fit} == set(SYSTEMS)
+
+
+@pytest.mark.thorough
+@pytest.mark.parametrize("pair", [pair for *_, pair in pairs.pairs() if not isinstance(pair, DoesNotFit)],
+                         ids=lambda pair: pair.name)
+def test_supported_pairs_can_be_put_together(pair):
+    """Parameters are right, ports fit each other, and the PLL makes the clocks; only placement is left to be seen."""
+    configuration = pair.configuration
+    inner = board_device(pair.system, configuration.parameters, board=pair.board.name, link=pair.link,
+                         clock_hz=round(1e6 * configuration.clock_mhz), memory=configuration.memory)
+    inner.elaborate(None)
+    top = Top(pair.board, inner, configuration.clock_mhz)
+    assert top.clocks_mhz == ((configuration.clock_mhz,) if pair.link_name == "uart"
+                              else (configuration.clock_mhz, ETHERNET_MHZ))
+    assert inner.identity.system == pair.system and inner.identity.memory_size == configuration.memory
 
 
 def test_ethernet_needs_a_phy():
