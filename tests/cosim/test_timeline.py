@@ -139,6 +139,37 @@ def test_damaged_files_end_in_their_own_error(run, tmp_path, seed):
             continue
 
 
+def blocks(path):
+    """Type and bytes of each block of an FST file."""
+    data, place = path.read_bytes(), 0
+    while place < len(data):
+        size = int.from_bytes(data[place + 1:place + 9], "big")
+        yield data[place], data[place:place + 1 + size]
+        place += 1 + size
+
+
+def test_a_long_file_is_written_in_stretches(library, tmp_path, seed):
+    """A writer ends a stretch when it has much in memory: as two files of one run, one behind the other."""
+    paths, levels, draw = [tmp_path / "a.fst", tmp_path / "b.fst"], [], random.Random(seed)
+    with Simulation(library, seed=seed) as simulation:
+        simulation.stream("net_tx").stall(0.5)
+        for path in paths:
+            simulation.trace(path)
+            for _ in range(80):
+                if draw.random() < 0.5:
+                    simulation.stream("net_rx").push([draw.getrandbits(24)])
+                simulation.run(1)
+                levels.append(simulation.peek("level"))
+        simulation.trace(None)
+    (head, changes, *rest), (_, more, *_) = (list(blocks(path)) for path in paths)
+    assert (head[0], changes[0], more[0]) == (0, 8, 8) and {kind for kind, _ in rest} == {3, 6}
+    whole = tmp_path / "whole.fst"
+    whole.write_bytes(b"".join(content for _, content in (head, changes, more, *rest)))
+    waves = Waves(whole)
+    assert (waves.first, waves.cycles) == (0, 160)
+    assert waves["level"][1:].tolist() == levels[:-1] and len(set(levels)) > 2
+
+
 def test_spans_agree_with_a_count_by_hand(run):
     waves, seen = run
     queue_in, queue_out, state, out, entry = rows(waves, CHAIN, parts(_Chain()), 37, 637)

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Which parts of each device a timeline shows, in the order in which data passes them."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 __all__ = ["STAGES", "Stage", "stages"]
@@ -35,7 +35,7 @@ class Stage:
 _MACHINE = "fsm"
 
 
-def _inflate(**parameters: int) -> tuple[Stage, ...]:
+def _inflate() -> tuple[Stage, ...]:
     """One job, in context 0."""
     slot, pipe = "engine.slot_0", "engine.pipe"
     return (
@@ -58,7 +58,7 @@ def _inflate(**parameters: int) -> tuple[Stage, ...]:
     )
 
 
-def _fisslock(**parameters: int) -> tuple[Stage, ...]:
+def _fisslock() -> tuple[Stage, ...]:
     """Frames in, through the stages, and out. Words of frames, then one header vector a packet."""
     return (
         Stage("frames in", "", {"net_rx": "word of a frame"}),
@@ -75,7 +75,7 @@ def _fisslock(**parameters: int) -> tuple[Stage, ...]:
     )
 
 
-def _zeronic(**parameters: int) -> tuple[Stage, ...]:
+def _zeronic() -> tuple[Stage, ...]:
     """The way of a frame that is received."""
     unit, delivery = "receive", "receive.delivery"
     return (
@@ -102,7 +102,7 @@ def _zeronic(**parameters: int) -> tuple[Stage, ...]:
     )
 
 
-def _collective(**parameters: int) -> tuple[Stage, ...]:
+def _collective() -> tuple[Stage, ...]:
     """From a call to its completion, and what comes from other nodes in between."""
     moves, send, receive = "datapath.moves", "datapath.send_lane", "datapath.receive_lane"
     return (
@@ -130,14 +130,14 @@ def _collective(**parameters: int) -> tuple[Stage, ...]:
     )
 
 
-#: Stages of each device, by its name in URLs; parameters are the gateware's.
-STAGES: dict[str, Callable[..., tuple[Stage, ...]]] = {
-    "collective": _collective, "fisslock": _fisslock, "inflate": _inflate, "zeronic": _zeronic,
+#: Stages of each device, by its name in URLs.
+STAGES: Mapping[str, tuple[Stage, ...]] = {
+    "collective": _collective(), "fisslock": _fisslock(), "inflate": _inflate(), "zeronic": _zeronic(),
 }
 
 
-def stages(device: str, **parameters: int) -> tuple[Stage, ...]:
+def stages(device: str) -> tuple[Stage, ...]:
     """What a timeline of ``device`` shows. Raises ValueError for a device that has none."""
     if device not in STAGES:
         raise ValueError(f"device must be one of {', '.join(STAGES)}, not {device!r}")
-    return STAGES[device](**parameters)
+    return STAGES[device]

@@ -33,7 +33,7 @@ def read(kind: str, parameters: Mapping[str, int], waves: Sequence[Path], begin:
         from rackgate_sim.timeline.timeline import rows
     except ModuleNotFoundError as error:
         raise Unavailable(f"timelines need the package {error.name}: pip install 'rackgate[cosim]'") from None
-    known, shown = parts(component(kind, **parameters)), stages(kind, **parameters)
+    known, shown = parts(component(kind, **parameters)), stages(kind)
     try:
         return [rows(Waves(path), shown, known, begin, end) for path in waves]
     except WavesError as error:
