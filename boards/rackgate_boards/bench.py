@@ -43,12 +43,12 @@ def _points(case: str, area: Area | None, why: str, conditions: Mapping[str, Any
         }
 
 
-def units(*, only: str = "", component: str = "", **options: Any) -> list[tuple[str, dict[str, Any], bool]]:
+def units(*, only: str = "", component: str = "", **options: Any) -> list[tuple[str, dict[str, Any], str]]:
     """A case each: routing takes minutes."""
     options["component"] = component
     if component or only:
-        return [(component or only, {**options, "only": only}, True)]
-    return [(case, {**options, "only": case}, True) for case in CASES]
+        return [(component or only, {**options, "only": only}, "anywhere")]
+    return [(case, {**options, "only": case}, "anywhere") for case in CASES]
 
 
 def run(*, seed: int = 1, report: Callable[[str], None] = lambda line: None, only: str = "", component: str = "",

@@ -52,7 +52,7 @@ def bench(monkeypatch):
 
     load = benches.Bench.load
     monkeypatch.setattr(benches.Bench, "load", lambda self: run if self.place == "nowhere:run" else load(self))
-    monkeypatch.setitem(benches.BENCHES, "fake", benches.Bench("nowhere:run", "nothing", {"size": 2}, counted=True))
+    monkeypatch.setitem(benches.BENCHES, "fake", benches.Bench("nowhere:run", "nothing", {"size": 2}, where="anywhere"))
     monkeypatch.setattr(record.importlib.metadata, "version", lambda name: "0.0.0")
     return points
 

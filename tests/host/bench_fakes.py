@@ -22,11 +22,12 @@ if any(word == "rackgate_host.bench.apart" for word in sys.orig_argv):
 _BENCH = '''
 import os, pathlib, signal, sys, time
 
-def units(*, count=3, only=None, wall=0, **options):
+def units(*, count=3, only=None, wall=0, data=0, **options):
     for number in range(count) if only is None else [only]:
-        yield f"part {number}", {**options, "count": count, "only": number}, number >= wall
+        where = "alone" if number < wall else "here" if number < wall + data else "anywhere"
+        yield f"part {number}", {**options, "count": count, "wall": wall, "data": data, "only": number}, where
 
-def run(*, seed, report, count=3, only=None, wall=0, seconds=0.0, folder="", die="", fails=-1, noise=False):
+def run(*, seed, report, count=3, only=None, wall=0, data=0, seconds=0.0, folder="", die="", fails=-1, noise=False):
     for number in range(count) if only is None else [only]:
         report(f"number {number}")
         if folder:

@@ -84,14 +84,14 @@ def test_a_worker_is_lost(cluster, tmp_path):
 
 
 def test_the_command_spreads(cluster, tmp_path):
-    """What is counted, while what needs a clock on the wall stays here."""
-    done = CliRunner().invoke(app, ["bench", "fake", "--set", "wall=1", "--scheduler", cluster.scheduler_address,
-                                    "--out", str(tmp_path), "--json"])
+    """What is counted, while what needs a clock on the wall, or data of this machine, stays here."""
+    arguments = ["bench", "fake", "--set", "wall=1", "--set", "data=1", "--out", str(tmp_path), "--json"]
+    done = CliRunner().invoke(app, [*arguments, "--scheduler", cluster.scheduler_address])
     assert done.exit_code == 0, done.output
     shown = json.loads(done.stdout)
-    assert [unit["where"][:6] for unit in shown["units"]] == ["here", "tcp://", "tcp://"]
+    assert [unit["where"][:6] for unit in shown["units"]] == ["here", "here", "tcp://"]
     assert [point["counted"] for point in shown["results"]] == [False, True, True]
-    assert "fake: part 1" in done.stderr and len(list((tmp_path / ".points").iterdir())) == 2
+    assert "fake: part 1" in done.stderr and len(list((tmp_path / ".points").iterdir())) == 2, "not of what was timed"
 
 
 def test_a_unit_that_fails_there_fails_here(cluster):

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Several benches at once: units in processes, what is kept of an interrupted run, and failures that stop nothing."""
 
+import collections
 import json
 import os
 import signal
@@ -21,7 +22,7 @@ __all__ = ["fake"]
 
 
 def unit(number=0, **options):
-    return benches.Unit("fake", f"part {number}", {"count": 3, "only": number, **options}, 1, True)
+    return benches.Unit("fake", f"part {number}", {"count": 3, "only": number, **options}, 1, "anywhere")
 
 
 @pytest.fixture
@@ -123,7 +124,7 @@ def test_a_process_that_dies_is_run_once_more(fake, tmp_path):
 def test_the_first_unit_of_a_bench_goes_before_its_others(fake, tmp_path):
     """It builds what they need, and others' units need not wait for that."""
     units = [unit(number, seconds=1.0 if number == 0 else 0.0, folder=str(tmp_path)) for number in range(3)]
-    other = benches.Unit("locks", "bits", {"only": "bits"}, 1, True)
+    other = benches.Unit("locks", "bits", {"only": "bits"}, 1, "anywhere")
     order = [place for place, _ in Pool(3)([*units, other], print)]
     assert set(order) == {0, 1, 2, 3} and order.index(0) < min(order.index(1), order.index(2))
     begun = {path.name.partition("-")[0]: path.stat().st_mtime for path in tmp_path.iterdir()}
@@ -150,6 +151,10 @@ def test_what_a_wall_clock_measures_comes_last_and_alone(fake):
 
     _, records = run({"fake": {"count": 4, "wall": 1}}, executor("spread"), alone=executor("alone"))
     assert order == [("spread", ["part 1", "part 2", "part 3"]), ("alone", ["part 0"])]
+    order.clear()
+    list(Suite({"fake": {"count": 4, "wall": 1, "data": 1}}, 1).run(executor("spread"), executor("alone"),
+                                                                    here=executor("here")))
+    assert order == [("spread", ["part 2", "part 3"]), ("here", ["part 1"]), ("alone", ["part 0"])]
     assert [point.counted for point in records["fake"].results] == [False, True, True, True]
 
 
@@ -179,7 +184,7 @@ def test_only_the_same_is_taken_over(fake, here, tmp_path, monkeypatch):
     keep.keep(unit(), Kept([{"case": "a"}], 2.5))
     assert keep.find(unit()) == Kept([{"case": "a"}], 2.5)
     assert keep.find(unit(1)) is None and keep.find(unit(seconds=1)) is None
-    assert keep.find(benches.Unit("fake", "part 0", unit().options, 2, True)) is None
+    assert keep.find(benches.Unit("fake", "part 0", unit().options, 2, "anywhere")) is None
     assert Store(tmp_path, fresh=True).find(unit()) is None
     monkeypatch.setattr(store, "commit", lambda: "def")
     assert Store(tmp_path).find(unit()) is None
@@ -256,10 +261,18 @@ def test_units_are_benches_with_narrower_options(name, is_quick):
     assert len({json.dumps(each.as_dict(), sort_keys=True) for each in units}) == len(units)
     for each in units:
         again, = benches.units_of(name, 1, each.options)
-        assert (again.name, again.counted) == (each.name, each.counted), "a unit can be asked for by its options"
+        assert (again.name, again.where) == (each.name, each.where), "a unit can be asked for by its options"
 
 
 def test_the_units_that_are_spread():
-    count = {name: sum(each.counted for each in benches.units_of(name, 1, {})) for name in benches.BENCHES}
-    assert count["inflate"] == 6 and count["iaa"] == 10 and count["zeronic"] == 3 and count["collectives"] == 41
-    assert count["locks"] == 16 and count["sabre"] == count["cosim"] == 0
+    count = {name: collections.Counter(each.where for each in benches.units_of(name, 1, {}))
+             for name in benches.BENCHES}
+    assert count["inflate"] == {"anywhere": 1, "here": 5} and count["iaa"] == {"anywhere": 1, "here": 9}
+    assert count["zeronic"] == {"anywhere": 3, "alone": 3} and count["collectives"] == {"anywhere": 41}
+    assert count["locks"] == {"anywhere": 16} and count["sabre"]["here"] > 4 and count["sabre"]["alone"] == 1
+    assert count["cosim"] == {"alone": 1} and set(count["area"]) == {"anywhere"}
+
+
+def test_where_makes_sense():
+    with pytest.raises(ValueError, match="locks: bits: where must be anywhere, here or alone, not 'there'"):
+        benches.Unit("locks", "bits", {}, 1, "there")

@@ -113,8 +113,9 @@ def test_unknown_workloads_are_told():
 def test_units_keep_the_clock_that_was_found(monkeypatch):
     """A worker on another machine has no record of a routed clock."""
     monkeypatch.setattr("rackgate_sim.locks.bench.clock", lambda: (91.0, "routed"))
-    for name, options, counted in units(cases="tatp", cores=False):
-        assert (options["clock_mhz"], options["clock_source"], options["only"], counted) == (91.0, "routed", name, True)
+    for name, options, where in units(cases="tatp", cores=False):
+        assert (options["clock_mhz"], options["clock_source"], options["only"], where) == (
+            91.0, "routed", name, "anywhere")
     assert [options["clock_source"] for _, options, _ in units(only="bits", clock_mhz=80.0)] == ["asked for"]
 
 

@@ -72,12 +72,12 @@ def _parts(quick: bool, cases: Any, sensitivity: bool | None, cores: bool, only:
 
 def units(*, quick: bool = False, cases: Any = "", sensitivity: bool | None = None, cores: bool = True,
           clock_mhz: float = 0.0, clock_source: str = "", only: str = "",
-          **options: Any) -> list[tuple[str, dict[str, Any], bool]]:
+          **options: Any) -> list[tuple[str, dict[str, Any], str]]:
     """Each part, with the clock of this machine's records."""
     mhz, source = (clock_mhz, clock_source or "asked for") if clock_mhz else clock()
     options |= {"quick": quick, "cases": cases, "sensitivity": sensitivity, "cores": cores, "clock_mhz": mhz,
                 "clock_source": source}
-    return [(name, {**options, "only": name}, True) for name in _parts(quick, cases, sensitivity, cores, only)]
+    return [(name, {**options, "only": name}, "anywhere") for name in _parts(quick, cases, sensitivity, cores, only)]
 
 
 def join(points: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:

@@ -19,14 +19,12 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any, NamedTuple
 
-from .benches import Points, Unit, measure
+from .benches import HERE, Points, Unit, measure
 
-__all__ = ["HERE", "Outcome", "measure_apart", "measure_here"]
+__all__ = ["Outcome", "measure_apart", "measure_here"]
 
 _MOST_OF_ERROR = 500  # characters
 _TIDY = 10.0  # seconds
-#: Where a unit ran, if it was this machine.
-HERE = "here"
 
 
 class Outcome(NamedTuple):

@@ -14,9 +14,11 @@ from typing import Any
 from ..errors import UsageError
 from .record import Result
 
-__all__ = ["BENCHES", "Bench", "Points", "Unit", "measure", "points_of", "units_of"]
+__all__ = ["ALONE", "ANYWHERE", "BENCHES", "HERE", "Bench", "Points", "Unit", "measure", "points_of", "units_of"]
 
 Points = list[dict[str, Any]]
+#: Where a unit may run: see :class:`Unit`.
+ANYWHERE, HERE, ALONE = "anywhere", "here", "alone"
 #: A bench takes ``seed``, ``report`` (called with a line on what is under way) and options of its own as keywords, and
 #: returns points as mappings with the names of :class:`Result`.
 Runner = Callable[..., Iterable[Mapping[str, Any]]]
@@ -38,11 +40,11 @@ class Bench:
         Options of ``--quick``. The quick runs of all benches end within ten minutes on two processors.
     units:
         What splits the bench: takes the options that were given, and returns for each unit its name, its options, and
-        ``counted``. Empty: the bench is one unit.
+        where it may run (:class:`Unit`). Empty: the bench is one unit.
     join:
         What gives points that depend on several units: takes all points. Empty: there are none.
-    counted:
-        Of a bench that is one unit: see :class:`Unit`.
+    where:
+        Where a bench that is one unit may run.
     """
 
     place: str
@@ -50,7 +52,7 @@ class Bench:
     quick: Mapping[str, Any] = field(default_factory=dict)
     units: str = ""
     join: str = ""
-    counted: bool = False
+    where: str = ALONE
 
     def load(self) -> Runner:
         """Import the bench. Raises ImportError when the packages it needs are not installed."""
@@ -95,16 +97,26 @@ class Unit:
     ----------
     bench, name, options, seed:
         What is measured. Options are values of JSON.
-    counted:
-        Whether its points are counts: of cycles, bytes and bits in a simulation, or by a tool. They are the same
-        wherever and whenever they are measured. Others depend on this machine and its load: their units run alone.
+    where:
+        ``anywhere``: its points are counts, of cycles, bytes and bits in a simulation, or by a tool, and the same
+        wherever they are measured. ``here``: they are counts too, of data that this machine has. ``alone``: they are
+        times, and this machine must do nothing else.
     """
 
     bench: str
     name: str
     options: Mapping[str, Any]
     seed: int
-    counted: bool
+    where: str
+
+    def __post_init__(self) -> None:
+        if self.where not in (ANYWHERE, HERE, ALONE):
+            raise ValueError(f"{self.title}: where must be {ANYWHERE}, {HERE} or {ALONE}, not {self.where!r}")
+
+    @property
+    def counted(self) -> bool:
+        """Whether its points are counts."""
+        return self.where != ALONE
 
     @property
     def title(self) -> str:
@@ -114,7 +126,7 @@ class Unit:
     def as_dict(self) -> dict[str, Any]:
         """The unit for JSON; ``Unit(**unit.as_dict())`` is the same unit."""
         return {"bench": self.bench, "name": self.name, "options": dict(self.options), "seed": self.seed,
-                "counted": self.counted}
+                "where": self.where}
 
 
 def _known(name: str, options: Mapping[str, Any]) -> Bench:
@@ -137,8 +149,8 @@ def units_of(name: str, seed: int, options: Mapping[str, Any]) -> list[Unit]:
     """
     bench = _known(name, options)
     if not bench.units:
-        return [Unit(name, "", dict(options), seed, bench.counted)]
-    return [Unit(name, part, narrowed, seed, counted) for part, narrowed, counted in _load(bench.units)(**options)]
+        return [Unit(name, "", dict(options), seed, bench.where)]
+    return [Unit(name, part, narrowed, seed, where) for part, narrowed, where in _load(bench.units)(**options)]
 
 
 def measure(unit: Unit, report: Callable[[str], None]) -> Points:

@@ -19,8 +19,8 @@ from rackgate.paths import build_root
 
 from ..errors import UsageError
 from ..output import JsonOption, SeedOption, print_json
-from .apart import HERE, Outcome
-from .benches import BENCHES, Bench, Unit, measure, points_of, units_of
+from .apart import Outcome
+from .benches import BENCHES, HERE, Bench, Unit, measure, points_of, units_of
 from .compare import Comparison, baseline_folder, compare, load, write
 from .record import Record
 from .spread import Spread
@@ -93,12 +93,12 @@ def _requests(names: Iterable[str], quick: bool, setting: Iterable[str]) -> dict
     return requests
 
 
-def _executors(jobs: int, scheduler: str, limit: float) -> tuple[Executor, Executor]:
-    """For what may be spread, and for what must have this machine for itself."""
+def _executors(jobs: int, scheduler: str, limit: float) -> dict[str, Executor]:
+    """For what may run anywhere, for what has data of this machine, and for what must have it for itself."""
     count = jobs or len(os.sched_getaffinity(0))
-    if scheduler:
-        return Spread(scheduler, limit), Pool(1, limit)
-    return (in_turn, in_turn) if count == 1 else (Pool(count, limit), Pool(1, limit))
+    pool = in_turn if count == 1 else Pool(count, limit)
+    return {"spread": Spread(scheduler, limit) if scheduler else pool, "here": pool,
+            "alone": in_turn if count == 1 else Pool(1, limit)}
 
 
 def _run(
@@ -144,7 +144,8 @@ def _run(
                 told = f"failed: {outcome.why}" if outcome.why else f"{outcome.seconds:.1f} s"
                 progress.print(f"{suite.done}/{suite.total} {unit.title}: {told}", soft_wrap=True, markup=False)
 
-        for record in suite.run(*_executors(jobs, scheduler, limit), report, command, finished):
+        for record in suite.run(**_executors(jobs, scheduler, limit), report=report, command=command,
+                                finished=finished):
             missed += len(record.missed)
             records.append(_keep(record, folder))
             if not as_json:

@@ -13,6 +13,7 @@ from ..device import Device, open_device
 from ..errors import DeviceFault
 from ..iaa import IaaDriver, Job, Table
 from ..sabre.canned import CannedTable, train
+from .benches import ANYWHERE, HERE
 from .inflate import chosen, digest, page_samples
 
 __all__ = ["run", "units"]
@@ -148,11 +149,11 @@ def _shapes(engines: Any, quick: bool) -> dict[str, tuple[int, int, float | None
 
 
 def units(*, engines: Any = "2,4,8", quick: bool = False, only: str = "",
-          **options: Any) -> list[tuple[str, dict[str, Any], bool]]:
+          **options: Any) -> list[tuple[str, dict[str, Any], str]]:
     """A case each, with the latency of a lone page where the case has one."""
-    parts = [*_GOALS, *_shapes(engines, quick)]
-    return [(name, {**options, "engines": engines, "quick": quick, "only": name}, True)
-            for name in chosen(only, parts)]
+    options |= {"engines": engines, "quick": quick}
+    return [(name, {**options, "only": name}, ANYWHERE if name.startswith("made") else HERE)
+            for name in chosen(only, [*_GOALS, *_shapes(engines, quick)])]
 
 
 def run(*, seed: int = 1, report: Callable[[str], None] = lambda line: None, device: str = "sim:iaa",

@@ -16,6 +16,7 @@ from rackgate.inflate.abi import Flag, Format, Status
 from ..device import open_device
 from ..errors import DeviceFault, Unavailable, UsageError
 from ..inflate.driver import InflateDriver, Job
+from .benches import ANYWHERE, HERE
 
 __all__ = ["chosen", "digest", "measure", "page_samples", "run", "units"]
 
@@ -103,9 +104,10 @@ def chosen(only: str, cases: Iterable[str]) -> list[str]:
     return wanted
 
 
-def units(*, only: str = "", **options: Any) -> list[tuple[str, dict[str, Any], bool]]:
+def units(*, only: str = "", **options: Any) -> list[tuple[str, dict[str, Any], str]]:
     """A case each."""
-    return [(name, {**options, "only": name}, True) for name in chosen(only, _GOALS)]
+    return [(name, {**options, "only": name}, ANYWHERE if name.startswith("made") else HERE)
+            for name in chosen(only, _GOALS)]
 
 
 def _contents(case: str, pages: int) -> tuple[list[bytes], str]:

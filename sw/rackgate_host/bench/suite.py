@@ -10,7 +10,7 @@ from typing import Any
 
 from ..errors import UsageError
 from .apart import Outcome, measure_apart, measure_here
-from .benches import Unit, points_of, units_of
+from .benches import ALONE, ANYWHERE, HERE, Unit, points_of, units_of
 from .record import Record
 from .store import Kept, Store
 
@@ -152,18 +152,20 @@ class Suite:
         return sum(len(part.units) for part in self.parts)
 
     def run(self, spread: Executor, alone: Executor, report: Report = lambda line: None, command: str = "",
-            finished: Callable[[Unit, Outcome], None] = lambda unit, outcome: None) -> Iterator[Record]:
+            finished: Callable[[Unit, Outcome], None] = lambda unit, outcome: None,
+            here: Executor | None = None) -> Iterator[Record]:
         """Run what was not kept, and yield the record of each bench as soon as it is whole.
 
-        Counts may be spread over processes and machines by ``spread``. What is measured by a clock on the wall comes
-        after all of them, by ``alone``, one at a time. ``report`` is called with a line on what is under way,
-        ``finished`` with each unit that was run.
+        Counts may be spread over processes and machines by ``spread``; those of this machine's data are for ``here``,
+        which is ``spread`` by default. What is measured by a clock on the wall comes after all of them, by ``alone``,
+        one at a time. ``report`` is called with a line on what is under way, ``finished`` with each unit that was run.
         """
         told: set[str] = set()
         waiting = self._take()
         yield from self._whole(told, command)
-        for counted, executor in ((True, spread), (False, alone)):
-            chosen = [item for item in waiting if item[0].units[item[1]].counted == counted]
+        stages = [((ANYWHERE, HERE), spread)] if here in (None, spread) else [((ANYWHERE,), spread), ((HERE,), here)]
+        for places, executor in (*stages, ((ALONE,), alone)):
+            chosen = [item for item in waiting if item[0].units[item[1]].where in places]
             if not chosen:
                 continue
             for place, outcome in executor([part.units[number] for part, number in chosen], report):

@@ -8,6 +8,7 @@ from ...collective.bounds import OPERATIONS
 from ...collective.cluster import Cluster, open_cluster
 from ...errors import UsageError
 from ...url import number
+from ..benches import ANYWHERE
 from ..record import commit
 from .aims import Link, longest_buffer
 from .latency import CHAIN_BYTES, half_bandwidth, hops, nop, small
@@ -65,18 +66,18 @@ def _plan(quick: bool, full: bool, ranks: Any, sizes: Any, most: Any) -> _Plan:
 
 
 def units(*, quick: bool = False, full: bool = False, ranks: Any = "", sizes: Any = "", operations: Any = "",
-          most: Any = "", only: str = "", **options: Any) -> Iterator[tuple[str, dict[str, Any], bool]]:
+          most: Any = "", only: str = "", **options: Any) -> Iterator[tuple[str, dict[str, Any], str]]:
     """The latencies, and each operation at each number of ranks."""
     plan = _plan(quick, full, ranks, sizes, most)
     options |= {"quick": quick, "full": full, "sizes": sizes, "most": most}
     for part in _parts(only):
         if part == "latency":
-            yield part, {**options, "ranks": list(plan.ranks), "only": part}, True
+            yield part, {**options, "ranks": list(plan.ranks), "only": part}, ANYWHERE
             continue
         for count in plan.ranks:
             for operation in _operations(operations):
                 yield f"{operation}, {count} ranks", {**options, "ranks": count, "operations": operation,
-                                                      "only": part}, True
+                                                      "only": part}, ANYWHERE
 
 
 def _parts(only: str) -> tuple[str, ...]:

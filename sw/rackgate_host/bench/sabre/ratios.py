@@ -9,6 +9,7 @@ import numpy as np
 
 from ...sabre.corpora import Workload
 from ...sabre.snapshot import Region, Snapshot, write
+from ..inflate import digest
 
 __all__ = ["PAPER_RATIO", "contiguous", "ratios"]
 
@@ -48,6 +49,7 @@ def ratios(workload: Workload, folder: Path, pages: int, seed: int) -> Iterator[
                "why": "no page has changed"}
         return
     data = contiguous(workload, numbers)
+    conditions["data"] = digest([data.tobytes()])
     for mode in _MODES:
         whole, stored = _one(folder / f"{workload.name}-{mode}.rgs", data, mode, seed)
         tail = "" if mode == "canned" else f"_{mode}"

@@ -17,6 +17,7 @@ from ...sabre.corpora.corpus import from_process
 from ...sabre.cycles import clock
 from ...sabre.guests import GuestKind
 from ...sabre.userfault import supported
+from ..benches import ALONE, HERE
 from ..record import commit
 from .ledger import Ledger
 from .ratios import ratios
@@ -69,15 +70,15 @@ def _chosen(workloads: Any, quick: bool) -> list[str]:
 
 
 def units(*, quick: bool = False, workloads: Any = "", only: str = "",
-          **options: Any) -> Iterator[tuple[str, dict[str, Any], bool]]:
+          **options: Any) -> Iterator[tuple[str, dict[str, Any], str]]:
     """The ratios of each workload, and all restores together: what they take is compared on one machine."""
     options |= {"quick": quick, "workloads": workloads}
     for part in _parts(only):
         if part == "restores":
-            yield part, {**options, "only": part}, False
+            yield part, {**options, "only": part}, ALONE
             continue
         for name in _chosen(workloads, quick):
-            yield f"ratios of {name}", {**options, "workloads": name, "only": part}, False
+            yield f"ratios of {name}", {**options, "workloads": name, "only": part}, HERE
 
 
 def run(*, seed: int = 1, report: Callable[[str], None] = lambda line: None, quick: bool = False,

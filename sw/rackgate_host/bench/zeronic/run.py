@@ -8,6 +8,7 @@ from ...errors import UsageError
 from ...url import number
 from ...zeronic import namespaces
 from ...zeronic.errors import NoHosts
+from ..benches import ALONE, ANYWHERE
 from .costs import loss_points, redis_points, stream_points
 from .cycles import data_paths
 
@@ -36,14 +37,14 @@ def _parts(only: str) -> list[str]:
 
 
 def units(*, quick: bool = False, widths: Any = "", only: str = "",
-          **options: Any) -> Iterator[tuple[str, dict[str, Any], bool]]:
+          **options: Any) -> Iterator[tuple[str, dict[str, Any], str]]:
     """Each width of the NIC; streams, losses and Redis, whose processor time and speed are measured."""
     for part in _parts(only):
         if part != "cycles":
-            yield part, {**options, "quick": quick, "only": part}, False
+            yield part, {**options, "quick": quick, "only": part}, ALONE
             continue
         for width in _widths(widths, quick):
-            yield f"width {width}", {**options, "quick": quick, "widths": width, "only": "cycles"}, True
+            yield f"width {width}", {**options, "quick": quick, "widths": width, "only": "cycles"}, ANYWHERE
 
 
 def run(*, seed: int = 1, report: Callable[[str], None] = lambda line: None, quick: bool = False, widths: Any = "",
