@@ -8,6 +8,7 @@ from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
 from rackgate.board.device import board_device
+from rackgate.mac.pins import GmiiSignature
 from rackgate.paths import checkout
 from rackgate.systems import NAMES
 from rackgate_boards import build, pairs
@@ -35,6 +36,20 @@ class Loop(wiring.Component):
         return m
 
 
+class EthernetLoop(wiring.Component):
+    """A PHY's bytes with a counter in each of the three domains."""
+
+    gmii: Out(GmiiSignature())
+
+    def elaborate(self, platform):
+        m = Module()
+        received, sent, now = Signal(8), Signal(8), Signal(8)
+        m.d.eth_rx += received.eq(received + (self.gmii.rx_valid ^ self.gmii.rx_data.xor()))
+        m.d.eth_tx += [sent.eq(sent + 1), self.gmii.tx_data.eq(sent ^ received), self.gmii.tx_enable.eq(sent[-1])]
+        m.d.sync += [now.eq(now + 1), self.gmii.speed.eq(now[-2:])]
+        return m
+
+
 @pytest.fixture
 def cache(tmp_path, monkeypatch):
     monkeypatch.setattr(build, "cache_root", lambda: tmp_path)
@@ -53,6 +68,26 @@ def test_implement(cache, monkeypatch):
     assert made["ff"] == 9 + 4 and made["ebr"] == 0
     monkeypatch.setattr(build, "run_tool", lambda tool, *rest: pytest.fail(f"{tool} was run again"))
     assert implement(BOARDS["colorlight_5a75b"], Loop(), clock_mhz=50, link="uart", report=steps.append) == made
+
+
+@pytest.mark.xdist_group("yowasp")
+@pytest.mark.thorough
+def test_implement_ethernet(cache):
+    """Both clocks of RGMII are held to 125 MHz, through PLL, pins and double data rate registers."""
+    made = implement(BOARDS["colorlight_5a75b"], EthernetLoop(), clock_mhz=50, link="udp", report=print)
+    held = sorted(round(timing["constraint_mhz"]) for timing in made["clocks"].values())
+    assert held == [50, 125, 125] and (made["folder"] / "top.bit").stat().st_size > 10_000
+
+
+@pytest.mark.parametrize("name", ["ecpix5_85", "versa_ecp5"])
+def test_netlists_of_other_boards_with_ethernet(name):
+    board = BOARDS[name]
+    plan = board.make_platform().build(Top(board, EthernetLoop(), 50), name="top", do_build=False, emit_src=False,
+                                       add_preferences=constraints(board, "udp"))
+    lpf, netlist = str(plan.files["top.lpf"]), str(plan.files["top.il"])
+    assert 'LOCATE COMP "eth_rgmii_0__rx_clk__io"' in lpf and 'FREQUENCY PORT "eth_rgmii_0__rx_clk__io" 125' in lpf
+    assert all(netlist.count(f"cell \\{cell} ") == count for cell, count in
+               (("DELAYG", 11), ("IDDRX1F", 5), ("ODDRX1F", 6), ("EHXPLLL", 1)))
 
 
 @pytest.mark.xdist_group("yowasp")
