@@ -2,13 +2,13 @@
 """What a plot of the report shows, apart from how it is drawn: traces, axes, levels, and its table."""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from .records import Measured
 from .words import number, slug
 
-__all__ = ["Axis", "Kind", "Level", "Plot", "Section", "Trace", "bars", "command", "lines"]
+__all__ = ["Axis", "Kind", "Level", "Plot", "Section", "Trace", "bars", "command", "dots", "lines"]
 
 #: Kinds of traces: points joined by lines; steps that hold until the next point; bars; points alone.
 Kind = str
@@ -132,6 +132,11 @@ def lines(points: Iterable[Measured], name: Callable[[Measured], str],
     """Points as lines, one for each name, each from the least x to the greatest."""
     return [Trace(label, sorted(values), [values[place] for place in sorted(values)])
             for label, values in _split(points, name, x).items()]
+
+
+def dots(points: Iterable[Measured], name: Callable[[Measured], str], x: Callable[[Measured], Any]) -> list[Trace]:
+    """As :func:`bars`, for logarithmic axes, on which no bar has a beginning."""
+    return [replace(trace, kind="point") for trace in bars(points, name, x)]
 
 
 def bars(points: Iterable[Measured], name: Callable[[Measured], str], x: Callable[[Measured], Any]) -> list[Trace]:

@@ -4,7 +4,7 @@
 from collections.abc import Sequence
 
 from ..papers import HEADLINES
-from ..plots import Axis, Level, Plot, Section, Trace, bars, command
+from ..plots import Axis, Level, Plot, Section, Trace, bars, command, dots
 from ..records import Measured, Results
 
 __all__ = ["sections"]
@@ -95,15 +95,13 @@ def _by_system(results: Results, metric: str, title: str, axis: Axis) -> Plot:
 def _sensitivity(results: Results, case: str) -> Plot:
     over = {"throughput_ratio_netlock": "over NetLock", "throughput_ratio_server": "over one server"}
     points = [one for metric in over for one in results.select("locks", metric, f"{case}-")]
-    traces = [Trace(one.name, one.x, one.y, "point")
-              for one in bars(points, lambda one: over[one.metric], lambda one: one.case.removeprefix(f"{case}-"))]
+    traces = dots(points, lambda one: over[one.metric], lambda one: one.case.removeprefix(f"{case}-"))
     return Plot(f"{case.upper()}: transactions a second, FissLock's over the others'", "Each row changes one group of "
                 "constants.", Axis("constants"), Axis("times", least=0), traces, command("locks", points),
                 [Level(1, "as many")], sideways=True)
 
 
 def _pipelines(results: Results, metric: str, title: str, axis: Axis) -> Plot:
-    points = results.select("locks", metric)
+    points, draw = results.select("locks", metric), dots if axis.log else bars
     return Plot(title, "Less is better.", Axis("pipeline"), axis,
-                bars(points, lambda one: "measured", lambda one: one.case), command("locks", points),
-                sideways=True)
+                draw(points, lambda one: "measured", lambda one: one.case), command("locks", points), sideways=True)

@@ -3,7 +3,7 @@
 
 from collections.abc import Sequence
 
-from ..plots import Axis, Plot, Section, Trace, bars, command
+from ..plots import Axis, Plot, Section, Trace, command, dots
 from ..records import Results
 
 __all__ = ["sections"]
@@ -13,7 +13,7 @@ def sections(results: Results) -> Sequence[Section]:
     """What the page shows."""
     points = results.select("cosim", "cycles_per_second")
     floors = [one for one in points if one.result.floor is not None]
-    traces = bars(points, lambda one: "measured", lambda one: one.case)
+    traces = dots(points, lambda one: "measured", lambda one: one.case)
     if floors:
         traces.append(Trace("floor", [one.case for one in floors], [one.result.floor or 0 for one in floors], "point",
                             1, 1))
