@@ -117,10 +117,10 @@ class Device:
 class Rig:
     """A bridge between streams that pause, and a device that answers late."""
 
-    def __init__(self, seed, *, stall=0.0, window=8, timeout=4096, bad=()):
+    def __init__(self, seed, *, stall=0.0, window=8, timeout=4096, bad=(), memory_size=MEMORY_SIZE):
         self.rng = random.Random(seed)
         self.stall = stall
-        self.dut = Bridge(IDENTITY.pack(), window=window, memory_size=MEMORY_SIZE, timeout=timeout)
+        self.dut = Bridge(IDENTITY.pack(), window=window, memory_size=memory_size, timeout=timeout)
         self.registers = Registers(random.Random(seed + 1), stall)
         self.memory = AXI4Memory(bytearray(MEMORY_SIZE), base=MEMORY_BASE, rng=random.Random(seed + 2), stall=stall,
                                  bad=bad)

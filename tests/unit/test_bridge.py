@@ -9,10 +9,21 @@ from bridge_rig import IDENTITY, MEMORY_SIZE, Rig, open_message, request
 from bridge_traffic import Host
 
 from rackgate.bridge import operations
-from rackgate.bridge.abi import MEMORY_BASE, Kind, Message, Status, StatusWord, Terms, unpack_message, unpack_words
+from rackgate.bridge.abi import (
+    BODY_WORDS,
+    MEMORY_BASE,
+    Kind,
+    Message,
+    Status,
+    StatusWord,
+    Terms,
+    pack_message,
+    unpack_message,
+    unpack_words,
+)
 from rackgate.bridge.bridge import Bridge
 from rackgate.bridge.executor import Executor
-from rackgate.bridge.operations import Opcode, Result
+from rackgate.bridge.operations import Opcode, Operation, Result
 
 READ, WRITE = operations.read, operations.write
 
@@ -184,6 +195,50 @@ def test_memory_that_refuses():
     assert [statuses(answer) for answer in rig.answers[1:]] == [
         [Status.OK, Status.SLVERR]] * 2 + [[Status.OK] * 3]
     assert results(rig.answers[3])[1].data == b"good"
+
+
+@pytest.mark.thorough
+def test_bounds_of_bodies():
+    """Requests and responses that just fit, and that are a word too long."""
+    most, write = operations.DATA_WORDS, operations.write_memory(MEMORY_BASE, bytes(range(40))).pack()
+    one = READ(Opcode.READ_IDENTITY, 0)
+
+    def reads(count):
+        return Operation(Opcode.READ_MEMORY, MEMORY_BASE, count).pack()
+
+    bodies = [write, write[:-4], write[:-8], write[:8], write[:4], WRITE(0, bytes(8)).pack()[:-4],
+              *(reads(count) for count in (most - 1, most, most + 1)),
+              reads(most) + one.pack(), reads(most - 1) + one.pack(), reads(most - 2) + one.pack(),
+              reads(most - 2) + one.pack() * 2,
+              one.pack() * 181 + write, one.pack() * 181 + reads(1), one.pack() * 182]
+    messages = [open_message(7), *(pack_message(Message(Kind.REQUEST, 7, number, body[:4 * BODY_WORDS]))
+                                   for number, body in enumerate(bodies))]
+    rig = Rig(10)
+
+    async def bench(ctx):
+        for raw in messages:
+            await rig.give(ctx, raw)
+
+    rig.run(bench)
+    rig.check(messages)
+    ends = [statuses(answer)[-1] for answer in rig.answers[1:]]
+    assert ends.count(Status.OK) == 4 and ends.count(Status.MALFORMED) == len(bodies) - 4
+
+
+def test_no_memory():
+    """A device without memory: DECERR, and no access. OPENED says that there is none."""
+    rig = Rig(9, memory_size=0)
+
+    async def bench(ctx):
+        await rig.give(ctx, open_message(7))
+        for number, one in enumerate([READ(Opcode.READ_MEMORY, MEMORY_BASE), operations.write_memory(
+                MEMORY_BASE, b"abcd"), READ(Opcode.READ_REGISTERS, 0)]):
+            await rig.give(ctx, request(7, number, one))
+
+    rig.run(bench)
+    assert Terms.unpack(unpack_message(rig.answers[0]).body).memory_size == 0
+    assert [statuses(answer) for answer in rig.answers[1:]] == [[Status.DECERR], [Status.DECERR], [Status.OK]]
+    assert not rig.memory.reads and not rig.memory.writes
 
 
 def test_status():

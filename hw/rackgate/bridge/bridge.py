@@ -10,9 +10,11 @@ from amaranth.lib.wiring import In, Out
 from rackgate.axi.bus import AXI4LiteSignature, AXI4Signature
 from rackgate.bridge import abi
 from rackgate.bridge.abi import StatusFlag, StatusWord
+from rackgate.bridge.absent import AbsentUnit
 from rackgate.bridge.executor import Executor
 from rackgate.bridge.header import HeaderReader
 from rackgate.bridge.operations import Opcode
+from rackgate.bridge.range import MemoryRange
 from rackgate.bridge.reader import MemoryReadUnit
 from rackgate.bridge.registers import RegisterUnit
 from rackgate.bridge.responses import ResponseStore
@@ -49,7 +51,8 @@ class Bridge(wiring.Component):
     mem_addr_width, mem_id_width:
         Of the bus to memory.
     memory_base, memory_size:
-        Memory that may be accessed, in bytes: multiples of 8. No address outside is ever sent.
+        Memory that may be accessed, in bytes: multiples of 8. No address outside is ever sent. With size 0, ``mem`` is
+        silent, and the bridge is a third smaller.
     timeout:
         Cycles that a bus may let pass before the operation fails, at least 16.
 
@@ -71,17 +74,19 @@ class Bridge(wiring.Component):
                  mem_addr_width: int = 40, mem_id_width: int = 4, memory_base: int = abi.MEMORY_BASE,
                  memory_size: int = 0, timeout: int = 65536):
         bus = {"addr_width": operator.index(mem_addr_width), "id_width": operator.index(mem_id_width)}
+        self.memory_base, self.memory_size = MemoryRange.of(memory_base, memory_size, addr_width=bus["addr_width"])
+        read = MemoryReadUnit(memory_base, memory_size, **bus) if memory_size else AbsentUnit()
+        write = MemoryWriteUnit(memory_base, memory_size, **bus) if memory_size else AbsentUnit()
         self._units = {
             "registers": (RegisterUnit(csr_addr_width), (Opcode.READ_REGISTERS, Opcode.WRITE_REGISTERS)),
-            "read": (MemoryReadUnit(memory_base, memory_size, **bus), (Opcode.READ_MEMORY,)),
-            "write": (MemoryWriteUnit(memory_base, memory_size, **bus), (Opcode.WRITE_MEMORY,)),
+            "read": (read, (Opcode.READ_MEMORY,)),
+            "write": (write, (Opcode.WRITE_MEMORY,)),
             "status": (StatusUnit(), (Opcode.READ_STATUS,)),
             "identity": (IdentityUnit(identity), (Opcode.READ_IDENTITY,)),
         }
         self._session = Session(window)
         self._executor = Executor([opcodes for _, opcodes in self._units.values()], timeout=timeout)
         self.identity, self.window, self.timeout = bytes(identity), self._session.window, self._executor.timeout
-        self.memory_base, self.memory_size = self._units["read"][0].base, self._units["read"][0].size
         super().__init__({
             "i": In(PacketSignature(4)), "o": Out(PacketSignature(4)),
             "csr": Out(AXI4LiteSignature(addr_width=csr_addr_width)), "mem": Out(AXI4Signature(**bus)),
@@ -144,6 +149,8 @@ class Bridge(wiring.Component):
             m.submodules[name] = unit
             wiring.connect(m, self._executor.units[number], unit.i)
         wiring.connect(m, self._units["registers"][0].o, wiring.flipped(self.csr))
+        if not self.memory_size:
+            return
         mem = wiring.flipped(self.mem)
         for name, channels in (("read", ("ar", "r")), ("write", ("aw", "w", "b"))):
             for channel in channels:

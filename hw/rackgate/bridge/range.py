@@ -23,7 +23,7 @@ class MemoryRange(NamedTuple):
             When base or size is no multiple of 8, or the range leaves the bus's addresses, or those of operations,
             which have 32 bits.
         """
-        base, size, bits = operator.index(base), operator.index(size), min(32, addr_width)
+        base, size, bits = operator.index(base), operator.index(size), min(32, operator.index(addr_width))
         for name, value in (("base", base), ("size", size)):
             if value < 0 or value % 8:
                 raise ValueError(f"{name} must be a multiple of 8, not {value:#x}")
