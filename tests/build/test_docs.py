@@ -33,7 +33,7 @@ def test_the_manual_builds(tmp_path):
         # Read without a network: what a page loads is in the site.
         assert not re.search(r'<(link[^>]+rel="stylesheet"[^>]+href|script[^>]+src|img[^>]+src)="https?:', text), page
         assert "<!-- table" not in text and "wavedrom</code>" not in text, page
-    drawn = {"device": 3, "inflate": 2, "collective-engine": 2, "zeronic-nic": 1, "fisslock": 1}
+    drawn = {"device": 3, "inflate": 2, "iaa": 1, "collective-engine": 2, "zeronic-nic": 1, "fisslock": 1}
     for name, drawings in drawn.items():
         assert (tmp_path / f"{name}.html").read_text().count('<figure class="wave"><svg') == drawings
     text = (tmp_path / "zeronic-nic.html").read_text()
