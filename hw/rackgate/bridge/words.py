@@ -100,9 +100,14 @@ class StatusUnit(wiring.Component):
     i: In(UnitSignature())
     words: In(data.ArrayLayout(32, len(StatusWord)))
 
+    def __init__(self):
+        super().__init__()
+        # Made here so that a test can let it begin elsewhere.
+        self._cycles = Signal(64)
+
     def elaborate(self, platform):
         m = Module()
-        cycles, high = Signal(64), Signal(32)
+        cycles, high = self._cycles, Signal(32)
         index, is_asked = _serve(m, self.i, len(StatusWord))
         known = [self.words[number] for number in StatusWord]
         known[StatusWord.CYCLES_LO], known[StatusWord.CYCLES_HI] = cycles[:32], high
