@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Frames for the station, checked and taken apart."""
 
-from amaranth.hdl import Cat, Module, Mux, Signal
+from amaranth.hdl import Assert, Cat, Module, Mux, Signal
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
 
@@ -89,6 +89,7 @@ class Intake(wiring.Component):
                 m.d.comb += self.i.ready.eq(1)
                 with m.If(takes):
                     self._collect(m)
+                    m.d.sync += Assert(~word.last | (self._beat >= last_beat), "a frame ends within its headers")
                     with m.If(self._beat == last_beat):
                         m.next = "SENDER"
             with m.State("SENDER"):
