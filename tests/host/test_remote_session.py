@@ -16,6 +16,7 @@ from rackgate_host import DeviceFault, DeviceMismatch, DeviceTimeout
 from rackgate_host.transport import session as session_module
 from rackgate_host.transport.session import Session
 from rackgate_sim.bridge import GoldenBridge
+from rackgate_sim.bridge_links import Faults, serve
 
 SCRATCH = 0x20
 PASS, LOSE, DOUBLE, DAMAGE, LATE, BOTH = range(6)
@@ -338,3 +339,19 @@ def test_the_golden_bridge_drops_what_it_should(seed):
     assert (other.kind, abi.unpack_refusal(other.body)) == (Kind.REFUSED, (Refusal.VERSION, 5))
     assert bridge.answer(pack_message(Message(Kind.REFUSED, 5, 0, bytes(8)), protocol=9)) is None
     assert bridge.device.writes == [] and bridge.expected == 0
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: golden_bridge(window=9), "window must be 1 to 8, not 9"),
+        (lambda: golden_bridge(cycles_per_message=0), "cycles_per_message must be at least 1, not 0"),
+        (lambda: Faults(loss=1), "loss must be from 0 to below 1, not 1"),
+        (lambda: Faults(corrupt=-0.1), "corrupt must be from 0 to below 1, not -0.1"),
+        (lambda: serve("inflate", "usb", {}, print), "link must be one of udp, uart, not 'usb'"),
+        (lambda: Session(ScheduledLink(counting_bridge(), [], Clock()), timeout=0), "timeout must be positive, not 0"),
+    ],
+)
+def test_values_are_checked(make, message):
+    with pytest.raises(ValueError, match=message):
+        make()

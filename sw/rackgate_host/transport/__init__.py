@@ -24,6 +24,7 @@ DEFAULT_MEMORY = 256 << 20
 class Transport(Protocol):
     """Access to one device.
 
+    In a simulation time passes in :meth:`run`, and with some accesses; behind a cable it passes by itself.
     ``memory_base`` and ``memory_size`` give the range of device memory that the host may hand out. ``memory`` is
     that range as an array of bytes where host and device share it, else ``None``.
     """
@@ -34,12 +35,12 @@ class Transport(Protocol):
 
     @property
     def cycle(self) -> int:
-        """Device clock cycles since the transport was opened."""
+        """Device clock cycles since the transport was opened; behind a cable as of the last look at the device."""
         ...
 
     @property
     def irq(self) -> bool:
-        """Level of the interrupt."""
+        """Level of the interrupt, in the same way."""
         ...
 
     def read_register(self, offset: int) -> int:
@@ -62,7 +63,7 @@ class Transport(Protocol):
         ...
 
     def write_memory(self, address: int, content: bytes) -> None:
-        """Store ``content`` in device memory."""
+        """Store ``content`` in device memory, before any later access. An error may be raised by that one."""
         ...
 
     def run(self, cycles: int, until_interrupt: bool = True) -> None:
