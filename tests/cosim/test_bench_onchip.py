@@ -9,7 +9,7 @@ from rackgate_tb.launch import run
 pytestmark = [pytest.mark.cosim]
 
 
-@pytest.mark.parametrize("initiators", [1, 3])
+@pytest.mark.parametrize("initiators", [pytest.param(1, marks=pytest.mark.soak), 3])
 def test_onchip_memory(initiators, seed):
     outcome = run(onchip, name="onchip", module="rackgate_tb.bench_onchip", parameters={"initiators": initiators},
                   seed=seed)

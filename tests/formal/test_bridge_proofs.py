@@ -136,7 +136,7 @@ def write_unit(fault=None):
     return m
 
 
-@pytest.mark.parametrize("unit,depth", [(read_unit, 12), (write_unit, 10)])
+@pytest.mark.parametrize("unit,depth", [(read_unit, 10), (write_unit, 10)])
 def test_addresses(unit, depth):
     prove(unit(), f"bridge_{unit.__name__}", mode="bmc", depth=depth)
 
