@@ -292,3 +292,30 @@ def test_what_completes_while_an_interrupt_is_acknowledged_is_seen():
     transport.write_register = write_register
     device.wait_nonzero(flag.device_address, acknowledge="IRQ_STATUS", cycles=100)
     assert device.cycles == 0
+
+
+def test_what_completes_while_the_host_sleeps_is_seen():
+    """Behind a cable the limit may pass between a look at the device and one at the clock."""
+
+    class Running(Board):
+        looks = 0
+
+        @property
+        def cycle(self):
+            if self.looks == 1:
+                self.write_memory(self.memory_base, b"\1")
+            self.looks += 1
+            return 0 if self.looks < 2 else 10**6
+
+        @cycle.setter
+        def cycle(self, value):
+            pass
+
+    transport = Running()
+    device = Device(transport, DEVICES["inflate"], "board:test")
+    device.wait_nonzero(transport.memory_base, acknowledge="IRQ_STATUS", cycles=1000)
+    transport.write_memory(transport.memory_base, b"\0")
+    transport.looks = 0
+    transport.write_memory = lambda address, content: None
+    with pytest.raises(DeviceTimeout, match="no byte at 0x4000 after 1000000 cycles"):
+        device.wait_nonzero(transport.memory_base, acknowledge="IRQ_STATUS", cycles=1000)
