@@ -52,7 +52,7 @@ class Bridge(wiring.Component):
         Of the bus to memory.
     memory_base, memory_size:
         Memory that may be accessed, in bytes: multiples of 8. No address outside is ever sent. With size 0, ``mem`` is
-        silent, and the bridge is a third smaller.
+        silent, and the bridge is a quarter smaller.
     timeout:
         Cycles that a bus may let pass before the operation fails, at least 16.
 
