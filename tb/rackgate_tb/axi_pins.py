@@ -9,10 +9,24 @@ from rackgate.iaa.top import Iaa
 from rackgate.inflate.top import Inflate
 from rackgate.pisa.switch import named_switch
 from rackgate.verif.stream_rules import StreamRules
+from rackgate.zeronic.top import Zeronic
 
-__all__ = ["AxiPins", "iaa", "inflate", "switch"]
+__all__ = ["AxiPins", "iaa", "inflate", "switch", "zeronic"]
 
 _HANDSHAKE = ("valid", "ready")
+
+
+def _members(device):
+    """Of a device: (name, member, port); those of an array one by one, with their numbers behind its name."""
+    for name, member in device.signature.members.items():
+        port = getattr(device, name)
+        if member.dimensions:
+            count, = member.dimensions
+            single = member.flow(member.signature)
+            for number in range(count):
+                yield f"{name}{number}", single, port[number]
+        else:
+            yield name, member, port
 
 
 def _pins(member):
@@ -42,7 +56,8 @@ def _packet_pins(name, member):
 
 
 class AxiPins(wiring.Component):
-    """A device with its AXI members split into single pins: ``csr.aw.payload.addr`` is pin ``csr_awaddr``.
+    """A device with its AXI members split into single pins: ``csr.aw.payload.addr`` is pin ``csr_awaddr``, and
+    ``mem[1].aw.payload.addr`` is ``mem1_awaddr``.
 
     Plain signals keep their names. A packet stream gets AXI4-Stream's: ``net_rx_tdata``, ``net_rx_tkeep`` and so on,
     with ``error`` as ``tuser``. Every stream that the device drives is watched by
@@ -67,7 +82,7 @@ class AxiPins(wiring.Component):
     def __init__(self, device: wiring.Component):
         self.device = device
         pins = {"withdraw": In(1)}
-        for name, member in device.signature.members.items():
+        for name, member, _ in _members(device):
             if member.is_port:
                 pins[name] = member
             elif _is_packets(member):
@@ -82,8 +97,7 @@ class AxiPins(wiring.Component):
     def elaborate(self, platform):
         m = Module()
         m.submodules.device = self.device
-        for name, member in self.device.signature.members.items():
-            ours = getattr(self.device, name)
+        for name, member, ours in _members(self.device):
             if member.is_port:
                 source, target = (ours, getattr(self, name)) if member.flow == Out else (getattr(self, name), ours)
                 m.d.comb += target.eq(source)
@@ -136,3 +150,8 @@ def iaa(**parameters: int) -> AxiPins:
 def switch(pipeline: str, **parameters: int) -> AxiPins:
     """The switch with a pipeline of the catalogue, with pins."""
     return AxiPins(named_switch(pipeline, **parameters))
+
+
+def zeronic(**parameters: int) -> AxiPins:
+    """The NIC with pins."""
+    return AxiPins(Zeronic(**parameters))
