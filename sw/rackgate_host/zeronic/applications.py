@@ -15,6 +15,8 @@ from rackgate.zeronic.abi import Direction, Right
 
 from ..errors import OutOfDeviceMemory
 from ..memory import Buffer
+from .datagrams import PORTS
+from .datagramstack import PROFILE, DatagramStack
 from .errors import FlowTableFull, TooManySegments
 from .flows import FIRST_FREE_REGION, Flow, Flows
 from .keys import FlowKey
@@ -51,7 +53,7 @@ class Applications:
 
     Parameters
     ----------
-    nic, flows, stack:
+    nic, flows, stack, datagrams:
         What the requests are about.
     memory_file:
         Descriptor of device memory.
@@ -59,10 +61,12 @@ class Applications:
         Addresses that are reached through the NIC.
     """
 
-    def __init__(self, nic: Nic, flows: Flows, stack: KernelStack, memory_file: int, network: IPv4Network):
+    def __init__(self, nic: Nic, flows: Flows, stack: KernelStack, datagrams: DatagramStack, memory_file: int,
+                 network: IPv4Network):
         self._nic = nic
         self._flows = flows
         self._stack = stack
+        self._datagrams = datagrams
         self._memory_file = memory_file
         self._network = network
         self._base = nic.device.transport.memory_base
@@ -165,7 +169,11 @@ class Applications:
                 or IPv4Address(request.remote_address) not in self._network \
                 or request.remote_address == self._stack.address:
             raise _Refused(errno.EADDRNOTAVAIL)
-        key = _key(request)
+        key, is_datagram = _key(request), bool(request.flags & FlowFlag.DATAGRAM)
+        if is_datagram:
+            if request.local_port not in PORTS or not request.flags & FlowFlag.POSTED_RECEIVE:
+                raise _Refused(errno.EINVAL)
+            key = key._replace(profile=PROFILE.profile)
         old = self._flows.find(key)
         if old is not None:
             if old.is_established and not old.is_over:
@@ -173,9 +181,11 @@ class Applications:
             old.claims.discard(application.number)
             self._flows.detach(old)
         try:
-            flow = self._flows.make(key, FlowFlag(request.flags & 3), now)
+            flow = self._flows.make(key, FlowFlag(request.flags & 7), now)
         except FlowTableFull:
             raise _Refused(errno.ENOSPC) from None
+        if is_datagram:
+            self._datagrams.open(flow)
         self._claimed(application, flow, reply)
         return True
 

@@ -27,6 +27,7 @@ from ..url import DeviceURL, number
 from . import namespaces
 from .applications import Applications
 from .cable import plug_in
+from .datagramstack import DatagramStack
 from .flows import Flows, memory_needed
 from .nic import Nic
 from .processes import die_with_parent, explained
@@ -115,9 +116,11 @@ class HostDaemon:
             network = IPv4Interface(config.address)
             self._stack = KernelStack(self._nic, self._flows, self._port, int(network.ip),
                                       bytes.fromhex(config.mac.replace(":", "")))
+            datagrams = DatagramStack(self._nic, self._flows, self._port, bytes.fromhex(config.mac.replace(":", "")))
             # Each entry is the first one's that takes it; the kernel takes all.
-            self._stacks: list[ControlStack] = [self._stack]
-            self._applications = Applications(self._nic, self._flows, self._stack, self._memory_file, network.network)
+            self._stacks: list[ControlStack] = [datagrams, self._stack]
+            self._applications = Applications(self._nic, self._flows, self._stack, datagrams, self._memory_file,
+                                              network.network)
             self._selector = stack.enter_context(selectors.DefaultSelector())
             self._selector.register(self._port, selectors.EVENT_READ, self._from_kernel)
             self._selector.register(self._wire, selectors.EVENT_READ, self._from_wire)
@@ -267,13 +270,13 @@ class HostDaemon:
 
     def statistics(self) -> dict[str, Any]:
         """What there is to tell of this host."""
-        stack = self._stack.statistics()
+        datagrams, stack = (one.statistics() for one in self._stacks)
         nic = self._nic
         return {"host": self.config.host, "pid": os.getpid(), "address": str(IPv4Address(self._stack.address)),
                 "device": self.config.device, "cable": self._cable, "parameters": self.device.parameters,
                 "cycles": self.device.cycles,
                 "seconds": round(time.monotonic() - self._started, 3), "applications": len(self._applications),
-                "nic": nic.counters(), "stack": stack, "wire": self._wire.statistics(),
+                "nic": nic.counters(), "stack": stack, "datagrams": datagrams, "wire": self._wire.statistics(),
                 "costs": _costs(nic, stack)}
 
 

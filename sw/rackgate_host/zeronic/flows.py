@@ -188,15 +188,16 @@ class Flows:
         flow.receive_begin = flow.page.receive_begin = sequence
         flow.receive, flow.send = _Segments(), _Segments()
         self.nic.begin_flow(flow.index, self._flags, sequence)
-        self._opened(flow)
+        self.opened(flow)
         self.post_receive(flow)
 
     def begin_send(self, flow: Flow, sequence: int) -> None:
         """``sequence`` is that of position 0 of what is sent."""
         flow.send_begin = flow.page.send_begin = sequence
-        self._opened(flow)
+        self.opened(flow)
 
-    def _opened(self, flow: Flow) -> None:
+    def opened(self, flow: Flow) -> None:
+        """If it is known where both directions begin, the flow is open."""
         if flow.receive_begin is not None and flow.send_begin is not None:
             flow.page.state = FlowState.OPEN
 

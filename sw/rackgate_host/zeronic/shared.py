@@ -22,7 +22,7 @@ __all__ = ["PAGE_SIZE", "SOCKET_VARIABLE", "VERSION", "FlowFlag", "FlowPage", "F
            "Request", "c_header"]
 
 #: Version of this layout: an application of another version is refused.
-VERSION = 1
+VERSION = 2
 #: Names the socket in the environment of applications.
 SOCKET_VARIABLE = "RACKGATE_ZERONIC_SOCKET"
 #: Bytes from one flow's page to the next.
@@ -43,6 +43,7 @@ class FlowFlag(enum.IntFlag):
 
     POSTED_RECEIVE = 1  # no ring: the application posts the segments that it receives into
     POSTED_SEND = 2  # no ring: it posts the segments that it sends from
+    DATAGRAM = 4  # with CONNECT: pieces of a stream that come in UDP datagrams (rackgate_host.zeronic.datagrams)
 
 
 class Operation(enum.IntEnum):
@@ -71,7 +72,8 @@ class Operation(enum.IntEnum):
 
 class FlowPage(ctypes.LittleEndianStructure):
     """What daemon and application know of a flow. The daemon writes all up to ``store_size``, the application the rest;
-    the daemon sets all to zero when the flow begins.
+    the daemon sets all to zero when the flow begins. ``mark`` is of datagrams: see
+    :class:`~rackgate_host.zeronic.datagramstack.DatagramStack`.
 
     ``receive_begin`` and ``send_begin``: sequence numbers of position 0 each way, from state OPEN on. How far the
     application has read stands in the side store's ``consumed``: it is moved after the bytes have been copied, and the
@@ -99,7 +101,8 @@ class FlowPage(ctypes.LittleEndianStructure):
         ("send_ring", ctypes.c_uint64),
         ("store", ctypes.c_uint64),
         ("store_size", ctypes.c_uint32),
-        ("_daemon", ctypes.c_uint8 * 60),
+        ("mark", ctypes.c_uint32),
+        ("_daemon", ctypes.c_uint8 * 56),
         ("written", ctypes.c_uint32),
         ("locks_made", ctypes.c_uint32),
         ("received", ctypes.c_uint64),
