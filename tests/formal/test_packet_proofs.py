@@ -1,13 +1,15 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Proofs of the blocks for packet streams: the queue of whole packets, the guard, the queue between clocks."""
+"""Proofs of the blocks for packet streams: queue of whole packets, guard, turns, queue between clocks."""
 
 import pytest
 from amaranth.asserts import AnySeq
 from amaranth.hdl import Assert, Cover, Mux, Signal, Value
 from runner import ProofFailed, drive, prove, specification, stall
 
+from rackgate.stream.arbiter import Arbiter
 from rackgate.stream.asyncqueue import AsyncQueue
 from rackgate.stream.overflow import OverflowGuard
+from rackgate.stream.packet import packet_layout
 from rackgate.stream.packetqueue import PacketQueue
 
 pytestmark = pytest.mark.formal
@@ -153,6 +155,29 @@ def test_overflow():
 def test_overflow_fault():
     with pytest.raises(ProofFailed, match="test_packet_proofs.py"):
         prove(overflow("no error"), "overflow_guard_fault", mode="bmc", depth=10)
+
+
+def turns(fault=None):
+    """Between the words of a packet comes none of another."""
+    m = specification()
+    m.submodules.dut = dut = Arbiter(packet_layout(1), 2, packets=fault is None)
+    stall(m, dut.o, name="o")
+    for k in range(2):
+        drive(m, dut.i[k], name=f"i_{k}")
+    is_within, origin = Signal(), Signal()
+    with m.If(dut.o.valid & dut.o.ready):
+        m.d.sync += [is_within.eq(~dut.o.payload.last), origin.eq(dut.source)]
+    m.d.comb += Assert(~(is_within & dut.o.valid) | (dut.source == origin), "packets are mixed")
+    return m
+
+
+def test_turns():
+    prove(turns(), "arbiter_packets", mode="bmc", depth=10)
+
+
+def test_turns_fault():
+    with pytest.raises(ProofFailed, match="test_packet_proofs.py"):
+        prove(turns("words take turns"), "arbiter_packets_fault", mode="bmc", depth=10)
 
 
 def crossing(fault=None):
