@@ -5,7 +5,6 @@ import os
 import select
 import socket
 import threading
-import time
 import tty
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
@@ -31,10 +30,13 @@ MEMORY = 256 << 10
 _DIVISOR = 4
 # Cycles between two looks at the line: what an exchange waits for in vain, at most.
 _SLICE = 1000
-# Seconds without a byte from the host, and then the simulated clock rests until the next one.
-_REST_AFTER = 0.5
-# What the host is to expect of the line: bits a second as it is simulated on a busy machine, and seconds for an answer.
-_PACE, _TIMEOUT = 57600, 60
+# Cycles in which nothing passes either way, and then the clock rests until the host says something: more than the
+# longest operation of a bridge takes.
+_REST_AFTER = 500_000
+# Bits a second and seconds for an answer that the host is to expect of a line as it is simulated on a busy machine. A
+# pseudo-terminal loses nothing, so a host that waits too long loses nothing either, but one that sends again too early
+# fills the line with requests that were not lost.
+_PACE, _TIMEOUT = 1200, 60
 _TICK = 0.1  # seconds between two looks at whether to end
 
 
@@ -45,7 +47,7 @@ def _ignore(line: str) -> None:
 class ServedBoard(ABC):
     """A board that runs in a thread until :meth:`close`. Use as a context.
 
-    Its clock runs as fast as it can while a host talks to it, and rests when none has done so for half a second.
+    Its clock runs as fast as it can while a host talks to it, and rests when nothing has passed for many cycles.
 
     Attributes
     ----------
@@ -73,11 +75,11 @@ class ServedBoard(ABC):
 
     def _serve(self) -> None:
         try:
-            last = time.monotonic()
+            last = self.simulation.cycle
             while not self._ends.is_set():
-                is_resting = time.monotonic() - last > _REST_AFTER
+                is_resting = self.simulation.cycle - last > _REST_AFTER
                 if self._exchange(_TICK if is_resting else 0):
-                    last = time.monotonic()
+                    last = self.simulation.cycle
                 elif is_resting:
                     continue
                 self.simulation.run(_SLICE)
@@ -86,9 +88,9 @@ class ServedBoard(ABC):
 
     @abstractmethod
     def _exchange(self, patience: float) -> bool:
-        """Pass on what has come from the host and what the board has sent. Whether the host said something.
+        """Pass on what has come from the host and what the board has sent. Whether anything passes, either way.
 
-        It waits at most ``patience`` seconds for it.
+        It waits at most ``patience`` seconds for the host.
         """
 
     def close(self) -> None:
@@ -144,13 +146,14 @@ class UartBoard(ServedBoard):
         self._thread.start()
 
     def _exchange(self, patience: float) -> bool:
-        self._outgoing += bytes(int(byte) for byte in self._o.pop_all())
+        sent = bytes(int(byte) for byte in self._o.pop_all())
+        self._outgoing += sent
         readable, writable, _ = select.select([self._line], [self._line] if self._outgoing else [], [], patience)
         if writable:
             del self._outgoing[:os.write(self._line, self._outgoing)]
         if readable:
             self._i.push(os.read(self._line, 4096))
-        return bool(readable)
+        return bool(readable or sent or self._i.pending)
 
     def _close(self) -> None:
         os.close(self._line)
@@ -186,7 +189,8 @@ class UdpBoard(ServedBoard):
         self._thread.start()
 
     def _exchange(self, patience: float) -> bool:
-        for payload in self._o.pop_all():
+        sent = self._o.pop_all()
+        for payload in sent:
             fields = self._o.unpack(int(payload))
             for _ in range(fields["gap"]):
                 self._phy.from_mac(ByteTime())
@@ -200,7 +204,7 @@ class UdpBoard(ServedBoard):
             message, host = self._socket.recvfrom(MESSAGE_BYTES + 1)
             self._phy.send(self._datagrams.pack(message, host))
         self._feed()
-        return bool(readable)
+        return bool(readable or sent or self._i.pending)
 
     def _feed(self) -> None:
         """Give the simulation what the PHY has to send."""
