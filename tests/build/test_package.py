@@ -57,6 +57,10 @@ def test_wheel(wheel):
     # A device is compiled where the wheel is installed, so the harness must be in it.
     for path in (TOP / "sim" / "rackgate_sim" / "native" / "harness").iterdir():
         assert f"rackgate_sim/native/harness/{path.name}" in names
+    # What the report's pages are made of.
+    for folder in ("static", "templates"):
+        for path in (TOP / "sw" / "rackgate_host" / "report" / folder).iterdir():
+            assert f"rackgate_host/report/{folder}/{path.name}" in names
     # So is the sockets shim.
     for path in (TOP / "sw" / "rackgate_host" / "zeronic" / "shim").glob("*.[ch]"):
         assert f"rackgate_host/zeronic/shim/{path.name}" in names

@@ -3,6 +3,7 @@
 
 import json
 import os
+import random
 import re
 import sys
 from html.parser import HTMLParser
@@ -107,6 +108,51 @@ def test_what_cannot_be_used_is_told_and_the_rest_is_shown(folder, tmp_path, tex
     assert done.exit_code == 1 and problem in done.stdout
     page = (tmp_path / "report" / "index.html").read_text()
     assert "Records that could not be used" in page and "b.json" in page
+
+
+@pytest.mark.parametrize(("changes", "problem"), [
+    ({"conditions": [1]}, "conditions must be dict, not [1]"),
+    ({"case": 3}, "case must be str, not 3"),
+    ({"metric": ""}, "there is no metric"),
+    ({"floor": "high"}, "floor must be a finite number or null, not 'high'"),
+    ({"paper": float("inf")}, "paper must be a finite number or null, not inf"),
+    ({"series": {"x": [1, "2"]}}, "series must be an object of lists of finite numbers"),
+    ({"series": [1]}, "series must be an object of lists of finite numbers"),
+])
+def test_points_that_make_no_sense_are_told(folder, changes, problem):
+    folder("a.json", record("iaa", {**point("x", "cycles", 1), **changes}))
+    assert read_results(folder.path).problems == [f"a.json: point 0 cannot be used: {problem}"]
+
+
+JUNK = (None, True, "", "text", -1, 0, 1e308, float("nan"), float("inf"), [], [1], {}, {"a": {}}, "<b>")
+
+
+@pytest.mark.parametrize("seed", range(12))
+def test_no_record_is_too_strange(folder, seed):
+    """Values anywhere in real records are replaced by others: what is left is shown, and nothing breaks."""
+    draw = random.Random(seed)
+    print("seed:", seed)
+
+    def spoil(value, rate):
+        if draw.random() < rate:
+            return draw.choice(JUNK)
+        if isinstance(value, dict):
+            return {name: spoil(one, rate) for name, one in value.items()}
+        return [spoil(one, rate) for one in value] if isinstance(value, list) else value
+
+    for path in SAMPLES.glob("*.json"):
+        value = json.loads(path.read_text())
+        shape = {name: one if name == "results" else spoil(one, 0.2) for name, one in value.items()}
+        folder(path.name, {**shape, "results": [spoil(one, 0.03) for one in value["results"]]})
+    results = read_results(folder.path)
+    assert any(results.points.values()) and results.problems
+    for one in beside(results):
+        assert one.verdict and (one.ours is None or one.ours.conditions is not None)
+    for page in PAGES.values():
+        for section in page.sections(results):
+            for plot in section.plots:
+                assert plot.table and legend(plot) is not None
+                json.dumps(figure(plot), allow_nan=False, default=list)
 
 
 def test_binary_is_no_record(folder):
@@ -255,6 +301,8 @@ def test_the_figure_is_plotlys():
     assert value["data"][0]["orientation"] == "h" and list(value["data"][0]["y"]) == ["a", "b"]
     assert value["layout"]["xaxis"]["type"] == "log" and value["layout"]["yaxis"]["type"] == "category"
     assert figure(PLOT)["layout"]["shapes"][0]["y0"] == 3
+    large = Plot("l", "", Axis("x", log=True), Axis("y", log=True), [Trace("t", [1, 2], [float("inf"), 2.0])], "c")
+    assert figure(large)["data"][0]["y"] == [None, 2.0] and large.table[1][0] == ["1", "inf"]
 
 
 @pytest.mark.parametrize(("changes", "message"), [

@@ -55,12 +55,16 @@ def legend(plot: Plot) -> list[Mapping[str, Any]]:
                       for level in plot.levels]
 
 
+def _finite(values: Iterable[float]) -> list[float | None]:
+    return [one if math.isfinite(one) else None for one in values]
+
+
 def _trace(place: int, trace: Trace, plot: Plot) -> dict[str, Any]:
     colour, dash = _numbers(place, trace)
     category, value = ("y", "%{x}") if plot.sideways else ("x", "%{y}")
-    x, y = list(trace.x), list(trace.y)
-    if plot.has_categories:
-        x = [str(one) for one in x]
+    # What is scaled may get too large to be a number; it is left out, and stands in the table.
+    y = _finite(trace.y)
+    x = [str(one) for one in trace.x] if plot.has_categories else _finite(trace.x)
     places = {"x": y, "y": x} if plot.sideways else {"x": x, "y": y}
     made = {"name": trace.name, **places, "meta": {"colour": colour},
             "hovertemplate": f"%{{{category}}}: {value}<extra>{trace.name}</extra>"}
@@ -75,7 +79,7 @@ def _trace(place: int, trace: Trace, plot: Plot) -> dict[str, Any]:
 
 def _logarithmic(values: Iterable[float]) -> dict[str, Any]:
     """Range and ticks of a logarithmic axis: powers of ten, over few of them their double and half as well."""
-    logs = [math.log10(one) for one in values if one > 0] or [0.0]
+    logs = [math.log10(one) for one in values if 0 < one < math.inf] or [0.0]
     least, most = min(logs), max(logs)
     room = 0.05 * (most - least) or 0.3
     factors = (1, 2, 5) if most - least < 2.5 else (1,)

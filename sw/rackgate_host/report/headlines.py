@@ -142,11 +142,11 @@ def _locks(results: Results) -> Ours | None:
 
 def _bound(results: Results) -> Ours | None:
     points = [one for one in results.select("collectives", "fraction_of_bound", "allreduce-p")
-              if one.condition("ranks") and one.condition("bytes")]
+              if one.amount("ranks") and one.amount("bytes")]
     if not points:
         return None
-    ranks = 8 if any(one.condition("ranks") == 8 for one in points) else max(one.condition("ranks") for one in points)
-    best = max((one for one in points if one.condition("ranks") == ranks), key=lambda one: one.condition("bytes"))
+    ranks = 8 if any(one.amount("ranks") == 8 for one in points) else max(one.amount("ranks") for one in points)
+    best = max((one for one in points if one.amount("ranks") == ranks), key=lambda one: one.amount("bytes"))
     about = f"allreduce, of what the links allow; {number(ranks)} ranks, {number(best.condition('bytes'))} bytes"
     peer = results.find("collectives", best.case, "peer_cycles_ratio")
     if peer is not None:
@@ -172,8 +172,8 @@ def _nop(results: Results) -> Ours | None:
 
 
 def _wire(results: Results) -> Ours | None:
-    points = [one for one in results.select("zeronic", "payload_bytes_per_cycle", "rx-") if one.condition("width")]
-    best = max(points, key=lambda one: (_value(one) / one.condition("width"), -one.condition("width")), default=None)
+    points = [one for one in results.select("zeronic", "payload_bytes_per_cycle", "rx-") if one.amount("width")]
+    best = max(points, key=lambda one: (_value(one) / one.amount("width"), -one.amount("width")), default=None)
     if best is None:
         return None
     about = f"payload that the NIC places, of what its port carries; {number(best.condition('payload'))} bytes a " \

@@ -2,6 +2,7 @@
 """The records of ``rackgate bench`` as the report reads them: every file of a folder, joined by bench."""
 
 import json
+import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, fields
 from pathlib import Path
@@ -60,6 +61,15 @@ class Measured:
         """A condition of the point; None where the record does not tell it."""
         return self.result.conditions.get(name)
 
+    def amount(self, name: str) -> float:
+        """A condition that is a number; 0 where the record does not tell it, or it is none."""
+        found = self.condition(name)
+        return found if _is_number(found) else 0
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+
 
 @dataclass
 class Results:
@@ -116,11 +126,33 @@ def _origin(path: Path, record: Mapping[str, Any]) -> Origin:
     bench, machine, seed = str(record["bench"]), record.get("machine"), record.get("seed")
     about = machine if isinstance(machine, dict) else {}
     options, command = record.get("options"), str(record.get("command") or f"rackgate bench {bench}")
-    where = ", ".join([str(about["cpu"])] * ("cpu" in about) + [f"{about.get('cores')} cores"] * ("cores" in about))
+    where = ", ".join(f"{about[name]}{unit}" for name, unit in (("cpu", ""), ("cores", " cores")) if name in about)
     return Origin(path.name, bench, command, seed if isinstance(seed, int) else None,
                   str(record.get("version") or "unknown"), str(record.get("commit") or "unknown"), where or "unknown",
                   tuple(_failed(record)),
                   isinstance(options, dict) and options.get("quick") is True or "quick=true" in command.lower())
+
+
+def _result(point: Any) -> Result:
+    """The point that stands in a record. Raises ValueError that says what does not fit."""
+    if not isinstance(point, dict):
+        raise ValueError(f"a point must be an object, not {point!r}")
+    known = {name: value for name, value in point.items() if name in _FIELDS}
+    for name, kind in (("case", str), ("metric", str), ("unit", str), ("source", str), ("why", str),
+                       ("conditions", dict)):
+        if not isinstance(known.setdefault(name, kind()), kind):
+            raise ValueError(f"{name} must be {kind.__name__}, not {known[name]!r}")
+    for name in ("case", "metric"):
+        if not known[name]:
+            raise ValueError(f"there is no {name}")
+    for name in ("floor", "target", "paper"):
+        if known.get(name) is not None and not _is_number(known[name]):
+            raise ValueError(f"{name} must be a finite number or null, not {known[name]!r}")
+    series = known.get("series")
+    if series is not None and not (isinstance(series, dict) and all(
+            isinstance(column, list) and all(map(_is_number, column)) for column in series.values())):
+        raise ValueError("series must be an object of lists of finite numbers")
+    return Result(**{"value": None, **known})
 
 
 def _failed(record: Mapping[str, Any]) -> Iterator[str]:
@@ -154,8 +186,8 @@ def read_results(folder: Path) -> Results:
         kept = results.points.setdefault(origin.bench, {})
         for number, point in enumerate(points):
             try:
-                result = Result(**{name: value for name, value in point.items() if name in _FIELDS})
-            except (AttributeError, TypeError, ValueError) as error:
+                result = _result(point)
+            except ValueError as error:
                 results.problems.append(f"{path.name}: point {number} cannot be used: {error}")
                 continue
             kept[result.case, result.metric] = Measured(result, origin)

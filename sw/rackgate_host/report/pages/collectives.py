@@ -26,12 +26,12 @@ def sections(results: Results) -> Sequence[Section]:
     ]
 
 
-def _size(one: Measured) -> int:
-    return one.condition("bytes")
+def _size(one: Measured) -> float:
+    return one.amount("bytes")
 
 
-def _ranks(one: Measured) -> int:
-    return one.condition("ranks")
+def _ranks(one: Measured) -> float:
+    return one.amount("ranks")
 
 
 def _operation(one: Measured) -> str:
@@ -60,7 +60,7 @@ def _fractions(results: Results) -> list[Plot]:
     return plots
 
 
-def _most_ranks(points: Sequence[Measured]) -> int:
+def _most_ranks(points: Sequence[Measured]) -> float:
     ranks = {_ranks(one) for one in points}
     return 8 if 8 in ranks else max(ranks, default=0)
 

@@ -71,7 +71,8 @@ def _system(one: Measured) -> tuple[str, str]:
 
 
 def _distributions(results: Results) -> list[Plot]:
-    points = [one for one in results.select("locks", "grant_median_us") if one.result.series]
+    points = [one for one in results.select("locks", "grant_median_us")
+              if one.result.series and {"grant_us", "percent"} <= set(one.result.series)]
     made = []
     for workload in dict.fromkeys(_system(one)[0] for one in points) or ("",):
         of = [one for one in points if _system(one)[0] == workload]

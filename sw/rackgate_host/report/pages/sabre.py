@@ -46,15 +46,15 @@ def _rates(results: Results, bench: str, what: str) -> Plot:
 
 
 def _scaling(results: Results) -> Plot:
-    points = [one for one in results.select("iaa", "scaling", "engines-") if one.condition("engines")
-              and one.condition("ports") == one.condition("engines")]
-    single = [one.condition("one_engine") for one in points if one.condition("one_engine")]
-    traces = lines(points, lambda one: "scaling", lambda one: one.condition("engines"))
+    points = [one for one in results.select("iaa", "scaling", "engines-") if one.amount("engines")
+              and one.amount("ports") == one.amount("engines")]
+    single = [one.amount("one_engine") for one in points if one.amount("one_engine")]
+    traces = lines(points, lambda one: "scaling", lambda one: one.amount("engines"))
     made = []
     if traces and single:
         counts = [1, *traces[0].x]
-        made = [Trace("measured", counts, [single[0], *(one.condition("bytes_per_cycle") for one in
-                                                       sorted(points, key=lambda one: one.condition("engines")))]),
+        made = [Trace("measured", counts, [single[0], *(one.amount("bytes_per_cycle") for one in
+                                                       sorted(points, key=lambda one: one.amount("engines")))]),
                 Trace("as many times one engine", counts, [single[0] * count for count in counts])]
     return Plot("Several engines: bytes a cycle", "A memory port for each engine.", Axis("engines", ticks=(1, 2, 4, 8)),
                 _RATE, made, command("iaa", points))
@@ -80,7 +80,7 @@ def _ratios(results: Results) -> Plot:
 
 
 def _storage(one: Measured) -> float:
-    return one.condition("storage_gb_per_s")
+    return one.amount("storage_gb_per_s")
 
 
 def _workloads(results: Results) -> list[str]:

@@ -42,12 +42,12 @@ def sections(results: Results) -> Sequence[Section]:
     ]
 
 
-def _width(one: Measured) -> int:
-    return one.condition("width")
+def _width(one: Measured) -> float:
+    return one.amount("width")
 
 
-def _payload(one: Measured) -> int:
-    return one.condition("payload")
+def _payload(one: Measured) -> float:
+    return one.amount("payload")
 
 
 def _label(one: Measured) -> str:
@@ -58,7 +58,7 @@ def _frames(results: Results, way: str, metric: str) -> list[Measured]:
     return [one for one in results.select("zeronic", metric, f"{way}-") if _width(one) and _payload(one)]
 
 
-def _sizes(points: Sequence[Measured], size: Callable[[Measured], int], title: str) -> Axis:
+def _sizes(points: Sequence[Measured], size: Callable[[Measured], float], title: str) -> Axis:
     return Axis(title, log=True, ticks=sorted({size(one) for one in points}))
 
 
@@ -101,18 +101,18 @@ def _lone(results: Results) -> Plot:
 
 def _cost(results: Results, metric: str) -> Plot:
     title, about, unit, is_log = _COSTS[metric]
-    own = [one for one in results.select("zeronic", metric, "tcp-") if one.condition("message")]
-    beside = [one for one in results.select("zeronic", f"{metric}_unsplit", "tcp-") if one.condition("message")]
+    own = [one for one in results.select("zeronic", metric, "tcp-") if one.amount("message")]
+    beside = [one for one in results.select("zeronic", f"{metric}_unsplit", "tcp-") if one.amount("message")]
 
     def name(one: Measured) -> str:
         mode, _, rest = one.case.split("-", 2)[2].partition("-")
         return mode + (", headers one by one" if rest else "")
 
     # The unsplit stream is measured beside each of the others.
-    traces = [*lines(own, name, lambda one: one.condition("message")),
+    traces = [*lines(own, name, lambda one: one.amount("message")),
               *lines([one for one in beside if name(one) == "posted"], lambda one: "unsplit",
-                     lambda one: one.condition("message"))]
-    return Plot(title, about, _sizes([*own, *beside], lambda one: one.condition("message"), "bytes of a message"),
+                     lambda one: one.amount("message"))]
+    return Plot(title, about, _sizes([*own, *beside], lambda one: one.amount("message"), "bytes of a message"),
                 Axis(unit, log=is_log, least=None if is_log else 0), traces, command("zeronic", own))
 
 
@@ -121,19 +121,19 @@ def _redis(results: Results, metric: str) -> Plot:
     if metric == "cpu_seconds_per_gb":
         title, about = "Processor time of the server", "User and system."
     points = [one for which in (metric, f"{metric}_unsplit") for one in results.select("zeronic", which, "redis-")
-              if one.condition("value")]
+              if one.amount("value")]
     traces = lines(points, lambda one: f"{one.case.split('-')[1].upper()}, "
-                   f"{'unsplit' if one.metric.endswith('_unsplit') else 'split'}", lambda one: one.condition("value"))
+                   f"{'unsplit' if one.metric.endswith('_unsplit') else 'split'}", lambda one: one.amount("value"))
     return Plot(f"Redis: {title[0].lower()}{title[1:]}", about,
-                _sizes(points, lambda one: one.condition("value"), "bytes of a value"),
+                _sizes(points, lambda one: one.amount("value"), "bytes of a value"),
                 Axis(unit, log=is_log, least=None if is_log else 0), traces, command("zeronic", points))
 
 
 def _loss(results: Results) -> Plot:
-    points = [one for one in results.select("zeronic", "goodput_fraction", "loss-") if one.condition("loss")]
+    points = [one for one in results.select("zeronic", "goodput_fraction", "loss-") if one.amount("loss")]
     traces = [replace(one, x=[100 * place for place in one.x]) for one in
               lines(points, lambda one: _TRANSPORTS.get(one.case.split("-", 2)[2], one.case),
-                    lambda one: one.condition("loss"))]
+                    lambda one: one.amount("loss"))]
     if traces:
         traces.append(Trace("the paper's", [100 * loss for loss in LOSS_CURVE], list(LOSS_CURVE.values())))
     return Plot("Goodput by loss", f"Of that without loss. {LOSS_SOURCE}.", Axis("frames lost, per cent"),
