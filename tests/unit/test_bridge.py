@@ -65,7 +65,7 @@ def test_conversation():
 
 
 @pytest.mark.thorough
-@pytest.mark.parametrize("stall,window,most,count", [(0, 8, 8, 100), (0.3, 2, 8, 50), (0.2, 8, 180, 12)])
+@pytest.mark.parametrize("stall,window,most,count", [(0, 8, 8, 70), (0.3, 2, 8, 40), (0.2, 8, 180, 12)])
 def test_traffic(stall, window, most, count, seed):
     """Whatever comes, in whatever order: what is executed, and how often, is what the golden bridge executes."""
     run_traffic(seed, stall=stall, window=window, most=most, count=count)
