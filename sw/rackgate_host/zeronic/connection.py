@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A stream between arrays in NIC memory, and requests to receive and send: see :mod:`.endpoint`."""
+"""A stream between arrays in NIC memory: see :mod:`.endpoint`."""
 
 import contextlib
 import ctypes
@@ -21,12 +21,13 @@ from rackgate.zeronic.versions import Reader
 from ..errors import UsageError
 from .errors import StreamClosed, TooManySegments, ZeronicError
 from .link import Refused
+from .request import Request
 from .shared import Operation
 
 if TYPE_CHECKING:
     from .endpoint import Endpoint
 
-__all__ = ["Connection", "Request"]
+__all__ = ["Connection"]
 
 _FIONREAD, _SIOCOUTQ = 0x541B, 0x5411
 #: State of a connection that is no more, as the kernel numbers it (TCP_INFO).
@@ -37,47 +38,6 @@ _RETIRE = 8
 _PIECE, _TAGS = 1 << 20, 1 << 16
 
 _libc = ctypes.CDLL(None, use_errno=True)
-
-
-class Request:
-    """A segment that was posted. ``array`` must be left alone until it is done.
-
-    Attributes
-    ----------
-    position:
-        Bytes of the stream before the segment.
-    """
-
-    def __init__(self, connection: "Connection", direction: Direction, position: int, array: np.ndarray):
-        self._connection = connection
-        self.direction = direction
-        self.array = array
-        self.position = position
-        self.end = position + array.nbytes
-
-    @property
-    def done(self) -> bool:
-        """Whether all bytes have been received, or sent and acknowledged by the peer."""
-        return self._connection.reached(self.direction) >= self.end
-
-    def wait(self, timeout: float | None = None) -> np.ndarray:
-        """Wait until it is done: its array. All connections of the endpoint move on meanwhile.
-
-        Raises
-        ------
-        StreamTimeout
-            It is not done after ``timeout`` seconds; it may be waited for again.
-        StreamClosed
-            The stream has ended, or was reset, before.
-        """
-        self._connection.wait_for(self, timeout)
-        return self.array
-
-    def describe(self) -> str:
-        """What there is to be told of it, for messages."""
-        count = min(max(0, self._connection.reached(self.direction) - self.position), self.array.nbytes)
-        verb = "received" if self.direction is Direction.RECEIVE else "acknowledged"
-        return f"{count} of {self.array.nbytes} bytes were {verb}"
 
 
 class Connection:
