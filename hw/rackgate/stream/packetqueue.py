@@ -4,7 +4,7 @@
 import operator
 
 from amaranth.hdl import Assert, Module, Mux, Signal
-from amaranth.lib import stream, wiring
+from amaranth.lib import data, stream, wiring
 from amaranth.lib.memory import Memory
 from amaranth.lib.wiring import In, Out
 
@@ -56,7 +56,10 @@ class PacketQueue(wiring.Component):
         super().__init__({
             "i": In(PacketSignature(width)), "o": Out(PacketSignature(width)), "kept": Out(1), "dropped": Out(1),
         })
-        self._memory = Memory(shape=packet_layout(width), depth=self.depth, init=[])
+        # Without ``error``: words of 4 bytes then fit the 36 bits of a block RAM.
+        layout = packet_layout(width).members
+        kept = data.StructLayout({name: shape for name, shape in layout.items() if name != "error"})
+        self._memory = Memory(shape=kept, depth=self.depth, init=[])
         self._w_port, self._r_port = self._memory.write_port(), self._memory.read_port()
         # Places: of the next word, of the packet's first word, of the next to be read. Words of whole packets, of the
         # packet that is coming, and free ones.
@@ -80,7 +83,8 @@ class PacketQueue(wiring.Component):
             put.eq(takes & ~is_lost),
             commit.eq(put & word.last & ~word.error),
             undo.eq(takes & (is_lost | word.last & word.error)),
-            self._w_port.addr.eq(self._w_addr), self._w_port.data.eq(word), self._w_port.en.eq(put),
+            self._w_port.addr.eq(self._w_addr), self._w_port.en.eq(put),
+            *(self._w_port.data[name].eq(word[name]) for name in ("data", "count", "last")),
         ]
         m.d.sync += [
             self.kept.eq(commit), self.dropped.eq(takes & word.last & ~commit),
@@ -113,7 +117,10 @@ class PacketQueue(wiring.Component):
         with m.If(fetch):
             m.d.sync += self._r_addr.eq(self._after(self._r_addr))
         with m.If(o_free):
-            m.d.sync += [self.o.payload.eq(self._r_port.data), self.o.valid.eq(self._is_fetched)]
+            m.d.sync += [
+                self.o.valid.eq(self._is_fetched),
+                *(self.o.payload[name].eq(self._r_port.data[name]) for name in ("data", "count", "last")),
+            ]
 
     def _after(self, address):
         return Mux(address == self.depth - 1, 0, address + 1)
