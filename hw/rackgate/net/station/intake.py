@@ -37,7 +37,7 @@ class Intake(wiring.Component):
     the sender's MAC or IPv4 address is one of a group (RFC 1122 3.2.1.3). What is behind the datagram is padding, and
     is cut off. The sender of an ARP request is the one in the request.
 
-    A word a cycle, and up to 13 cycles more for a frame. ``i.ready`` depends on no input. Reset forgets the frame under
+    A word a cycle, and up to 14 cycles more for a frame. ``i.ready`` depends on no input. Reset forgets the frame under
     way, and expects the begin of one.
 
     Members
@@ -193,25 +193,28 @@ class Intake(wiring.Component):
     def _judge(self, m, takes):
         """Look at a frame that is over. Return whether that is done, and whether the frame is bad."""
         word, kind, peer = self.i.payload, self._kind, self._peer
-        header, content, has_sums, is_judged = Signal(16), Signal(16), Signal(), Signal()
-        total, folded, is_bad = Signal(18), Signal(17), Signal()
+        header, content, total, folded = Signal(16), Signal(16), Signal(18), Signal(17)
+        has_sums, has_total, is_judged, is_bad = Signal(), Signal(), Signal(), Signal()
         with m.If(takes):
             m.d.sync += [
                 self._size.eq(Mux(self._beat == 0, 0, self._size) + word.count), self._is_damaged.eq(word.error),
             ]
             with m.If(self._beat == 0):
-                m.d.sync += [has_sums.eq(0), is_judged.eq(0)]
+                m.d.sync += [has_sums.eq(0), has_total.eq(0), is_judged.eq(0)]
         with m.If(self._sums["header"].o.valid):  # both come at the same time
             m.d.sync += [header.eq(self._sums["header"].o.payload), content.eq(self._sums["content"].o.payload),
                          has_sums.eq(1)]
         m.d.comb += folded.eq(total[:16] + total[16:])
         # The pseudo-header has the protocol and the length beside the addresses.
-        m.d.sync += [total.eq(content + self._said + PROTOCOL_UDP), is_judged.eq(has_sums & ~takes)]
+        m.d.sync += [
+            total.eq(content + self._said + PROTOCOL_UDP),
+            has_total.eq(has_sums & ~takes), is_judged.eq(has_total & ~takes),
+        ]
         is_bad_message = ((self._said != self._length) | (self._length <= UDP_SIZE)
                           | (self._checksum != 0) & (folded != 0xFFFF))
         is_bad_echo = (self._length < 2 * ECHO_SIZE) | (content != 0xFFFF)
         is_bad_datagram = (header != 0xFFFF) | (self._size < _BEFORE_DATAGRAM + self._length) | Mux(
             kind == Kind.MESSAGE, is_bad_message, is_bad_echo)
-        m.d.comb += is_bad.eq(self._is_damaged | peer.mac[40] | (peer.address[28:] >= 0xE)
-                              | (kind != Kind.ARP) & is_bad_datagram)
+        m.d.sync += is_bad.eq(self._is_damaged | peer.mac[40] | (peer.address[28:] >= 0xE)
+                              | (kind != Kind.ARP) & is_bad_datagram)  # a register: queues hang on it
         return is_judged, is_bad

@@ -48,9 +48,9 @@ class Station(wiring.Component):
     when all of them is there; those that end with ``error`` are dropped. The system's frames and the station's take
     turns.
 
-    ``net_rx`` takes 4 bytes a cycle or more of long frames, and a frame for the station takes 13 cycles beside its
-    words: more than 125 MB/s, in frames of the least size, at 50 MHz. The first word for the system comes some 5
-    cycles behind byte 41. Reset forgets all frames and gives the registers the values of the parameters.
+    ``net_rx`` takes 4 bytes a cycle or more, and a frame for the station takes up to 14 cycles beside its words: more
+    than 1 Gb/s, also in frames of the least size, at 50 MHz. The first word for the system comes some 5 cycles behind
+    byte 41. Reset forgets all frames and gives the registers the values of the parameters.
 
     Parameters
     ----------
