@@ -116,7 +116,7 @@ report: $(VENV)/.ready-test ## The records of all benches as pages beside the pa
 	$(VENV)/bin/rackgate report
 
 docs: $(VENV)/.ready-test ## The manual, in build/site
-	$(VENV)/bin/mkdocs build --strict
+	NO_MKDOCS_2_WARNING=1 $(VENV)/bin/mkdocs build --strict
 
 bitstream: $(VENV)/.ready-test ## A bitstream, its clocks checked: BOARD=ulx3s SYSTEM=echo; without BOARD a list
 	$(if $(BOARD),$(VENV)/bin/rackgate board build $(BOARD) $(SYSTEM),$(VENV)/bin/rackgate board list)

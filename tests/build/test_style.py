@@ -28,7 +28,7 @@ pytestmark = pytest.mark.build
 def run(*command, top=TOP, code=0):
     environment = dict(os.environ, PYTHONPATH=os.pathsep.join(str(top / folder) for folder in ROOTS.values()))
     done = subprocess.run([str(word) for word in command], cwd=top, env=environment, capture_output=True, text=True,
-                          timeout=300)
+                          timeout=550)  # a minute, but for a machine that builds models meanwhile
     assert done.returncode == code, done.stdout + done.stderr
     return done.stdout
 

@@ -14,7 +14,7 @@ NAME = "verification"
 TITLE = "Verification"
 ABOUT = "What the regression reaches of each engine's Verilog, and what becomes of small faults that are put into it."
 
-_HEADER = ("engine", "lines covered", "bits toggled", "faults made", "caught", "explained", "unexplained",
+_HEADER = ("engine", "branches taken", "bits toggled", "faults made", "caught", "explained", "unexplained",
            "command", "commit")
 
 
@@ -24,7 +24,7 @@ def sections(coverage: Sequence[Coverage]) -> list[Section]:
         return []
     command = next((one.command for one in coverage if one.command), "make soak")
     plots = [_plot("Coverage", "Of each engine's Verilog.", [
-        _bars("lines covered", {one.engine: one.line_percent for one in coverage}),
+        _bars("branches taken", {one.engine: one.line_percent for one in coverage}),
         _bars("bits toggled", {one.engine: one.toggle_percent for one in coverage})], command)]
     tried = {one.engine: one.mutants for one in coverage if one.mutants is not None and one.mutants.made}
     if tried:
