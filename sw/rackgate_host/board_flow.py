@@ -47,6 +47,8 @@ def _list(as_json: JsonOption = False) -> None:
 
     JSON: pairs, each with board, system, link, parameters, memory_bytes, clock_mhz, why_not (null if it fits), figures
     (those of build; null if it was not built).
+
+    Example: rackgate board list
     """
     rows = _call(_LIST)
     if as_json:
@@ -88,10 +90,12 @@ def _build(board: _BoardOption, system: _SystemOption, link: _LinkOption = None,
 
 
 def _program(board: _BoardOption, system: _SystemOption, link: _LinkOption = None,
-             flash: Annotated[bool, typer.Option("--flash", help="Into the flash, to stay there.")] = False) -> None:
+             flash: Annotated[bool, typer.Option("--flash", help="Into the flash, to stay there.")] = False,
+             as_json: JsonOption = False) -> None:
     """Build if need be, then load a bitstream through openFPGALoader: lost at power-off, unless into the flash.
 
-    Exit codes: those of build; 3 also if openFPGALoader is not installed; 1 also if it fails.
+    Exit codes: those of build; 3 also if openFPGALoader is not installed; 1 also if it fails. JSON: bitstream, command
+    (what was run), flash.
 
     Example: rackgate board program ecpix5 fisslock
     """
@@ -103,8 +107,11 @@ def _program(board: _BoardOption, system: _SystemOption, link: _LinkOption = Non
     with console.status("") as status:
         path, _ = _call(_BUILD, board, system, link=link, report=lambda line: status.update(f"{system}: {line}"))
     command = [tool, *_call(_PROGRAM, board), *(["--write-flash"] if flash else []), str(path)]
-    if code := subprocess.run(command, check=False).returncode:
+    # What the loader says goes where progress goes: standard output is for the answer.
+    if code := subprocess.run(command, stdout=2 if as_json else None, check=False).returncode:
         raise Unavailable(f"{_LOADER} ended with {code}: is the board connected, and may you use its cable?")
+    if as_json:
+        print_json({"bitstream": str(path), "command": command, "flash": flash})
 
 
 def register(group: typer.Typer) -> None:

@@ -128,7 +128,8 @@ def test_units_are_parts():
 
 
 @pytest.mark.parametrize(("options", "message"), [
-    ({"widths": "4"}, "widths must be of 8, 16 and 32, not 4"), ({"only": "all"}, "only must be cycles, hosts, streams, losses, redis, or nothing"),
+    ({"widths": "4"}, "widths must be of 8, 16 and 32, not 4"),
+    ({"only": "all"}, "only must be cycles, hosts, streams, losses, redis, or nothing"),
 ])
 def test_refuses(options, message):
     with pytest.raises(UsageError, match=message):
