@@ -82,7 +82,7 @@ class Bench:
         self.given, self.taken = 0, 0
         self.outstanding = [0] * 4
         self.lanes = {"send": deque(), "receive": deque()}
-        self.kill = 0
+        self.kill, self.kill_at = 0, None  # contexts that are being ended; the cycle in which context 0 is
         self.errors = {}
 
     def packets(self, item, *, length=None, compressed=None):
@@ -153,6 +153,8 @@ class Bench:
                         port.payload,
                         {"move": entry["move"], "read_error": self.errors.get(entry["move"], 0), "write_error": 0},
                     )
+            if cycle == self.kill_at:
+                self.kill |= 1
             ctx.set(dut.kill, self.kill)
             ctx.set(dut.owed, 0)
             # What happens at the edge.
@@ -196,6 +198,8 @@ class Bench:
                     self.kill |= 1 << context
                 if ctx.get(dut.killed) >> context & 1:
                     self.killed.append(context)
+                    left = [entry for queue in self.lanes.values() for entry in queue if entry["move"] // 4 == context]
+                    assert not left, "a context is reported ended of which a segment is in a lane"
                     self.kill &= ~(1 << context)
                     self.outstanding[context] = 0
             done = ctx.get(dut.done)
@@ -361,6 +365,16 @@ def test_time_is_up(control, cause, node):
     assert bench.failed == [(2, Status.TIMEOUT, cause, node)]
     assert bench.killed == [2]
     assert bench.cancelled == ([8] if control is RECEIVE else [])
+
+
+@pytest.mark.parametrize("control", [COPY, SEND])
+def test_nothing_is_left_of_what_was_killed(control):
+    """A segment that was decided on when its context is ended is still handed out, and waited for."""
+    for kill_at in range(4, 20):
+        bench = Bench(seed=kill_at, stall=0, credits=8)
+        bench.kill_at = kill_at
+        bench.run([move(control, 400)], limit=500)
+        assert bench.killed == [0] and all(entry["cycle"] < 400 for entry in bench.issued)
 
 
 def test_a_message_that_is_too_long_is_refused():

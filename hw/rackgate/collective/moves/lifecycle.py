@@ -55,7 +55,7 @@ class Lifecycle(wiring.Component):
     killed:
         For each context: high for a cycle, when after ``kill`` nothing is left of it.
     arriving:
-        For each context: a move of it is on its way into the table.
+        For each context: a move of it is on its way into the table, or may yet hand out a segment.
     cancel:
         Receives to be forgotten; taken when that is done.
     stuck:

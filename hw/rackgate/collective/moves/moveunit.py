@@ -103,6 +103,7 @@ class MoveUnit(wiring.Component):
               for name in ("front", "take", "communicator", "node", "take_credit", "received")),
             lifecycle.arriving.eq(Cat(
                 self.move.valid & (self.move.payload.context == k) | installer.busy & (installer.move[2:] == k)
+                | scheduler.deciding[k]
                 for k in range(CONTEXTS))),
         ]
         self._join(m, installer, scheduler, lifecycle, credits)

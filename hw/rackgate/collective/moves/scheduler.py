@@ -8,7 +8,7 @@ from amaranth.lib import data, stream, wiring
 from amaranth.lib.memory import Memory
 from amaranth.lib.wiring import In, Out
 
-from rackgate.collective.abi import MOVES, HeaderFlag, PacketType, Status
+from rackgate.collective.abi import CONTEXTS, MOVES, HeaderFlag, PacketType, Status
 from rackgate.collective.isa import Local, Other, Target
 from rackgate.collective.moves.installer import Fixed, Progress
 from rackgate.collective.records import HeaderFields, Packet, Received, ReceiveSegment, SendSegment
@@ -82,6 +82,9 @@ class Scheduler(wiring.Component):
         Strobe: ``refusal`` tells which move. Its packet is thrown away by the receive lane.
     waits_credit:
         For each move: it found no credit.
+    deciding:
+        For each context: a move of it has been picked, and may still hand out a segment though it is not eligible
+        any more.
     asked, told:
         The entry of a move, for others.
 
@@ -109,7 +112,7 @@ class Scheduler(wiring.Component):
             "issued": Out(1), "issued_move": Out(4), "issued_last": Out(1),
             "received": Out(Received),
             "refused": Out(1), "refusal": Out(Refused),
-            "waits_credit": Out(MOVES), "waits_packet": Out(MOVES),
+            "waits_credit": Out(MOVES), "waits_packet": Out(MOVES), "deciding": Out(CONTEXTS),
             "asked": In(4), "told": Out(Fixed),
         })
 
@@ -144,7 +147,8 @@ class Scheduler(wiring.Component):
         for lane in (self.send, self.receive):
             with m.If(lane.ready):
                 m.d.sync += lane.valid.eq(0)
-        with m.FSM():
+        with m.FSM() as fsm:
+            m.d.comb += self.deciding.eq(Mux(fsm.ongoing("PICK") | is_stream, 0, 1 << pick[2:4]))
             with m.State("PICK"):
                 later, choice = Signal(MOVES + 1), Signal(5)
                 m.d.comb += [
