@@ -5,6 +5,7 @@ from amaranth.hdl import Cat, Module, Signal
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
+from rackgate import systems
 from rackgate.axi.bus import AXI4LiteSignature
 from rackgate.csr.bank import Bank
 from rackgate.csr.map import Access, Register, RegisterMap
@@ -55,5 +56,5 @@ def register(monkeypatch):
     """Make the device known under the name ``courier``."""
     kind = DeviceType("courier", REGISTERS, (), frozenset({"CLOCK"}), has_memory=False, has_links=True)
     monkeypatch.setitem(DEVICES, "courier", kind)
-    monkeypatch.setitem(devices._COMPONENTS, "courier", Courier)
+    monkeypatch.setitem(systems._COMPONENTS, "courier", Courier)
     monkeypatch.setitem(devices._DESTINATIONS, "courier", (0, 1))
