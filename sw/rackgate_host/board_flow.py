@@ -7,6 +7,7 @@ import subprocess
 from typing import Annotated, Any
 
 import typer
+from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
 
@@ -38,8 +39,8 @@ def _call(place: str, *arguments: Any, **options: Any) -> Any:
 
 def _figures(row: dict[str, Any]) -> list[str]:
     if (figures := row["figures"]) is None:
-        return ["", "", "", ""]
-    return [f"{figures['fmax_mhz']:.1f}", f"{figures['lut4']}", f"{figures['ebr']}", f"{figures['seconds']:.0f}"]
+        return ["", "", ""]
+    return [f"{figures['fmax_mhz']:.1f}", f"{figures['lut4']}", f"{figures['ebr']}"]
 
 
 def _list(as_json: JsonOption = False) -> None:
@@ -54,13 +55,17 @@ def _list(as_json: JsonOption = False) -> None:
     if as_json:
         print_json({"pairs": rows})
         return
-    table = Table("board", "system", "link", "memory", "clock, MHz", "routed, MHz", "LUT4", "block RAM", "build, s")
+    table = Table(box=SIMPLE_HEAD)
+    for heading in ("board", "system", "link"):
+        table.add_column(heading, no_wrap=True)
+    for heading in ("memory", "MHz", "routed", "LUT4", "EBR"):
+        table.add_column(heading, justify="right")
     for row in rows:
         if row["why_not"] is None:
-            memory = f"{row['memory_bytes'] >> 10} KB" if row["memory_bytes"] else ""
+            memory = f"{row['memory_bytes'] >> 10}K" if row["memory_bytes"] else ""
             table.add_row(row["board"], row["system"], row["link"], memory, f"{row['clock_mhz']:g}", *_figures(row))
     Console().print(table)
-    print("Figures are of bitstreams that were built here. What is not built:")
+    print("Memory in bytes, clocks in MHz. Figures are of bitstreams that were built here. What is not built:")
     for row in rows:
         if row["why_not"] is not None:
             print(f"  {row['board']}: {row['why_not']}")
