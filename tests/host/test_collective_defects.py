@@ -4,11 +4,18 @@
 import numpy as np
 import pytest
 from collective_ranks import Clusters, make, reduced
+from worlds import WORLDS
 
 from rackgate.collective.abi import Counter
 from rackgate_host.collective import MAX, SUM, open_cluster, wait_all
 
 SEGMENT = 256  # elements of four bytes in a packet
+
+
+@pytest.fixture(params=WORLDS)
+def world(request):
+    """Nodes are joined in one simulation, which no cable leads to."""
+    return request.param
 
 
 @pytest.fixture(scope="module")
