@@ -194,7 +194,7 @@ def test_up_run_status_trace_down(zeronic, tmp_path):
         assert status["hosts"]["a"]["wire"]["conditions"]["loss"] == 0
         assert status["hosts"]["a"]["stack"]["whole_down"] >= 3
         assert set(status["hosts"]["a"]) == {"host", "pid", "address", "device", "parameters", "cycles", "seconds",
-                                             "applications", "nic", "stack", "wire", "costs"}
+                                             "cable", "applications", "nic", "stack", "datagrams", "wire", "costs"}
         code, out, _ = zeronic("status", "--name", NAME)
         assert code == 0 and "payload received" in out
     finally:
