@@ -382,8 +382,8 @@ def test_a_damaged_ethernet_header_does_not_matter(host, connect, monkeypatch):
 
     with monkeypatch.context() as patch:
         patch.setattr(Peer, "push", damaged)
-        # What the flow is known by comes in such frames as well. The kernel gets them as they came, and takes those that
-        # are still for its own MAC: half of them.
+        # What the flow is known by comes in such frames as well. The kernel gets them as they came, and takes those
+        # that are still for its own MAC: half of them.
         one = connect(syns=12)
         one.peer.send(0, DATA[:1000])
         one.peer.send(2000, DATA[2000:3000])
