@@ -105,7 +105,7 @@ def test_profile(profile, protocol, checksum, position, size, port, mask):
 
 
 def test_the_profile_of_tcp():
-    assert TCP_PROFILE == (0, 6, 1, 4, 0, 0, 0, True)
+    assert TCP_PROFILE == (0, 6, 1, 4, 0, 0, 0)
 
 
 @given(FLOW, st.integers(0, 7), st.binary(min_size=14, max_size=94), U32, U16, st.binary(max_size=300))
