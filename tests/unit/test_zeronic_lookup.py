@@ -99,7 +99,7 @@ def test_lookup(rates, stall, seed):
         ports = {name: getattr(dut, name) for name in names}
         under_way = updates = 0
         while got[0] < 600 or under_way:
-            rate = RATES[rates] if updates >= 120 else {"i": 0, "fence": 0, "key": 0.9, "flow": 0.9}
+            rate = RATES[rates] if updates >= 120 else {"i": 0, "fence": 0, "key": 0.4, "flow": 0.9}
             for name in names:
                 # The flow's state is read two cycles after the key: a change in between would be seen or not.
                 quiet = name not in ("key", "flow") or not under_way and offers["i"] is None and (
