@@ -367,6 +367,7 @@ def test_time_is_up(control, cause, node):
     assert bench.cancelled == ([8] if control is RECEIVE else [])
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("control", [COPY, SEND])
 def test_nothing_is_left_of_what_was_killed(control):
     """A segment that was decided on when its context is ended is still handed out, and waited for."""
