@@ -106,6 +106,7 @@ def test_first_descriptor():
     assert cycles["handed"] - cycles["taken"] == 14
 
 
+@pytest.mark.thorough
 def test_order_and_account(seed):
     """Random descriptors into all kinds of queues: each that was taken is handed out once, in its queue's order."""
     rng = random.Random(seed)

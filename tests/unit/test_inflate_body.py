@@ -148,6 +148,7 @@ def test_block(lanes, idle, strategy):
         assert bench.run_cycles <= blocks + symbols / 2 + 45
 
 
+@pytest.mark.thorough
 def test_lookahead_is_bounded():
     """The input buffer must be able to go back to the end of the block: 384 bits at most."""
     source, plain = one_block(5)

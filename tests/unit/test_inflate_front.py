@@ -154,6 +154,7 @@ def test_a_fault_is_named_and_forgotten(name):
     assert good.status == Status.SUCCESS and output == TEXT
 
 
+@pytest.mark.thorough
 def test_every_zlib_header():
     """All values of CMF with some of FLG: the model has the same opinion of each."""
     choose = random.Random(6)

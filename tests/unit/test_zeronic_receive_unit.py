@@ -17,6 +17,7 @@ BASE = Tcp(options=bytes(12))
 REGION = Region(0, Right.WRITE | Right.READ, DATA, DATA_SIZE)
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("width", WIDTHS)
 def test_one_flow(width, seed):
     """Headers when all is in memory, whole frames when not, in order."""
@@ -137,6 +138,7 @@ def test_merged(width, seed):
         (1, 4, 1, 30), (1, 3, 8, 800), (1, 3, 1, 10), (3, 5, 0, 0)]
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("width", WIDTHS)
 def test_a_write_that_is_refused_marks_its_frame(width, seed):
     script = [REGION, *flow_of(3, BASE.key, 0, FlowFlag.RECEIVE), Post(3, Direction.RECEIVE, 0, 1000, 0, 0),
@@ -145,6 +147,7 @@ def test_a_write_that_is_refused_marks_its_frame(width, seed):
     assert [entry.flags for entry, _ in reference.entries(0)] == [3, 3, 7, 3, 3, 0]
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("width", [8])
 def test_a_damaged_frame_leaves_no_trace(width, seed):
     """Its place is looked for before it has ended; nothing of it is written, granted or told."""

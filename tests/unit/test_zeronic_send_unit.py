@@ -309,6 +309,7 @@ def timed(width, size, segment, *, seed):
     return first | {"header": seen["ring"][word], "data": seen["data"][-1], "ends": seen["ends"]}
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("width", WIDTHS)
 def test_latency(width, seed):
     """What is behind "15 cycles" and so on in the docstring."""
