@@ -11,6 +11,7 @@ import select
 import socket
 import threading
 import tty
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
@@ -75,7 +76,7 @@ class Faults:
         return send
 
 
-class _Serving:
+class _Serving(ABC):
     """A thread that serves a bridge until :meth:`close`. Use as a context."""
 
     def __init__(self, bridge: GoldenBridge, faults: Faults | None):
@@ -90,8 +91,9 @@ class _Serving:
         answers = (self.bridge.answer(one) for one in self._in(message))
         return [one for answer in answers if answer is not None for one in self._out(answer)]
 
+    @abstractmethod
     def _serve(self) -> None:
-        raise NotImplementedError
+        """Take messages and send what comes back, until :attr:`_ends` is set."""
 
     def close(self) -> None:
         """End the thread and close what it had open. A second call does nothing."""

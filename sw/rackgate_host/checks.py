@@ -21,7 +21,7 @@ __all__ = ["APT_LINE", "BROWSER_LINE", "PROGRAMS_LINE", "Check", "run_checks", "
 #: The one line of the README that brings everything that PyPI does not.
 APT_LINE = "sudo apt-get install -y g++ make perl python3-venv zlib1g-dev liblz4-dev ccache"
 #: The one that brings the programs which run through the simulated NIC.
-PROGRAMS_LINE = "sudo apt-get install -y iproute2 redis-server redis-tools iperf3"
+PROGRAMS_LINE = "sudo apt-get install -y iproute2 redis-server redis-tools iperf3 iputils-ping"
 #: The one that brings the browser in which the report is tested.
 BROWSER_LINE = "sudo apt-get install -y chromium fonts-dejavu-core"
 
@@ -99,7 +99,7 @@ def _machine() -> Iterator[Check]:
     yield _optional("/dev/kvm", kvm, "`rackgate sabre restore --guest kvm`, and its cases of the bench",
                     "run on a machine with KVM, as a member of group kvm")
     yield _optional("ip", shutil.which("ip"), "`rackgate zeronic`", PROGRAMS_LINE)
-    yield _optional("redis, iperf3", _programs("redis-server", "redis-benchmark", "iperf3"),
+    yield _optional("redis, iperf3, ping", _programs("redis-server", "redis-benchmark", "iperf3", "ping"),
                     "`rackgate zeronic demo`, and tests of real programs", PROGRAMS_LINE)
     yield _optional("chromium", shutil.which("chromium") or shutil.which("chromium-browser"),
                     "tests of the report's pages; any browser shows them", BROWSER_LINE)
