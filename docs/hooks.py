@@ -7,7 +7,6 @@ Tables come from the contracts: ``<!-- table: NAME -->``. Fenced blocks of the l
 import ast
 import dataclasses
 import itertools
-import json
 import re
 import struct
 from collections.abc import Callable, Iterable, Sequence
@@ -31,8 +30,9 @@ from rackgate.net.station import abi as station
 from rackgate.pisa import abi as pisa
 from rackgate.zeronic import abi as zeronic
 from rackgate.zeronic import messages
-from rackgate_boards.build import report_path
-from rackgate_boards.pairs import DoesNotFit, pairs
+from rackgate_boards.build import Figures
+from rackgate_boards.built import changes, read_record
+from rackgate_boards.pairs import DoesNotFit, Pair, pairs
 from rackgate_host.sabre import format as sabre
 from rackgate_sim.locks import check as hardened
 from rackgate_sim.locks import traces
@@ -191,22 +191,30 @@ def _numbers() -> str:
     ))
 
 
+def _built(pair: Pair, figures: Figures) -> tuple[object, ...]:
+    """What was measured, what of, and what has changed since."""
+    used = (f"{figures.lut4:,} ({figures.lut4 / figures.available['lut4']:.0%})",
+            f"{figures.ebr} ({figures.ebr / figures.available['ebr']:.0%})")
+    since = changes(pair, figures)
+    return (f"{figures.fmax_mhz:.1f}", *used, f"{figures.seconds:,.0f}",
+            f"`{figures.commit}`, {figures.date[:10]}{': ' if since else ''}{since}")
+
+
 def _pairs() -> str:
-    """Boards and systems, with the figures of bitstreams that were built on this machine."""
-    rows = []
+    """Boards and systems, with the figures of bitstreams that were built and kept."""
+    rows, record = [], read_record()
     for board, system, pair in pairs():
         if isinstance(pair, DoesNotFit):
-            rows.append((f"`{board}`", f"`{system}`", f"not built: {pair}", *[""] * 5))
+            rows.append((f"`{board}`", f"`{system}`", f"does not fit: {pair}", *[""] * 6))
             continue
-        configuration, kept = pair.configuration, report_path(pair.name)
-        built = [f"{name} {value}" for name, value in configuration.parameters.items()]
-        built += [f"memory {configuration.memory >> 10} KB"] if configuration.memory else []
-        figures = json.loads(kept.read_text()) if kept.is_file() else None
-        reached = [""] * 4 if figures is None else [f"{figures['fmax_mhz']:.1f}", figures["lut4"], figures["ebr"],
-                                                    f"{figures['seconds']:.0f}"]
-        rows.append((f"`{board}`", f"`{system}`", ", ".join(built), f"{configuration.clock_mhz:g}", *reached))
-    return _table(("board", "system", "built with", "clock, MHz", "routed, MHz", "LUT4", "block RAMs", "build, s"),
-                  rows)
+        configuration = pair.configuration
+        made_with = [f"{name} {value}" for name, value in configuration.parameters.items()]
+        made_with += [f"memory {configuration.memory >> 10} KB"] if configuration.memory else []
+        figures = record.get(pair.name)
+        measured = ("not built yet", *[""] * 4) if figures is None else _built(pair, figures)
+        rows.append((f"`{board}`", f"`{system}`", ", ".join(made_with), f"{configuration.clock_mhz:g}", *measured))
+    return _table(("board", "system", "built with", "clock, MHz", "routed, MHz", "LUT4", "block RAMs", "build, s",
+                   "as of"), rows)
 
 
 _TABLES: dict[str, Callable[[], str]] = {

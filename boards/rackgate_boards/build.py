@@ -7,20 +7,24 @@ import shutil
 import tempfile
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
+from datetime import UTC, datetime
 from pathlib import Path
+from platform import python_version
 from typing import Any
 
 from amaranth.lib import wiring
 
+from rackgate.board.top import BoardTop
 from rackgate.paths import build_root, cache_root, checkout
+from rackgate.provenance import commit
 
 from .boards import Board
 from .flow import BuildError, check_clocks, check_log, run_tool, tool_releases
 from .pairs import Pair
 from .tops import Top
 
-__all__ = ["Figures", "bitstream", "constraints", "implement", "report_path"]
+__all__ = ["Figures", "bitstream", "constraints", "gateware", "implement", "report_path"]
 
 Report = Callable[[str], None]
 
@@ -40,7 +44,8 @@ class Figures:
 
     ``lut4`` counts LUTs as routed (in carries and distributed RAM too), ``ebr`` 18-kbit block RAMs, ``dsp`` 18x18
     multipliers; ``available`` has the device's. ``clocks`` gives for each clock MHz reached and held to. ``seconds``
-    is the time of its build, when it was built.
+    is the time of its build, when it was built. ``build`` is the hash in the gateware's identity, ``commit`` the
+    checkout's, ``python`` the version that hashed its sources, ``date`` when the figures were written (UTC, ISO 8601).
     """
 
     board: str
@@ -61,6 +66,21 @@ class Figures:
     seconds: float
     tools: tuple[str, ...]
     build: str
+    commit: str
+    python: str
+    date: str
+
+    @classmethod
+    def from_dict(cls, value: Any) -> "Figures":
+        """Undo ``dataclasses.asdict``, out of JSON too. Raises ValueError when something is missing or unknown."""
+        if not isinstance(value, Mapping):
+            raise ValueError(f"figures must be named, not a {type(value).__name__}")
+        names = {field.name for field in fields(cls)}
+        if missing := names - value.keys():
+            raise ValueError(f"figures must have {', '.join(sorted(missing))}: build it again")
+        if unknown := value.keys() - names:
+            raise ValueError(f"figures must not have {', '.join(sorted(unknown))}")
+        return cls(**{**value, "tools": tuple(value["tools"])})
 
 
 def report_path(name: str) -> Path:
@@ -156,6 +176,15 @@ def _run(board: Board, platform: Any, folder: Path, clocks_mhz: tuple[float, ...
     }
 
 
+def gateware(pair: Pair) -> BoardTop:
+    """What goes between the pins of a pair's board."""
+    from rackgate.board.device import board_device
+
+    configuration = pair.configuration
+    return board_device(pair.system, configuration.parameters, board=pair.board.name, link=pair.link,
+                        clock_hz=round(1e6 * configuration.clock_mhz), memory=configuration.memory)
+
+
 def bitstream(pair: Pair, *, report: Report = lambda line: None) -> tuple[Path, Figures]:
     """Build the bitstream of a pair into ``build/boards``, its figures into ``build/reports``, and return both.
 
@@ -166,12 +195,9 @@ def bitstream(pair: Pair, *, report: Report = lambda line: None) -> tuple[Path, 
     BuildError
         A tool fails, or what it made cannot be trusted (:mod:`rackgate_boards.flow`).
     """
-    from rackgate.board.device import board_device
-
-    configuration = pair.configuration
+    configuration, made_of = pair.configuration, commit()
     report("building the gateware")
-    inner = board_device(pair.system, configuration.parameters, board=pair.board.name, link=pair.link,
-                         clock_hz=round(1e6 * configuration.clock_mhz), memory=configuration.memory)
+    inner = gateware(pair)
     made = implement(pair.board, inner, clock_mhz=configuration.clock_mhz, link=pair.link_name, report=report)
     held = [timing for timing in made["clocks"].values()
             if abs(timing["constraint_mhz"] - configuration.clock_mhz) < 0.01 * configuration.clock_mhz]
@@ -179,7 +205,8 @@ def bitstream(pair: Pair, *, report: Report = lambda line: None) -> tuple[Path, 
         board=pair.board.name, system=pair.system, link=pair.link_name, parameters=dict(configuration.parameters),
         memory=configuration.memory, device=f"{pair.board.fpga.name}-{pair.board.fpga.speed}",
         clock_mhz=configuration.clock_mhz, fmax_mhz=min(timing["achieved_mhz"] for timing in held),
-        build=inner.identity.build.hex(), tools=tuple(made["tools"]),
+        build=inner.identity.build.hex(), tools=tuple(made["tools"]), commit=made_of or "unknown",
+        python=python_version(), date=datetime.now(UTC).isoformat(timespec="seconds"),
         **{name: made[name] for name in ("clocks", "lut4", "ff", "ebr", "dsp", "available", "seed", "seconds")})
     place = build_root() / "boards" / f"{pair.name}.bit"
     place.parent.mkdir(parents=True, exist_ok=True)

@@ -9,7 +9,7 @@ from rackgate.systems import NAMES
 
 from .boards import BOARDS, Board, Fpga, find
 
-__all__ = ["SYSTEMS", "Configuration", "DoesNotFit", "Pair", "choose", "pairs"]
+__all__ = ["SYSTEMS", "Configuration", "DoesNotFit", "Pair", "choose", "name_of", "pairs"]
 
 # Bytes of a block RAM of 18 kbit when bytes are written one by one: 2048 x 8, parity bits unused.
 _EBR_BYTES = 2048
@@ -53,6 +53,11 @@ class _System:
     about: str
     configurations: tuple[Configuration, ...]
     needs_ethernet: bool = False
+
+    @property
+    def link(self) -> str:
+        """How a host reaches it unless it is said otherwise."""
+        return "udp" if self.needs_ethernet else "uart"
 
 
 # What bridge and link take beside the system, by link.
@@ -102,12 +107,17 @@ class Pair:
     @property
     def name(self) -> str:
         """Name of its files."""
-        return f"{self.board.name}-{self.system}"
+        return name_of(self.board.name, self.system, self.link_name)
 
     @property
     def link_name(self) -> str:
         """``uart`` or ``udp``."""
         return "uart" if isinstance(self.link, Uart) else "udp"
+
+
+def name_of(board: str, system: str, link: str) -> str:
+    """Name of the files of a pair: with its link, if that is not the one that the system has by itself."""
+    return f"{board}-{system}" if link == SYSTEMS[system].link else f"{board}-{system}-{link}"
 
 
 def _needs(configuration: Configuration, link: str) -> tuple[int, int]:
@@ -149,7 +159,7 @@ def choose(board: str, system: str, *, link: str | None = None) -> Pair:
     if system not in SYSTEMS:
         raise DoesNotFit(f"system {system} is not built for boards: there are {', '.join(SYSTEMS)}")
     wanted = SYSTEMS[system]
-    link = link or ("udp" if wanted.needs_ethernet else "uart")
+    link = link or wanted.link
     if link not in _RIM:
         raise ValueError(f"link must be one of {', '.join(_RIM)}, not {link!r}")
     if wanted.needs_ethernet and link == "uart":

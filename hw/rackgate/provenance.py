@@ -1,14 +1,17 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What a device was built from, as the number in its BUILD registers. Plain Python."""
+"""What a device was built from: the number in its BUILD registers, and the commit. Plain Python."""
 
 import ast
 import functools
 import hashlib
+import subprocess
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-__all__ = ["Source", "build_hash", "sources"]
+from rackgate.paths import checkout
+
+__all__ = ["Source", "build_hash", "commit", "sources"]
 
 _PACKAGE = Path(__file__).parent
 
@@ -88,3 +91,16 @@ def build_hash(module: str, parameters: Mapping[str, int]) -> int:
     for name, source in sorted(sources(module).items()):
         total.update(f"\n{name} {source.digest}".encode())
     return int.from_bytes(total.digest()[:8], "little")
+
+
+def commit(folder: Path | None = None) -> str | None:
+    """The checkout's commit, with "-dirty" behind it if tracked files have changed; None outside a checkout."""
+    folder = folder or checkout()
+    if folder is None:
+        return None
+    try:
+        done = subprocess.run(["git", "-C", str(folder), "describe", "--always", "--dirty", "--exclude=*"],
+                              capture_output=True, text=True, timeout=10, check=True)
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return done.stdout.strip()

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""``rackgate board list | build | program``: bitstreams for boards."""
+"""``rackgate board list | build | program | record``: bitstreams for boards."""
 
 import importlib
 import shutil
@@ -12,12 +12,13 @@ from rich.console import Console
 from rich.table import Table
 
 from .errors import Unavailable, UsageError
-from .output import JsonOption, print_json
+from .output import JsonOption, print_json, table_console
 
 __all__ = ["register"]
 
 #: What builds bitstreams, as "module:function": named, because the host depends on no tool of FPGAs.
-_LIST, _BUILD, _PROGRAM = (f"rackgate_boards.commands:{name}" for name in ("listing", "build", "loader"))
+_LIST, _BUILD, _PROGRAM, _RECORD = (f"rackgate_boards.commands:{name}"
+                                    for name in ("listing", "build", "loader", "record"))
 _LOADER = "openFPGALoader"
 
 _BoardOption = Annotated[str, typer.Argument(metavar="BOARD", help="Name of the board, or its beginning.")]
@@ -39,15 +40,17 @@ def _call(place: str, *arguments: Any, **options: Any) -> Any:
 
 def _figures(row: dict[str, Any]) -> list[str]:
     if (figures := row["figures"]) is None:
-        return ["", "", ""]
-    return [f"{figures['fmax_mhz']:.1f}", f"{figures['lut4']}", f"{figures['ebr']}"]
+        return ["", "", "", "not built yet"]
+    state = f"{figures['commit']}{', older' if row['changes'] else ''}"
+    return [f"{figures['fmax_mhz']:.1f}", f"{figures['lut4']}", f"{figures['ebr']}", state]
 
 
 def _list(as_json: JsonOption = False) -> None:
-    """Boards, the systems that fit them, and the figures of those that were built here.
+    """Boards, the systems that fit them, and the figures of those that were built.
 
     JSON: pairs, each with board, system, link, parameters, memory_bytes, clock_mhz, why_not (null if it fits), figures
-    (those of build; null if it was not built).
+    (those of build; null if it was not built yet), changes (what of parameters and gateware has changed since; empty if
+    nothing).
 
     Example: rackgate board list
     """
@@ -60,12 +63,14 @@ def _list(as_json: JsonOption = False) -> None:
         table.add_column(heading, no_wrap=True)
     for heading in ("memory", "MHz", "routed", "LUT4", "EBR"):
         table.add_column(heading, justify="right")
+    table.add_column("as of", no_wrap=True)
     for row in rows:
         if row["why_not"] is None:
             memory = f"{row['memory_bytes'] >> 10}K" if row["memory_bytes"] else ""
             table.add_row(row["board"], row["system"], row["link"], memory, f"{row['clock_mhz']:g}", *_figures(row))
-    Console().print(table)
-    print("Memory in bytes, clocks in MHz. Figures are of bitstreams that were built here. What is not built:")
+    table_console().print(table)
+    print("Memory in bytes, clocks in MHz. Figures are of bitstreams that were built, as of a commit; older: the "
+          "gateware or its parameters have changed since.\nWhat does not fit:")
     for row in rows:
         if row["why_not"] is not None:
             print(f"  {row['board']}: {row['why_not']}")
@@ -77,7 +82,7 @@ def _build(board: _BoardOption, system: _SystemOption, link: _LinkOption = None,
     The clocks hold after routing, or it fails. Minutes for a small system, half an hour for a large one; what was built
     before is taken from the cache. Exit codes: 0 built; 1 it does not fit, a tool failed or a clock is missed; 2 usage;
     3 a tool is missing. JSON: bitstream, and board, system, link, parameters, memory, device, clock_mhz, fmax_mhz,
-    clocks, lut4, ff, ebr, dsp, available, seed, seconds, tools, build.
+    clocks, lut4, ff, ebr, dsp, available, seed, seconds, tools, build, commit, python, date.
 
     Example: rackgate board build ulx3s echo
     """
@@ -119,8 +124,32 @@ def _program(board: _BoardOption, system: _SystemOption, link: _LinkOption = Non
         print_json({"bitstream": str(path), "command": command, "flash": flash})
 
 
+def _record(
+    folders: Annotated[list[str] | None, typer.Argument(metavar="FOLDER", help="Folders with reports; build/reports of "
+                                                        "this checkout unless given.")] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Keep figures of bitstreams that were built with the sources, where the manual's table is made from.
+
+    A report in place of an older one of the same pair. Exit codes: 0 kept; 1 a report is wrong, or there is none. JSON:
+    kept, the figures that are new, as those of build.
+
+    Example: rackgate board record build/reports
+    """
+    kept = _call(_RECORD, folders or [])
+    if as_json:
+        print_json({"kept": kept})
+        return
+    for figures in kept:
+        print(f"{figures['board']} {figures['system']}: {figures['fmax_mhz']:.1f} MHz, {figures['lut4']} LUT4, "
+              f"{figures['ebr']} block RAMs, as of {figures['commit']}")
+    if not kept:
+        print("nothing is newer than what is kept")
+
+
 def register(group: typer.Typer) -> None:
     """Add the commands to the group ``rackgate board``."""
     group.command("list")(_list)
     group.command("build")(_build)
     group.command("program")(_program)
+    group.command("record")(_record)

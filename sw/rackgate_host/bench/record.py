@@ -5,14 +5,12 @@ import importlib.metadata
 import math
 import os
 import platform
-import subprocess
 import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
-from rackgate.paths import checkout
+from rackgate.provenance import commit
 
 __all__ = ["LESS_IS_BETTER", "Record", "Result", "commit", "machine", "versions"]
 
@@ -117,19 +115,6 @@ def machine() -> dict[str, Any]:
     except OSError:
         pass  # not Linux: the platform's own name stands
     return {"cpu": name, "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()}
-
-
-def commit(folder: Path | None = None) -> str | None:
-    """The checkout's commit, with "-dirty" behind it if tracked files have changed; None outside a checkout."""
-    folder = folder or checkout()
-    if folder is None:
-        return None
-    try:
-        done = subprocess.run(["git", "-C", str(folder), "describe", "--always", "--dirty", "--exclude=*"],
-                              capture_output=True, text=True, timeout=10, check=True)
-    except (OSError, subprocess.SubprocessError):
-        return None
-    return done.stdout.strip()
 
 
 def versions() -> dict[str, str]:
