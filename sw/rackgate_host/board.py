@@ -17,7 +17,7 @@ from . import board_flow
 from .device import Device
 from .errors import DeviceMismatch, UsageError
 from .expect import expected_kind
-from .output import JsonOption, print_json
+from .output import JsonOption, print_json, table_console
 from .transport.remote import RemoteTransport
 from .url import DeviceURL, number
 
@@ -119,7 +119,7 @@ def _show(known: Mapping[str, Any]) -> None:
         ("round trip", f"{known['round_trip_ms']:g} ms"), ("messages", counters),
     ):
         table.add_row(name, value)
-    Console().print(table)
+    table_console().print(table)
 
 
 def _parameters(texts: list[str] | None) -> dict[str, int]:

@@ -2,11 +2,10 @@
 """``rackgate doctor`` and ``rackgate setup``."""
 
 import typer
-from rich.console import Console
 from rich.table import Table
 
 from .checks import run_checks, worst
-from .output import JsonOption, print_json
+from .output import JsonOption, print_json, table_console
 from .setup_tools import link_tools, set_up_verilator
 
 __all__ = ["register"]
@@ -29,7 +28,7 @@ def _doctor(as_json: JsonOption = False) -> None:
     table = Table("", "what", "found", "used for", title="rackgate doctor", title_justify="left")
     for check in checks:
         table.add_row(f"[{_STYLES[check.state]}]{check.state}[/]", check.name, check.found, check.use)
-    console = Console()
+    console = table_console()
     console.print(table)
     fixes: dict[str, list[str]] = {}
     for check in checks:

@@ -18,7 +18,7 @@ from typer.core import TyperGroup
 from rackgate.paths import build_root
 
 from ..errors import UsageError
-from ..output import JsonOption, SeedOption, print_json
+from ..output import JsonOption, SeedOption, print_json, table_console
 from .apart import Outcome
 from .benches import BENCHES, HERE, Bench, Unit, measure, points_of, units_of
 from .compare import Comparison, baseline_folder, compare, load, write
@@ -78,7 +78,7 @@ def _list(as_json: bool) -> None:
     table = Table("bench", "measures", "options of --quick")
     for name, bench in BENCHES.items():
         table.add_row(name, bench.about, " ".join(f"{key}={value}" for key, value in bench.quick.items()))
-    Console().print(table)
+    table_console().print(table)
 
 
 def _requests(names: Iterable[str], quick: bool, setting: Iterable[str]) -> dict[str, dict[str, Any]]:
@@ -149,7 +149,7 @@ def _run(
             missed += len(record.missed)
             records.append(_keep(record, folder))
             if not as_json:
-                show_record(record, Console())
+                show_record(record, table_console())
                 print(f"record: {folder / record.bench}.json", flush=True)
     if as_json:
         print_json(records[0] if len(records) == 1 else {"records": records})
@@ -197,7 +197,7 @@ def _compare(
     if as_json:
         print_json({"comparisons": [one.as_dict() for one in found]})
     else:
-        show_comparisons(found, Console())
+        show_comparisons(found, table_console())
     raise typer.Exit(int(any(change.worse for one in found for change in one.changes)))
 
 

@@ -14,7 +14,7 @@ from rackgate.collective.programs.assembler import disassemble
 from rackgate.collective.programs.shipped import programs
 
 from ..errors import UsageError
-from ..output import JsonOption, SeedOption, print_json
+from ..output import JsonOption, SeedOption, print_json, table_console
 from ..url import number
 from .bounds import OPERATIONS
 from .cluster import Cluster, open_cluster
@@ -107,7 +107,7 @@ def _row(cluster: Cluster, work: Work, trial: Trial, latency: int, *, is_timed: 
 
 
 def _show(work: Work, ranks: int, size: int, url: str, latency: int, rows: list[dict[str, Any]]) -> None:
-    console = Console()
+    console = table_console()
     told = f"{work.operation}, {ranks} ranks, {size:,} bytes of {work.dtype}"
     if work.operation in ("reduce", "allreduce", "reduce_scatter"):
         told += f", {work.op.name}"
@@ -143,7 +143,7 @@ def _list(as_json: JsonOption = False) -> None:
                   title_justify="left")
     for row in rows:
         table.add_row(str(row["scenario"]), row["name"], str(row["instructions"]), "yes" if row["numbered"] else "no")
-    Console().print(table)
+    table_console().print(table)
 
 
 def _show_program(

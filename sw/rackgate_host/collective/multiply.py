@@ -15,7 +15,7 @@ from rich.console import Console
 from rich.table import Table
 
 from ..errors import UsageError
-from ..output import JsonOption, SeedOption, print_json
+from ..output import JsonOption, SeedOption, print_json, table_console
 from .bounds import bound
 from .cluster import Cluster, open_cluster
 from .communicator import Communicator
@@ -174,7 +174,7 @@ def multiply_command(
 
 
 def _show(title: str, rows: list[dict[str, Any]], scheme: str) -> None:
-    console = Console()
+    console = table_console()
     table = Table(title=title, title_justify="left")
     for heading in ("run", "cycles", "busiest node, bytes", "bound, bytes", "error"):
         table.add_column(heading, justify="right")

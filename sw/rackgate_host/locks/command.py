@@ -18,7 +18,7 @@ from rich.table import Table
 
 from ..device import open_device
 from ..errors import UsageError
-from ..output import JsonOption, print_json
+from ..output import JsonOption, print_json, table_console
 from ..switch import Switch
 from .client import Grant, LockClient
 from .control import parse_address, show_address
@@ -136,7 +136,7 @@ def _show_statistics(statistics: dict[str, Any]) -> None:
     flat |= {f"switch {name}": value for name, value in statistics.get("switch", {}).items()}
     for name, value in flat.items():
         table.add_row(name, str(value))
-    Console().print(table)
+    table_console().print(table)
 
 
 def _key(text: str) -> Key:
@@ -229,7 +229,7 @@ def _load(place: str) -> Callable[..., Iterator[dict[str, Any]]]:
 
 
 def _show_checks(rows: list[dict[str, Any]], traces: bool) -> None:
-    console = Console()
+    console = table_console()
     table = Table(title="rackgate locks check", title_justify="left")
     for heading in ("protocol", "configuration; network", "outcome"):
         table.add_column(heading)

@@ -14,7 +14,7 @@ from rich.table import Table
 from rackgate.paths import build_root
 
 from ..errors import UsageError
-from ..output import JsonOption, SeedOption, print_json
+from ..output import JsonOption, SeedOption, print_json, table_console
 from ..transport.timeline import read
 from . import collectives, inflate, locks, zeronic
 from .job import Job
@@ -121,7 +121,7 @@ def _trace(system: str, run: Callable[[Callable[[str], None]], Job], output: Pat
     if as_json:
         print_json(summary)
     else:
-        _show(Console(), summary)
+        _show(table_console(), summary)
 
 
 def _summary(system: str, job: Job, nodes: dict[str, Any], target: Path, page_path: Path | None) -> dict[str, Any]:

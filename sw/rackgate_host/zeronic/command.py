@@ -14,7 +14,7 @@ from rich.table import Table
 
 from ..device import device_type
 from ..errors import UsageError
-from ..output import JsonOption, SeedOption, print_json
+from ..output import JsonOption, SeedOption, print_json, table_console
 from ..url import DeviceURL
 from . import namespaces
 from .demo import demo
@@ -106,7 +106,7 @@ def _up(
     if as_json:
         print_json({"pid": hosts.pid, "device": url, "hosts": found, "directory": str(directory), "seed": seed})
         return
-    console = Console()
+    console = table_console()
     for host, about in found.items():
         console.print(f"host {host}: {about['address']}, {url}", markup=False, highlight=False)
     option = "" if name == "default" else f" --name {name}"
@@ -164,7 +164,7 @@ def _status(name: _NameOption = "default", as_json: JsonOption = False) -> None:
         values = [pick(about) for about in found.values()]
         table.add_row(label, *("-" if value is None else f"{value:g}" if isinstance(value, float) else str(value)
                                for value in values))
-    Console().print(table)
+    table_console().print(table)
 
 
 _ROWS: dict[str, Any] = {

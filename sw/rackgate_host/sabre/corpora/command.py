@@ -12,7 +12,7 @@ from rich.table import Table
 
 from rackgate.paths import build_root, cache_root
 
-from ...output import JsonOption, SeedOption, print_json
+from ...output import JsonOption, SeedOption, print_json, table_console
 from .corpus import Corpus, make
 from .functions import FUNCTIONS
 
@@ -110,7 +110,7 @@ def _make(
     if as_json:
         print_json({"folder": str(target), "workloads": rows})
     else:
-        _show(Console(), target, rows)
+        _show(table_console(), target, rows)
 
 
 def _inspect(
@@ -131,7 +131,7 @@ def _inspect(
     if as_json:
         print_json({"folder": str(target), "workloads": rows})
     else:
-        _show(Console(), target, rows)
+        _show(table_console(), target, rows)
 
 
 def register(app: typer.Typer) -> None:
