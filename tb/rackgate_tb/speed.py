@@ -26,11 +26,9 @@ from .speed_host import IN_FLIGHT, INPUTS, LATENCY, OUTPUTS, WRITE_LATENCY, Host
 __all__ = ["CASES", "run"]
 
 _PAGES = 8
-#: Case: floor in cycles a second, target.
-CASES: Mapping[str, tuple[float | None, float | None]] = {
-    "pysim": (None, None), "cocotb-default": (None, None), "cocotb-tight": (50e3, None), "native": (1e6, None),
-}
-_RATIO_FLOOR = 20
+#: Case: cycles a second aimed at. No floors: what a clock on the wall says depends on the machine.
+CASES: Mapping[str, float | None] = {"pysim": None, "cocotb-default": None, "cocotb-tight": 50e3, "native": 1e6}
+_RATIO_TARGET = 20
 _MOST_OF_ERROR = 300  # characters
 
 
@@ -171,15 +169,14 @@ def run(*, seed: int = 1, report: Callable[[str], None] = lambda line: None, con
         why = measured.pop("why", "")
         if not why:
             speeds[case] = measured["cycles"] / measured["seconds"]
-        floor, target = CASES[case]
         yield {"case": case, "metric": "cycles_per_second", "value": speeds.get(case), "unit": "cycle/s",
-               "floor": floor, "target": target, "conditions": {**common, **measured}, "why": why,
+               "floor": None, "target": CASES[case], "conditions": {**common, **measured}, "why": why,
                "source": "4 KB pages of a Python process, zlib -6, compared"}
     if {"native", "cocotb-default"} <= set(chosen):
         both = {"native", "cocotb-default"} <= set(speeds)
         yield {"case": "native", "metric": "ratio_to_cocotb_default",
                "value": speeds["native"] / speeds["cocotb-default"] if both else None, "unit": "1",
-               "floor": _RATIO_FLOOR, "target": None, "conditions": common,
+               "floor": None, "target": _RATIO_TARGET, "conditions": common,
                "why": "" if both else "native or cocotb-default was not measured in this run",
                "source": "the two cases of this run"}
 
