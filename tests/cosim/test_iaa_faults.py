@@ -29,7 +29,7 @@ from rackgate_sim.devices import component
 from rackgate_sim.iaa.crc64 import crc64
 from rackgate_sim.native import build
 
-pytestmark = [pytest.mark.cosim, pytest.mark.xdist_group("native")]
+pytestmark = [pytest.mark.cosim, pytest.mark.xdist_group("iaa")]
 
 BUILD = {"contexts": 2, "window": 4096, "lanes": 8}
 # Most begin in the last bytes of a page.
@@ -95,7 +95,7 @@ KINDS = pytest.mark.parametrize("kind", JOBS)
 
 @pytest.fixture(scope="module")
 def library():
-    return build(component("iaa", **BUILD), name="iaa", key=BUILD)
+    return build(component("iaa", **BUILD), name="iaa", key=sorted(BUILD.items()))
 
 
 class FaultBench:

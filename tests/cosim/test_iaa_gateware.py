@@ -28,7 +28,7 @@ from rackgate_sim.devices import component
 from rackgate_sim.inflate.streams import NEGATIVES
 from rackgate_sim.native import build
 
-pytestmark = [pytest.mark.cosim, pytest.mark.xdist_group("native")]
+pytestmark = [pytest.mark.cosim, pytest.mark.xdist_group("iaa")]
 
 #: The gateware is built small, and with two contexts so that descriptors overlap.
 BUILD = {"contexts": 2, "window": 4096, "lanes": 8}
@@ -41,7 +41,7 @@ MEMORIES = (
 
 @pytest.fixture(scope="module")
 def library():
-    return build(component("iaa", **BUILD), name="iaa", key=BUILD)
+    return build(component("iaa", **BUILD), name="iaa", key=sorted(BUILD.items()))
 
 
 def put(bench, address, data):

@@ -16,14 +16,14 @@ from rackgate_sim.iaa.model import Rules, difference, run
 from rackgate_sim.inflate.model import FlatMemory
 from rackgate_sim.native import build
 
-pytestmark = [pytest.mark.cosim, pytest.mark.xdist_group("native")]
+pytestmark = [pytest.mark.cosim, pytest.mark.xdist_group("iaa")]
 
 WINDOW = BUILD["window"]
 
 
 @pytest.fixture(scope="module")
 def library():
-    return build(component("iaa", **BUILD), name="iaa", key=BUILD)
+    return build(component("iaa", **BUILD), name="iaa", key=sorted(BUILD.items()))
 
 
 class Pair:

@@ -18,7 +18,7 @@ from rackgate_sim.iaa.model import Rules, difference, run
 from rackgate_sim.inflate.model import FlatMemory
 from rackgate_sim.native import RegisterError, build
 
-pytestmark = [pytest.mark.cosim, pytest.mark.xdist_group("native")]
+pytestmark = [pytest.mark.cosim, pytest.mark.xdist_group("iaa")]
 
 BUILD = {"contexts": 2, "window": 4096, "lanes": 8}
 LANES = BUILD["contexts"]
@@ -30,7 +30,7 @@ QUEUES = (0, 1, 2, 3)
 
 @pytest.fixture(scope="module")
 def library():
-    return build(component("iaa", **BUILD), name="iaa", key=BUILD)
+    return build(component("iaa", **BUILD), name="iaa", key=sorted(BUILD.items()))
 
 
 class Traffic:

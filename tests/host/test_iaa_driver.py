@@ -36,7 +36,7 @@ from rackgate_sim.iaa.crc64 import crc64
 #: The gateware is tested as soon as there is one.
 WORLDS = ["model"]
 if "iaa" in NAMES:
-    WORLDS.append(pytest.param("sim", marks=[pytest.mark.cosim, pytest.mark.xdist_group("native")]))
+    WORLDS.append(pytest.param("sim", marks=[pytest.mark.cosim, pytest.mark.xdist_group("iaa")]))
 # The model behind a bridge, on a link with faults.
 FAR_WORLDS = [pytest.param("udp", marks=pytest.mark.soak)]
 #: What every world's device takes: a window of 4 KiB.

@@ -35,7 +35,7 @@ def make(path, seed, mode="canned", pages=20, **options):
     return content
 
 
-WORLDS = ["model", pytest.param("sim", marks=[pytest.mark.cosim, pytest.mark.xdist_group("native")])]
+WORLDS = ["model", pytest.param("sim", marks=[pytest.mark.cosim, pytest.mark.xdist_group("iaa")])]
 
 
 @pytest.mark.parametrize("world", WORLDS)
