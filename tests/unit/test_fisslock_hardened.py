@@ -235,6 +235,54 @@ def test_hand_over_and_tokens():
     assert world.is_over() and world.word() == (FREE, 0, 0, 3)
 
 
+def test_who_asks_during_a_hand_over_within_a_host_keeps_his_place():
+    """The ACK may overtake the grant, as they go to two ports. The next agent is this host: it has the requests."""
+    world = World()
+    world.do(1, "acquire", 0, 10, X)
+    world.do(1, "acquire", 0, 11, X)
+    world.call(1, "release", 0, 10)
+    world.call(2, "acquire", 0, 20, X)
+    world.up.reverse()  # the request is before the TRANSFER
+    to_1 = [left for message in world.up for left in world.switch.send(message, AGENT_PORT)]
+    world.up.clear()
+    assert [Message.from_bytes(left.message).type for left in to_1] == [Type.ACQUIRE, Type.GRANT_W_AGENT, Type.ACK]
+    before = len(world.sent)
+    world.down += [to_1[0], to_1[2]]
+    world.settle()
+    world.down.append(to_1[1])
+    assert world.do(3, "acquire", 0, 30, X) == [(1, Granted(0, 11, X, 2))]
+    assert [item.machine_id for item in world.sent[before:]] == [3], "nobody's request goes round"
+    assert world.do(1, "release", 0, 11) == [(2, Granted(0, 20, X, 3))]
+    assert world.do(2, "release", 0, 20) == [(3, Granted(0, 30, X, 4))]
+    world.do(3, "release", 0, 30)
+    assert world.is_over()
+
+
+@pytest.mark.parametrize("cancelled", [False, True])
+def test_a_grant_within_a_host_that_is_missed_costs_time(cancelled):
+    """Requests are kept for a grant to this host that is lost, or that nobody wants any more."""
+    world = World()
+    world.do(1, "acquire", 0, 10, X)
+    world.do(1, "acquire", 0, 11, X)
+    world.call(1, "release", 0, 10)
+    world.call(2, "acquire", 0, 20, X)
+    world.up.reverse()
+    to_1 = [left for message in world.up for left in world.switch.send(message, AGENT_PORT)]
+    world.up.clear()
+    world.down += [to_1[0], to_1[2]]
+    world.settle()
+    if cancelled:
+        world.do(1, "cancel", 0, 11)
+        world.down.append(to_1[1])
+    served = []
+    while (world.run(1.0), world.told)[1]:
+        (host, granted), = world.told
+        world.told.clear()
+        served.append(granted.task)
+        world.call(host, "release", 0, granted.task)
+    assert sorted(served) == ([20] if cancelled else [11, 20]) and world.is_over()
+
+
 def test_messages_without_contention():
     """Shared by three hosts: two packets for the first, three for each other, one and two for the releases."""
     world = World()

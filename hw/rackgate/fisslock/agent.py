@@ -172,8 +172,12 @@ class Agent(Core):
         if record.role != Role.CLOSING or message.epoch != record.epoch:
             self.ignored += 1
             return
-        left, early = self._left_over(record), record.early
+        left, early, closing = self._left_over(record), record.early, record.closing
         self._leave(record)
+        if closing is not None and closing.type == Type.TRANSFER and closing.machine_id == self.host:
+            record.early = [*left, *early]  # the next agent is this host: who waits keeps his place
+            self.consider(record, now)
+            return
         record.early = []
         for item in (*left, *early):
             if self._asks(item):

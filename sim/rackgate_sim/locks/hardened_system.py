@@ -2,8 +2,9 @@
 """One lock of the hardened protocol as a system to explore: its switch, its hosts, a network that misbehaves.
 
 The switch is the pipeline's reference model, the hosts are the very participants that users run. A state has the
-lock's word, every host frozen, the messages under way, where each task is in its program, and how much harm the
-network may still do. Steps of switch and hosts are remembered, so that each is computed once.
+lock's word, every host, the messages under way, where each task is in its program, and how much harm the network may
+still do. Steps of switch and hosts are remembered, so that each is computed once. A host has few states, which many of
+the system's have in common: they have numbers, so that states are quickly compared.
 """
 
 import enum
@@ -108,7 +109,8 @@ class Global(NamedTuple):
     """A state."""
 
     word: int
-    hosts: tuple[Hashable, ...]
+    #: For each host: the number of its state.
+    hosts: tuple[int, ...]
     #: Messages under way by link; without order, sorted.
     under_way: tuple[tuple[_Link, tuple[bytes, ...]], ...]
     #: For each task: state, rounds left.
@@ -148,9 +150,20 @@ class HardenedSystem:
                         memory=16 if configuration.memory else 0) for host in configuration.hosts]
         self._switch_steps: dict[tuple[int, bytes], Any] = {}
         self._host_steps: dict[Any, Any] = {}
-        self._views: dict[Any, Any] = {}
+        self._numbers: dict[Hashable, int] = {}
+        self._frozen: list[Hashable] = []
+        self._views: list[Any] = []
 
     # The parts
+
+    def _number(self, place: int) -> int:
+        """The number of the state in which a host is."""
+        frozen = place, self.participants[place].freeze()
+        number = self._numbers.setdefault(frozen, len(self._frozen))
+        if number == len(self._frozen):
+            self._frozen.append(frozen[1])
+            self._views.append(None)
+        return number
 
     def word(self, value: int) -> tuple[int, int, int, int]:
         """State, agent, count and epoch of a word."""
@@ -168,12 +181,12 @@ class HardenedSystem:
                 (self._link(1, item.host, item.to_client), item.message) for item in left)
         return self._switch_steps[key]
 
-    def _acted(self, place: int, frozen: Hashable, what: tuple[Any, ...]) -> Any:
-        """A host after it did something: itself, messages that it sent, grants and refusals."""
-        key = place, frozen, what
+    def _acted(self, place: int, number: int, what: tuple[Any, ...]) -> Any:
+        """A host after it did something: its number, messages that it sent, grants and refusals."""
+        key = number, what
         if key not in self._host_steps:
             host = self.participants[place]
-            host.thaw(frozen)
+            host.thaw(self._frozen[number])
             kind, *arguments = what
             if kind == "try":
                 host.acquire(*arguments, now=0.0, wait=False)
@@ -186,37 +199,36 @@ class HardenedSystem:
                                  effect.payload))
                 else:
                     told.append(effect)
-            self._host_steps[key] = host.freeze(), tuple(sent), tuple(told)
+            self._host_steps[key] = self._number(place), tuple(sent), tuple(told)
         return self._host_steps[key]
 
     def _link(self, down: int, host: int, flow: int) -> _Link:
         return _Link(down, host, int(flow) if self.configuration.network is Network.FLOWS else 0)
 
-    def view(self, place: int, frozen: Hashable) -> tuple[Any, ...]:
+    def view(self, place: int, number: int) -> tuple[Any, ...]:
         """Of a host: role, epoch, mode, seen, known, held epochs by task, whether it is at rest, timers,
         exclusive requests in its queue."""
-        key = place, frozen
-        if key not in self._views:
+        if self._views[number] is None:
             host = self.participants[place]
-            host.thaw(frozen)
+            host.thaw(self._frozen[number])
             record = host.records.get(LOCK)
             if record is None:
-                self._views[key] = (Role.NONE, -1, 0, 0, 0, (), True, host.armed, ())
+                self._views[number] = (Role.NONE, -1, 0, 0, 0, (), True, host.armed, ())
             else:
                 # What came early for an agent that this host is not waits for a timer, and nobody waits for it.
                 at_rest = not (record.pending or record.held or record.role or self.configuration.timers)
-                self._views[key] = (record.role, record.epoch, record.mode, record.seen, record.known,
-                                    tuple((task, item.mode, item.epoch) for task, item in record.held.items()),
-                                    at_rest, host.armed,
-                                    tuple(item.task for item in record.queue if item.kind))
-        return self._views[key]
+                self._views[number] = (record.role, record.epoch, record.mode, record.seen, record.known,
+                                       tuple((task, item.mode, item.epoch) for task, item in record.held.items()),
+                                       at_rest, host.armed,
+                                       tuple(item.task for item in record.queue if item.kind))
+        return self._views[number]
 
     # The system
 
     def initial(self) -> Global:
         """Where it begins."""
         count = self.configuration
-        return Global(0, tuple(host.freeze() for host in self.participants), (),
+        return Global(0, tuple(map(self._number, range(len(self.participants)))), (),
                       tuple((IDLE if number < self._sweepers else DONE, task.rounds)
                             for number, task in enumerate(self.tasks)),
                       (count.losses, count.duplicates, count.cancels, count.hasty), ((-1, 0),) * len(self.tasks))
@@ -248,8 +260,8 @@ class HardenedSystem:
                     state._replace(budget=(losses, duplicates - 1, cancels, hasty)), link, message)
         if self.configuration.timers and (hasty or not state.under_way):
             after = state if not state.under_way else state._replace(budget=(losses, duplicates, cancels, hasty - 1))
-            for place, frozen in enumerate(state.hosts):
-                for key in self.view(place, frozen)[7]:
+            for place, number in enumerate(state.hosts):
+                for key in self.view(place, number)[7]:
                     yield ("timer", place + 1, *key[1:]), self._host_step(after, place + 1, ("fire", key))
 
     def _begun(self, state: Global, number: int) -> Global:
@@ -277,13 +289,13 @@ class HardenedSystem:
         return self._send(state._replace(word=word), left)
 
     def _host_step(self, state: Global, host: int, what: tuple[Any, ...]) -> Global:
-        frozen, sent, told = self._acted(host - 1, state.hosts[host - 1], what)
+        number, sent, told = self._acted(host - 1, state.hosts[host - 1], what)
         hosts = list(state.hosts)
-        hosts[host - 1] = frozen
+        hosts[host - 1] = number
         state = self._send(state._replace(hosts=tuple(hosts)), sent)
         if self.configuration.bypasses is not None:
             state = state._replace(passed=tuple(
-                (0 if count < 0 and task in self.view(host - 1, frozen)[8] else count, before)
+                (0 if count < 0 and task in self.view(host - 1, number)[8] else count, before)
                 for task, (count, before) in enumerate(state.passed)))
         for effect in told:
             at = state.tasks[effect.task][0]
@@ -341,8 +353,8 @@ class HardenedSystem:
     def one_agent(self, state: Global) -> str | None:
         """I2: at most one host knows itself to be the agent, and the switch knows it too."""
         at, agent, count, epoch = self.word(state.word)
-        for place, frozen in enumerate(state.hosts):
-            role, mine, mode, seen, known = self.view(place, frozen)[:5]
+        for place, number in enumerate(state.hosts):
+            role, mine, mode, seen, known = self.view(place, number)[:5]
             if role == Role.OPEN:
                 if at == LockState.FREE or (agent, epoch) != (place + 1, mine):
                     return f"host {place + 1} is the agent of epoch {mine}, the switch has {agent} of {epoch}"
@@ -364,8 +376,8 @@ class HardenedSystem:
     def holders_are_current(self, state: Global) -> str | None:
         """A task holds in the switch's epoch only, so tokens of exclusive holders differ and grow."""
         at, _, _, epoch = self.word(state.word)
-        for place, frozen in enumerate(state.hosts):
-            for task, mode, since in self.view(place, frozen)[5]:
+        for place, number in enumerate(state.hosts):
+            for task, mode, since in self.view(place, number)[5]:
                 if since != epoch or (mode == X) != (at == LockState.EXCLUSIVE):
                     return f"task {task} holds since epoch {since}, the switch is in {epoch}"
         return None
@@ -386,7 +398,7 @@ class HardenedSystem:
     def is_over(self, state: Global) -> bool:
         """Every task is through, nothing is under way, and no host owes anything."""
         return not state.under_way and all(at == DONE for at, _ in state.tasks) and all(
-            self.view(place, frozen)[6] for place, frozen in enumerate(state.hosts))
+            self.view(place, number)[6] for place, number in enumerate(state.hosts))
 
     def good_end(self, state: Global) -> bool:
         """I5, I6: it is over, and the lock is free.
@@ -401,9 +413,9 @@ class HardenedSystem:
         at, agent, count, epoch = self.word(state.word)
         lines = [f"switch: {LockState(at).name} agent {agent} count {count} epoch {epoch}"]
         lines += [f"task {number}: {_TASK_STATES[at]}" for number, (at, _) in enumerate(state.tasks)]
-        for place, frozen in enumerate(state.hosts):
+        for place, number in enumerate(state.hosts):
             host = self.participants[place]
-            host.thaw(frozen)
+            host.thaw(self._frozen[number])
             lines.append(f"host {place + 1}: {host.records.get(LOCK)} armed {host.armed}")
         for link, messages in state.under_way:
             for message in messages:
