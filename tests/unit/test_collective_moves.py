@@ -371,7 +371,7 @@ def test_time_is_up(control, cause, node):
 @pytest.mark.parametrize("control", [COPY, SEND])
 def test_nothing_is_left_of_what_was_killed(control):
     """A segment that was decided on when its context is ended is still handed out, and waited for."""
-    for kill_at in range(4, 20):
+    for kill_at in range(4, 22):
         bench = Bench(seed=kill_at, stall=0, credits=8)
         bench.kill_at = kill_at
         bench.run([move(control, 400)], limit=500)

@@ -39,7 +39,7 @@ class Lifecycle(wiring.Component):
     refused, refusal:
         A packet that it cannot take.
     active, eligible:
-        For each move: it is under way; it may hand out a segment.
+        For each move: it is under way; in the cycle before, it might have handed out another segment.
     waits_credit, waits_packet:
         What keeps a move, for the cause of a time-out.
     asked, told:
@@ -117,10 +117,11 @@ class Lifecycle(wiring.Component):
             leaves.eq(self.retired_send.valid & (self.retired_send.payload.move == k)
                       | self.retired_receive.valid & (self.retired_receive.payload.move == k)),
             over[k].eq(self.active[k] & self._is_finished[k] & (in_lane == 0)),
-            self.eligible[k].eq(self.active[k] & ~self._is_finished[k] & (self._waits_for[k] == 0)
-                                & (in_lane != _MOST) & ~self._is_dying[context]),
         ]
         m.d.sync += [
+            # Not in the cycle in which a segment is handed out, which counts in the next.
+            self.eligible[k].eq(self.active[k] & ~self._is_finished[k] & (self._waits_for[k] == 0)
+                                & (in_lane != _MOST) & ~self._is_dying[context] & ~issues),
             in_lane.eq(in_lane + issues - leaves),
             Assert(~issues | (in_lane != _MOST), "more segments of a move than a lane holds"),
             Assert(~leaves | (in_lane != 0), "a segment is retired that was not handed out"),

@@ -30,8 +30,9 @@ __all__ = ["MoveUnit"]
 class MoveUnit(wiring.Component):
     """Take moves from the sequencer and give segments to the lanes.
 
-    A lone move's segment is at its lane 8 cycles after the move was taken; segments follow each other in 4 cycles.
-    Moves of a context wait for earlier ones only where they share memory; moves of different contexts never do.
+    A lone move's segment is at its lane 10 cycles after the move was taken; segments of one move follow each other in
+    6 cycles, those of several in 5. Moves of a context wait for earlier ones only where they share memory; moves of
+    different contexts never do.
 
     Parameters
     ----------
@@ -120,7 +121,7 @@ class MoveUnit(wiring.Component):
             scheduler.eligible.eq(lifecycle.eligible), scheduler.available.eq(credits.available),
             scheduler.credit_came.eq(came | credits.open.ready & credits.open.valid),
             scheduler.asked.eq(lifecycle.asked), lifecycle.told.eq(scheduler.told),
-            credits.communicator.eq(scheduler.communicator), credits.node.eq(scheduler.node),
+            credits.communicator.eq(scheduler.credit_communicator), credits.node.eq(scheduler.credit_node),
             credits.take.eq(scheduler.take_credit),
             lifecycle.install.eq(installer.install), lifecycle.place.eq(installer.move),
             lifecycle.conflicts.eq(installer.conflicts),

@@ -45,7 +45,7 @@ class Scheduler(wiring.Component):
     """The table of moves, and turns among those that can go on.
 
     A move that can go on is looked at, in turn with the others; it takes a packet if it receives, and a credit if it
-    sends, and gives a segment of at most ``segment`` bytes of payload to its lane, 4 cycles after it was picked. One
+    sends, and gives a segment of at most ``segment`` bytes of payload to its lane, 5 cycles after it was picked. One
     that finds no credit is not looked at again before credit comes. All segments of a move are cut alike on both
     sides: as many whole elements as fit a packet.
 
@@ -61,16 +61,16 @@ class Scheduler(wiring.Component):
     busy:
         The table is being written.
     eligible:
-        For each move: it may hand out a segment, as far as packets and credits do not matter.
+        For each move: it may hand out a segment, as far as packets and credits do not matter. Of the cycle before.
     has_packet:
         For each move: a packet waits for it. The last: one waits for the kernel's stream.
     front, take, taken:
         Take the first packet of move ``front``; it is at ``taken`` in the next cycle.
-    communicator, node, available, take_credit:
-        Look for a credit, and take it.
+    credit_communicator, credit_node, available, take_credit:
+        Look for a credit, and take it in the next cycle.
     credit_came:
         Look again for credit.
-    owed:
+    communicator, node, owed:
         Credits that ``node`` is owed, in the cycle after ``take_credit``: they ride with the packet.
     send, receive:
         Segments for the two lanes.
@@ -104,9 +104,9 @@ class Scheduler(wiring.Component):
             "eligible": In(MOVES),
             "has_packet": In(MOVES + 1),
             "front": Out(5), "take": Out(1), "taken": In(Packet),
-            "communicator": Out(3), "node": Out(4), "available": In(1), "take_credit": Out(1),
+            "credit_communicator": Out(3), "credit_node": Out(4), "available": In(1), "take_credit": Out(1),
             "credit_came": In(1),
-            "owed": In(8),
+            "communicator": Out(3), "node": Out(4), "owed": In(8),
             "send": Out(stream.Signature(SendSegment)),
             "receive": Out(stream.Signature(ReceiveSegment)),
             "issued": Out(1), "issued_move": Out(4), "issued_last": Out(1),
@@ -136,7 +136,10 @@ class Scheduler(wiring.Component):
                               & ~Mux(self.send.valid, is_sender, 0) & ~Mux(self.receive.valid, ~is_sender, 0),
                               self.has_packet[MOVES] & ~self.receive.valid)),
             update.addr.eq(self.place), update.data.eq(self.progress), update.en.eq(self.install),
+            entry.addr.eq(pick), now.addr.eq(pick),
+            self.credit_communicator.eq(entry.data.communicator), self.credit_node.eq(entry.data.destination),
         ]
+        m.d.sync += [self.take.eq(0), self.take_credit.eq(0)]
         control = self.fixed.control
         with m.If(self.install):
             m.d.sync += [
@@ -150,31 +153,15 @@ class Scheduler(wiring.Component):
         with m.FSM() as fsm:
             m.d.comb += self.deciding.eq(Mux(fsm.ongoing("PICK") | is_stream, 0, 1 << pick[2:4]))
             with m.State("PICK"):
-                later, choice = Signal(MOVES + 1), Signal(5)
-                m.d.comb += [
-                    later.eq(candidates & ~((Const(2, MOVES + 2) << pick) - 1)[:MOVES + 1]),
-                    choice.eq(Mux(later.any(), _first(later), _first(candidates))),
-                    entry.addr.eq(choice), now.addr.eq(choice),
-                ]
-                m.d.sync += [fixed.eq(entry.data), progress.eq(now.data)]
-                with m.If(choice[4]):
-                    m.d.sync += [fixed.eq(_STREAM), progress.is_begun.eq(1), progress.remaining.eq(~0)]
+                later = Signal(MOVES + 1)
+                m.d.comb += later.eq(candidates & ~((Const(2, MOVES + 2) << pick) - 1)[:MOVES + 1])
                 with m.If(candidates.any()):
-                    m.d.sync += pick.eq(choice)
-                    m.next = "DECIDE"
-            with m.State("DECIDE"):
-                is_eligible, may = Signal(), Signal()
-                m.d.comb += [
-                    is_eligible.eq(is_stream | self.eligible.bit_select(pick[:4], 1)),
-                    may.eq(is_eligible & (~fixed.control.send | self.available)),
-                    self.take.eq(may & (fixed.control.other == Other.RECEIVE)),
-                    self.take_credit.eq(may & fixed.control.send),
-                ]
-                with m.If(~may & is_eligible):
-                    m.d.sync += self.waits_credit.bit_select(pick[:4], 1).eq(1)
-                m.next = "PICK"
-                with m.If(may):
-                    m.next = "SIZE"
+                    m.d.sync += pick.eq(Mux(later.any(), _first(later), _first(candidates)))
+                    m.next = "LOOK"
+            with m.State("LOOK"):
+                self._look(m, pick, entry.data, now.data, fixed, progress)
+            with m.State("TAKE"):
+                m.next = "SIZE"
             with m.State("SIZE"):
                 self._cut(m, fixed, progress, is_stream, cut)
                 m.next = "ISSUE"
@@ -184,11 +171,31 @@ class Scheduler(wiring.Component):
                 self._issue(m, pick, fixed, progress, size, wire_size, cut, is_sender)
                 self._update(m, pick, progress, size, wire_size, cut, update)
                 m.next = "PICK"
-        # After the state machine: what comes in the same cycle as the look that failed counts.
+        # After the state machine: what comes in the same cycle as the look that failed counts, a cycle later.
         with m.If(self.credit_came):
             m.d.sync += self.waits_credit.eq(0)
         m.d.sync += Assert(~(self.install & self.busy), "two writes to the table of moves")
         return m
+
+    def _look(self, m, pick, entry, now, fixed, progress):
+        """Read the entry, and go on if the move still may and has the credit that it needs."""
+        is_stream, is_eligible, has_credit = pick[4], Signal(), Signal()
+        m.d.comb += [
+            is_eligible.eq(is_stream | self.eligible.bit_select(pick[:4], 1)),
+            has_credit.eq(is_stream | ~entry.control.send | self.available),
+        ]
+        m.d.sync += [fixed.eq(entry), progress.eq(now)]
+        with m.If(is_stream):
+            m.d.sync += [fixed.eq(_STREAM), progress.is_begun.eq(1), progress.remaining.eq(~0)]
+        m.next = "PICK"
+        with m.If(is_eligible & has_credit):
+            m.d.sync += [
+                self.take.eq(is_stream | (entry.control.other == Other.RECEIVE)),
+                self.take_credit.eq(~is_stream & entry.control.send),
+            ]
+            m.next = "TAKE"
+        with m.Elif(is_eligible):
+            m.d.sync += self.waits_credit.bit_select(pick[:4], 1).eq(1)
 
     def _cut(self, m, fixed, progress, is_stream, cut):
         """The segment's size: of the packet taken, or as much as fits one."""
