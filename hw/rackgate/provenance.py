@@ -4,12 +4,15 @@
 import ast
 import functools
 import hashlib
+import re
 import subprocess
+import sys
+import tempfile
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from rackgate.paths import checkout
+from rackgate.paths import cache_root, checkout
 
 __all__ = ["Source", "build_hash", "commit", "sources"]
 
@@ -33,8 +36,7 @@ class Source:
     imports: tuple[str, ...]
 
 
-@functools.cache
-def _read(text: bytes) -> Source:
+def _parse(text: bytes) -> Source:
     """Code without its docstrings: what they say builds nothing."""
     tree = ast.parse(text)
     imports = tuple(_imports(tree))
@@ -43,6 +45,38 @@ def _read(text: bytes) -> Source:
         if is_documented and ast.get_docstring(node, clean=False) is not None:
             del node.body[0]
     return Source(hashlib.sha256(ast.dump(tree).encode()).hexdigest(), imports)
+
+
+@functools.cache
+def _recipe() -> bytes:
+    """What a parsed source depends on beside its text: this file, and the version of Python."""
+    return sys.version.encode() + Path(__file__).read_bytes()
+
+
+@functools.cache
+def _read(text: bytes) -> Source:
+    """What one file says, from the cache if it was parsed before: a command opens a device of a hundred files."""
+    place = cache_root() / "sources" / hashlib.sha256(_recipe() + text).hexdigest()
+    try:
+        digest, *imports = place.read_text().split("\n")
+        if re.fullmatch("[0-9a-f]{64}", digest):
+            return Source(digest, tuple(imports))
+    except (OSError, UnicodeDecodeError):
+        pass
+    source = _parse(text)
+    _keep(place, "\n".join([source.digest, *source.imports]))
+    return source
+
+
+def _keep(place: Path, text: str) -> None:
+    """Write a file whole or not at all; a cache that cannot be written is no error."""
+    try:
+        place.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.NamedTemporaryFile("w", dir=place.parent, delete=False) as part:
+            part.write(text)
+        Path(part.name).rename(place)
+    except OSError:
+        pass
 
 
 def _imports(tree: ast.Module) -> Iterator[str]:

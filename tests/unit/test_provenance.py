@@ -48,3 +48,31 @@ def test_what_changes_it(package):
     assert before == build_hash("rackgate.inflate.abi", {"contexts": 2})
     csr.write_text(csr.read_text().replace('b"RGAT"', 'b"TAGR"'))  # what it imports counts
     assert before != build_hash("rackgate.inflate.abi", {"contexts": 2})
+
+
+def test_parsed_sources_are_kept(package, monkeypatch, tmp_path):
+    """And read again, whatever the cache has come to: another process gets the same number."""
+    monkeypatch.setenv("RACKGATE_CACHE", str(tmp_path / "cache"))
+    kept, parsed = tmp_path / "cache" / "sources", []
+    parse = provenance._parse
+    monkeypatch.setattr(provenance, "_parse", lambda text: parsed.append(text) or parse(text))
+
+    def number():
+        provenance._read.cache_clear()  # as another process begins
+        parsed.clear()
+        return build_hash("rackgate.csr.map", {}), len(parsed)
+
+    (package / "csr" / "map.py").write_text("from .. import paths\n")
+    fresh, files = number()
+    assert files == 3 and len(list(kept.iterdir())) == 3
+    assert number() == (fresh, 0)
+    damaged, other, _ = sorted(kept.iterdir())
+    damaged.write_bytes(b"\xff")
+    other.write_text("")
+    assert number() == (fresh, 2) and number() == (fresh, 0)
+    (package / "csr" / "map.py").write_text("from .. import paths\nx = 1\n")
+    changed, files = number()
+    assert changed != fresh and files == 1
+    shutil.rmtree(kept)
+    kept.touch()  # no folder can be made here
+    assert number() == (changed, 3)
