@@ -29,7 +29,7 @@ from rackgate_sim.locks.experiment import PAPER as LOCKS_PAPER
 
 SAMPLES = Path(__file__).parent / "data" / "report"
 ENGINE = {"engine": "inflate", "line_percent": 97.25, "toggle_percent": 88, "command": "make soak",
-          "mutants": {"made": 52, "caught": 50, "explained": 1}}
+          "mutants": {"made": 52, "caught": 50, "explained": 1, "timed_out": 3}}
 ENGINES = [Coverage.from_object(ENGINE), Coverage("iaa", 91.0, None, why="not built")]
 
 
@@ -197,6 +197,7 @@ def test_coverage(folder):
     iaa, inflate = read_coverage(folder.path, problems)
     assert not problems and iaa.line_percent is None and iaa.mutants is None and iaa.why == "not built"
     assert inflate.mutants is not None and inflate.mutants.unexplained == 1 and inflate.command == "make soak"
+    assert inflate.mutants.timed_out == 3
 
 
 @pytest.mark.parametrize(("changes", "message"), [
@@ -207,6 +208,7 @@ def test_coverage(folder):
     ({"mutants": {"made": 3, "caught": 3}}, "mutants: explained must be a count, not None"),
     ({"mutants": {"made": -1, "caught": 0, "explained": 0}}, "mutants: made must be a count, not -1"),
     ({"mutants": {"made": 3, "caught": 3, "explained": 1}}, "must not be more than made, not 3 and 1 of 3"),
+    ({"mutants": {"made": 3, "caught": 2, "explained": 1, "timed_out": 3}}, "must not be more than caught, not 3 of 2"),
 ])
 def test_coverage_is_checked(folder, changes, message):
     folder("inflate.json", {**ENGINE, **changes})

@@ -14,8 +14,8 @@ NAME = "verification"
 TITLE = "Verification"
 ABOUT = "What the regression reaches of each engine's Verilog, and what becomes of small faults that are put into it."
 
-_HEADER = ("engine", "branches taken", "bits toggled", "faults made", "caught", "explained", "unexplained",
-           "command", "commit")
+_HEADER = ("engine", "branches taken", "bits toggled", "faults made", "caught", "of them by time-out", "explained",
+           "unexplained", "command", "commit")
 
 
 def sections(coverage: Sequence[Coverage]) -> list[Section]:
@@ -54,9 +54,10 @@ def _row(one: Coverage) -> Sequence[str]:
     percents = [one.why or "not measured" if value is None else f"{value:.1f} %"
                 for value in (one.line_percent, one.toggle_percent)]
     if one.mutants is None:
-        faults = ["not measured", "", "", ""]
+        faults = ["not measured", "", "", "", ""]
     else:
         made = one.mutants
         share = f" ({100 * made.caught / made.made:.1f} %)" if made.made else ""
-        faults = [number(made.made), f"{number(made.caught)}{share}", number(made.explained), number(made.unexplained)]
+        faults = [number(made.made), f"{number(made.caught)}{share}", number(made.timed_out), number(made.explained),
+                  number(made.unexplained)]
     return (one.engine, *percents, *faults, one.command, one.commit)

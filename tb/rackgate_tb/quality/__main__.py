@@ -2,6 +2,7 @@
 """``python -m rackgate_tb.quality ENGINE``: measure how good an engine's regression is."""
 
 import json
+import math
 import sys
 from pathlib import Path
 from typing import Annotated
@@ -23,6 +24,8 @@ def measure(
     engine: Annotated[str, typer.Argument(help=f"One of {', '.join(ENGINES)}.")],
     faults: Annotated[int, typer.Option(min=0, help="How many faults to plant; 0 measures coverage only.")] = 50,
     seed: Annotated[int, typer.Option(help="Seed of their choice.")] = 1,
+    minutes: Annotated[float | None, typer.Option(
+        help="Processor minutes to spend on faults; the record says how many there was time for.")] = None,
     covers: Annotated[bool, typer.Option("--coverage/--no-coverage", help="Measure coverage, too.")] = True,
     as_json: Annotated[bool, typer.Option("--json", help="Print the record as JSON.")] = False,
 ) -> None:
@@ -43,6 +46,7 @@ def measure(
     try:
         with console.status(engine) as status:
             verdicts = mutate(ENGINES[engine], root=root, count=faults, seed=seed, folder=folder,
+                              budget=math.inf if minutes is None else 60 * minutes,
                               report=lambda line: status.update(f"{engine}: {line}")) if faults else []
             percents = coverage(ENGINES[engine], root=root, folder=folder / "coverage") if covers else (None, None)
     except QualityError as error:
@@ -61,7 +65,7 @@ def measure(
 def _show(record: dict, console: Console) -> None:
     if (mutants := record["mutants"]) is not None:
         console.print(f"{record['engine']}: {mutants['caught']} of {mutants['made']} faults caught, "
-                      f"{mutants['explained']} of the others explained")
+                      f"{mutants['timed_out']} by waiting in vain, {mutants['explained']} of the others explained")
     for one in record["survivors"]:
         console.print(f"  {one['fault']}: {one['why'] or 'survives, and nobody knows why'}", markup=False)
     if record["line_percent"] is not None:

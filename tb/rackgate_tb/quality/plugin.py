@@ -2,10 +2,12 @@
 """A plugin of pytest that puts an engine with faults, or one that counts coverage, in the place of the engine.
 
 Which is said by the environment, as :mod:`.run` sets it: ``RACKGATE_QUALITY`` is the path of a JSON object with
-``engine`` and one of: ``record``, a file that the engine's Verilog is written to; ``faults``; ``coverage``, a folder to
-write to. Only models of that name are changed, and everything else is as it always is.
+``engine`` and one of: ``record``, a file that the engine's Verilog is written to, which ends the run; ``faults``, with
+``verdicts`` and ``budget`` (see :class:`.Server`); ``coverage``, a folder to write to. Only models of that name are
+changed, and everything else is as it always is.
 """
 
+import hashlib
 import importlib
 import itertools
 import json
@@ -17,9 +19,11 @@ from typing import Any
 
 import pytest
 
+from rackgate import export
 from rackgate_sim import native
 
 from .faults import Fault, locate, plant
+from .serve import Server
 
 __all__ = ["SETTING", "pytest_configure"]
 
@@ -36,30 +40,55 @@ def pytest_configure(config: pytest.Config) -> None:
         _record(setting["engine"], Path(setting["record"]))
     elif "faults" in setting:
         _plant_faults(setting["engine"], [Fault(**fault) for fault in setting["faults"]])
+        _remember_verilog(Path(setting["verdicts"]).parent / "verilog")
+        config.pluginmanager.register(Server(len(setting["faults"]), Path(setting["verdicts"]),
+                                             budget=setting["budget"]))
     else:
         _count_coverage(setting["engine"], Path(setting["coverage"]))
 
 
 def _record(engine: str, file: Path) -> None:
-    export = _BUILD._export
+    write = _BUILD._export
 
     def recorded(component: Any, name: str, *rest: Any) -> str:
-        text = export(component, name, *rest)
-        if name == engine and not file.exists():
+        text = write(component, name, *rest)
+        if name == engine:
             file.write_text(text)
+            pytest.exit("recorded", returncode=0)
         return text
 
     _BUILD._export = recorded
 
 
 def _plant_faults(engine: str, faults: list[Fault]) -> None:
-    export = _BUILD._export
+    write = _BUILD._export
 
     def planted(component: Any, name: str, *rest: Any) -> str:
-        text = export(component, name, *rest)
+        text = write(component, name, *rest)
         return plant(text, locate(text, faults)) if name == engine else text
 
     _BUILD._export = planted
+
+
+def _remember_verilog(folder: Path) -> None:
+    """Keep what Yosys writes, by what it was given: a model without a key is exported again in each run."""
+    find = export.find_yosys
+    folder.mkdir(parents=True, exist_ok=True)
+
+    def found(requirement: Any) -> Any:
+        yosys = find(requirement)
+
+        class Remembers:
+            @staticmethod
+            def run(arguments: list[str], script: str, **options: Any) -> str:
+                place = folder / hashlib.sha256(script.encode()).hexdigest()
+                if not place.exists():
+                    place.write_text(yosys.run(arguments, script, **options))
+                return place.read_text()
+
+        return Remembers
+
+    export.find_yosys = found
 
 
 def _count_coverage(engine: str, folder: Path) -> None:
