@@ -150,6 +150,8 @@ def test_what_makes_no_sense():
                     (("k", "shared", 0), "timeout must be positive, not 0")):
                 with pytest.raises(UsageError, match=message):
                     await client.acquire(*arguments)
+            with pytest.raises(UsageError, match="timeout must be positive, not -1"):
+                await client.try_lock("k", timeout=-1)
         with pytest.raises(UsageError, match="this client is closed"):
             await client.acquire("k")
     running(work())

@@ -145,6 +145,8 @@ class LockClient:
             Nobody answered, or not within ``timeout`` seconds.
         """
         lock, wanted = self._lock(key), _mode(mode)
+        if not timeout > 0:
+            raise UsageError(f"timeout must be positive, not {timeout}")
         loop = asyncio.get_running_loop()
         began = loop.time()
         try:

@@ -160,6 +160,9 @@ def _client(
 
     Example: rackgate locks client --timeout 5 nightly-backup -- rsync -a /data /backup
     """
+    if timeout is not None and not timeout > 0:
+        raise UsageError(f"timeout must be positive, not {timeout}: use --try to not wait")
+
     async def work() -> tuple[Grant | None, int, int]:
         async with await LockClient.connect(service, host=host) as client:
             if no_wait:

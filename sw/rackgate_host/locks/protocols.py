@@ -39,7 +39,7 @@ class Protocol:
     port:
         UDP port of the switch.
     largest_host:
-        Hosts are numbered from 1 to this.
+        Hosts are numbered from 1 to this, if the switch has room for all of them.
     has_server:
         Whether host :data:`SERVER_HOST` must be there before others ask.
     resends:
@@ -66,7 +66,7 @@ def _hardened(host: int, hosts: Iterable[int], lives: int) -> Participant:
 #: By name.
 PROTOCOLS = {protocol.name: protocol for protocol in (
     Protocol("fisslock", "FissLock, hardened: the switch decides, hosts queue; lost packets are sent again", "fisslock",
-             fisslock.AGENT_PORT, 63, False, True, _hardened),
+             fisslock.AGENT_PORT, fisslock.LARGEST_HOST, False, True, _hardened),
     Protocol("netlock", "NetLock: the switch queues, a server takes what does not fit; a lost packet is lost",
              "netlock", netlock.PORT, 255, True, False,
              lambda host, hosts, lives: NetLockParticipant(host)),

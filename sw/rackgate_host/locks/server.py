@@ -13,6 +13,7 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
+from rackgate.fisslock.abi import WORD_FORMATS
 from rackgate.net.frames import Endpoint, split_udp_frame, udp_frame
 from rackgate.net.hosts import TO_HOST
 
@@ -90,12 +91,16 @@ class Service(asyncio.DatagramProtocol):
     def __init__(self, protocol: Protocol, switch: Switch | None, *, most_hosts: int | None = None, placed: int = 64):
         self.protocol = protocol
         self.switch = switch
-        self.most_hosts = protocol.largest_host if most_hosts is None else most_hosts
-        if not 1 <= self.most_hosts <= protocol.largest_host:
-            raise UsageError(f"protocol {protocol.name} has 1 to {protocol.largest_host} hosts, not {most_hosts}")
         if (switch.device.name if switch else None) != protocol.device:
             raise UsageError(f"protocol {protocol.name} needs {protocol.device or 'no'} switch, not "
                              f"{switch.device.name if switch else 'none'}")
+        largest = protocol.largest_host
+        if switch and "word" in switch.device.parameters:
+            largest = WORD_FORMATS[switch.device.parameters["word"]].hosts
+        self.most_hosts = largest if most_hosts is None else most_hosts
+        if not 1 <= self.most_hosts <= largest:
+            raise UsageError(f"protocol {protocol.name} has 1 to {largest} hosts"
+                             f"{' with this switch' if largest < protocol.largest_host else ''}, not {most_hosts}")
         self.locks = 1 << 32
         if switch and not protocol.has_server:
             self.locks = switch.device.parameters["locks"]
