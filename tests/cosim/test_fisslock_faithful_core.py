@@ -8,6 +8,7 @@ import pytest
 from pisa_differential import Differential, Observed, control_access, differential
 
 from rackgate.fisslock.abi import FaithfulMessage, Type
+from rackgate.fisslock.faithful import LOCKS as ALL_LOCKS
 from rackgate.fisslock.faithful import pipeline
 from rackgate.net.headers import ethernet, udp
 from rackgate.net.hosts import route
@@ -15,6 +16,7 @@ from rackgate.pisa.declare import Compute, assign
 from rackgate.pisa.expr import cat
 from rackgate.pisa.layout import name_of
 from rackgate.pisa.pipeline import PipelineCore
+from rackgate.pisa.registerarray import RegisterArray
 from rackgate_sim.locks.traces import FINDINGS, switch_steps
 from rackgate_sim.native import build
 
@@ -105,13 +107,13 @@ def test_the_gateware_replays_the_narrow_counters_trace(seed):
 # Hot locks
 
 
-def packets(rng):
+def packets(rng, locks=LOCKS):
     """Any packets, on few locks: most make sense in some state."""
     def one():
         kind = rng.choice([*(Type.ACQUIRE,) * 4, Type.RELEASE, *(Type.TRANSFER, Type.FREE) * 2, rng.randrange(16)])
         return vector_of(
             FAITHFUL, udp__destination_port=rng.choice([20001, 20001, 20001, 20002]), lock__type=int(kind),
-            lock__id=rng.choice([0, 0, 1, 2, LOCKS - 1, LOCKS, rng.getrandbits(32)]), lock__mode=rng.getrandbits(1),
+            lock__id=rng.choice([0, 0, 1, 2, locks - 1, locks, rng.getrandbits(32)]), lock__mode=rng.getrandbits(1),
             lock__old_mode=rng.getrandbits(1), lock__ncnt=rng.choice([0, 1, 1, 2, 3, rng.getrandbits(8)]),
             lock__machine_id=rng.choice([1, 2, 3, 63, rng.getrandbits(8)]),
             lock__agent=rng.choice([1, 2, 3, rng.getrandbits(8)]), lock__task_id=rng.getrandbits(32),
@@ -139,9 +141,20 @@ def test_a_million_packets_on_hot_locks(library, seed):
     back_to_back(library, seed, 1_000_000)
 
 
-def test_latency():
-    """Cycles from a packet's entry to its first copy's end, at 65,536 locks; more make the arrays slower."""
-    core = PipelineCore(bare(locks=1 << 16))
+@pytest.mark.soak
+def test_hot_locks_of_several_banks(seed):
+    """With so many locks an array's memory has several banks, and three of the four are told the index ahead."""
+    locks = 1 << 17
+    many = bare(locks=locks)
+    arrays = [one for one in PipelineCore(many).ingress.components if isinstance(one, RegisterArray)]
+    assert [(one.memory.latency, one.lead) for one in arrays] == [(5, 0), (5, 3), (5, 3), (5, 3)]
+    differential(many, packets(random.Random(seed), locks), 200_000, seed=seed, name="core_fisslock_faithful_many")
+
+
+@pytest.mark.parametrize("locks", [1 << 10, 1 << 16, ALL_LOCKS])
+def test_latency(locks):
+    """Cycles from a packet's entry to its first copy's end."""
+    core = PipelineCore(bare(locks=locks))
     assert core.latency + 2 + core.egress_latency <= 24
 
 

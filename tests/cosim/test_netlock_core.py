@@ -92,7 +92,7 @@ def test_a_million_packets_on_hot_locks(seed):
     compare(seed, 1_000_000)
 
 
-@pytest.mark.parametrize(("locks", "slots"), [(1024, 8), (8192, 8)])
+@pytest.mark.parametrize(("locks", "slots"), [(1024, 8), (8192, 8), (11_000, 10)])
 def test_a_pass_takes_at_most_40_cycles(locks, slots):
     from rackgate.pisa.tables import runtime_table
 

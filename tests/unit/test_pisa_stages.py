@@ -61,12 +61,17 @@ ACCESS = Access(WORDS, header.index, [
 def run_array(dut, slots):
     """Offer a payload or None in each cycle. Returns what comes out, each with its cycle after it was offered."""
     seen, sent = [], []
+    ahead = {name for name, _ in dut.ahead.payload.shape()} if dut.lead else set()
 
     async def bench(ctx):
         cycle = 0
         while not ctx.get(dut.ready):
             await ctx.tick()
-        for slot in [*slots, *[None] * (dut.latency + 2)]:
+        end = [None] * (dut.latency + 2)
+        for early, slot in zip([*slots, *[None] * dut.lead, *end], [*[None] * dut.lead, *slots, *end], strict=True):
+            if dut.lead:
+                ctx.set(dut.ahead.valid, early is not None)
+                ctx.set(dut.ahead.payload, {name: (early or {}).get(name, 0) for name in ahead})
             ctx.set(dut.i.valid, slot is not None)
             if slot is not None:
                 ctx.set(dut.i.payload, slot)
@@ -81,14 +86,16 @@ def run_array(dut, slots):
     return seen
 
 
-@pytest.mark.parametrize("geometry", [None, Geometry(10, 40, row_depth=4, rows_in_bank=4),
-                                      Geometry(10, 40, row_depth=16, rows_in_bank=1)])
-def test_words_meet_at_any_distance(seed, geometry):
+@pytest.mark.parametrize("geometry,known_ahead", [
+    (None, 0), (None, 7), (Geometry(10, 40, row_depth=4, rows_in_bank=4), 0),
+    (Geometry(10, 40, row_depth=16, rows_in_bank=1), 1), (Geometry(10, 40, row_depth=16, rows_in_bank=1), 7)])
+def test_words_meet_at_any_distance(seed, geometry, known_ahead):
     """A few words, accessed at all distances, by packets and by the control plane."""
     rng, one = random.Random(seed), machine(ACCESS)
     layout = carried_layout(header.fields.values())
-    dut = RegisterArray(ACCESS, layout, layout, geometry=geometry)
-    assert dut.latency == (4 if geometry is None else 6)
+    dut = RegisterArray(ACCESS, layout, layout, geometry=geometry, known_ahead=known_ahead)
+    cycles = 4 if geometry is None else 6
+    assert (dut.lead, dut.latency) == (min(known_ahead, cycles - 3), cycles - dut.lead)
     model, slots, wanted = PipelineModel(one), [], []
     for _ in range(600):
         if rng.random() < 0.3:
@@ -199,6 +206,8 @@ def test_geometry():
     layout = carried_layout([])
     with pytest.raises(ValueError, match="geometry must be of 40 words of 10 bits"):
         RegisterArray(ACCESS, layout, layout, geometry=Geometry(10, 41))
+    with pytest.raises(ValueError, match="known_ahead must not be negative: -1"):
+        RegisterArray(ACCESS, layout, layout, known_ahead=-1)
 
 
 def test_a_table_takes_its_first_match():

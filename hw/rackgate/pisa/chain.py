@@ -13,7 +13,7 @@ from rackgate.stream.queue import BLOCK_RAM_DEPTH, Queue
 from .compute import ComputeStage
 from .declare import Access, Compute, Stage, Table
 from .layout import carried_layout, fill, packet_layout
-from .liveness import Carried
+from .liveness import Carried, reads_of, stage_writes
 from .matchaction import MatchAction
 from .registerarray import RegisterArray
 
@@ -24,12 +24,15 @@ MakeTable = Callable[[Table, data.StructLayout, data.StructLayout], wiring.Compo
 
 
 def stage_component(stage: Stage, i_layout: data.StructLayout, o_layout: data.StructLayout,
-                    make_table: MakeTable | None = None) -> wiring.Component:
-    """The component of a stage: members ``i`` and ``o``, streams that are never stalled, and ``latency`` in cycles."""
+                    make_table: MakeTable | None = None, known_ahead: int = 0) -> wiring.Component:
+    """The component of a stage: members ``i`` and ``o``, streams that are never stalled, and ``latency`` in cycles.
+
+    ``known_ahead`` is for a :class:`.RegisterArray`.
+    """
     if isinstance(stage, Compute):
         return ComputeStage(stage, i_layout, o_layout)
     if isinstance(stage, Access):
-        return RegisterArray(stage, i_layout, o_layout)
+        return RegisterArray(stage, i_layout, o_layout, known_ahead=known_ahead)
     if isinstance(stage, Table):
         if not stage.size:
             return MatchAction(stage, i_layout, o_layout)
@@ -76,8 +79,10 @@ class Chain(wiring.Component):
                  make_table: MakeTable | None = None, depth: int | None = None):
         layouts = [carried_layout(fields) for fields in carry.at]
         self.stages, self.carry = tuple(stages), carry
-        self.components = [stage_component(stage, layouts[k], layouts[k + 1], make_table)
-                           for k, stage in enumerate(stages)]
+        self.components = []
+        for number, stage in enumerate(stages):
+            self.components.append(stage_component(stage, layouts[number], layouts[number + 1], make_table,
+                                                   self._known_ahead(number)))
         self.depth = _enough(sum(component.latency for component in self.components)) if depth is None else \
             operator.index(depth)
         if self.depth < 1:
@@ -93,6 +98,16 @@ class Chain(wiring.Component):
         self._aside = Queue(data.StructLayout({
             **{name: shape for name, shape in packet_layout(carry.aside, extras).members.items()
                if name != "is_control"}}), depth=self.depth)
+
+    def _known_ahead(self, number):
+        """Cycles before a stage from which on its index is known, if it is an access."""
+        stage, cycles = self.stages[number], 0
+        if isinstance(stage, Access):
+            fields = reads_of(stage.index)
+            while number and not fields & stage_writes(self.stages[number - 1]):
+                number -= 1
+                cycles += self.components[number].latency
+        return cycles
 
     def elaborate(self, platform):
         m = Module()
@@ -111,9 +126,11 @@ class Chain(wiring.Component):
         m.d.sync += self.level.eq(self.level + enters - leaves)
 
         valid, packet = enters, self.i.payload
-        for stage, component in zip(self.stages, self.components, strict=True):
+        for number, (stage, component) in enumerate(zip(self.stages, self.components, strict=True)):
             m.submodules[stage.name] = component
             m.d.comb += [component.i.valid.eq(valid), *fill(component.i.payload, packet)]
+            if getattr(component, "lead", 0):
+                self._announce(m, number, component)
             valid, packet = component.o.valid, component.o.payload
         m.d.comb += [results.i.valid.eq(valid), *fill(results.i.payload, packet)]
         m.d.comb += [*fill(aside.i.payload, self.i.payload), *fill(self.o.payload, aside.o.payload, results.o.payload)]
@@ -125,6 +142,21 @@ class Chain(wiring.Component):
         ]
         return m
 
+    def _announce(self, m, number, array):
+        """Give a register array what its index is made of, as it came to a stage before, so many cycles ahead."""
+        cycles = -array.lead
+        while cycles < 0:
+            number -= 1
+            cycles += self.components[number].latency
+        source, name = self.components[number].i, f"{array.stage.name}_ahead"
+        valid, fields = source.valid, Signal(array.ahead.payload.shape(), name=name)
+        m.d.comb += fill(fields, source.payload)
+        for cycle in range(cycles):
+            later_valid = Signal(name=f"{name}_valid_{cycle}")
+            later = Signal(array.ahead.payload.shape(), name=f"{name}_{cycle}")
+            m.d.sync += [later_valid.eq(valid), later.eq(fields)]
+            valid, fields = later_valid, later
+        m.d.comb += [array.ahead.valid.eq(valid), array.ahead.payload.eq(fields)]
 
 
 def _enough(latency):
