@@ -24,7 +24,7 @@ def test_the_manuals_examples_run(monkeypatch, tmp_path, capsys):
 
 def test_the_pipeline_that_the_manual_builds_is_the_packages(capsys, seed):
     examples = re.findall(r"^```python\n(.*?)^```$", (DOCS / "pisa.md").read_text(), re.MULTILINE | re.DOTALL)
-    assert len(examples) == 7
+    assert len(examples) == 8
     scope = {}
     for text in examples:
         exec(text, scope)
