@@ -159,10 +159,10 @@ def test_overflow(seed):
 
     bench.run(testbench)
     good = [frame for frame, is_damaged in bench.out.frames if not is_damaged]
-    # 33 words in the queue and one before it: two frames of 15, and the begin of a third.
-    assert good == [*frames[:2], bytes(60)]
-    assert [frame for frame, is_damaged in bench.out.frames if is_damaged] == [frames[2][:16] + b"\0"]
-    assert found == {"RX_FRAMES": 3, "RX_BYTES": 180, "RX_LOST": 6}
+    # 32 words in the queue, 17 between the clocks and one before them: three frames of 15, and the begin of a fourth.
+    assert good == [*frames[:3], bytes(60)]
+    assert [frame for frame, is_damaged in bench.out.frames if is_damaged] == [frames[3][:20] + b"\0"]
+    assert found == {"RX_FRAMES": 4, "RX_BYTES": 240, "RX_LOST": 5}
 
 
 def test_too_long_and_a_slow_clock(seed):

@@ -19,20 +19,24 @@ from rackgate.stream.asyncqueue import AsyncQueue
 from rackgate.stream.overflow import OverflowGuard
 from rackgate.stream.packet import PacketSignature, packet_layout
 from rackgate.stream.packetqueue import PacketQueue
+from rackgate.stream.queue import Queue
+from rackgate.stream.skid import SkidBuffer
 from rackgate.stream.width import Narrower, Widener
 
 __all__ = ["Mac"]
 
 _WIDTHS = (2, 4, 8, 16, 32, 64)
+# Words of the queues between clocks: enough not to cost throughput, and few, since their pointers have 8 ns.
+_CROSSING = 16
 
 
 class Mac(wiring.Component):
     """Ethernet frames to and from a PHY (IEEE 802.3, full duplex, no pause frames).
 
-    *Receive*: a word can be taken some 6 cycles of ``sync`` after its last byte; frames come as they are on the wire,
+    *Receive*: a word can be taken some 9 cycles of ``sync`` after its last byte; frames come as they are on the wire,
     padding included, without FCS. A bad frame has ``error`` on its last word (see :class:`~.receive.ReceiveMac`). If
-    they are not taken in time, a queue of ``depth`` words fills, and then frames are lost: whole, or from a word on
-    with ``error`` at their new end.
+    they are not taken in time, a queue of ``depth`` words fills, and 17 more between the clocks; then frames are lost:
+    whole, or from a word on with ``error`` at their new end.
 
     *Transmit*: a frame is stored until all of it is there, then sent, so the sender's pauses do not show on the wire;
     ``i`` is stalled while the store is full. Frames that end with ``error``, or have more words than ``longest`` bytes
@@ -66,7 +70,9 @@ class Mac(wiring.Component):
         if width not in _WIDTHS:
             raise ValueError(f"width must be one of {_WIDTHS} bytes, not {width}")
         self.width, self.longest, self.speed = width, check_longest(longest), Speed(speed)
-        self._queue = AsyncQueue(packet_layout(width), depth=depth, i_domain="eth_rx")
+        if depth < 4:
+            raise ValueError(f"depth must be at least 4, not {depth}")
+        self._queue = Queue(packet_layout(width), depth=depth)
         self.depth = self._queue.depth
         super().__init__({
             "i": In(PacketSignature(width)), "o": Out(PacketSignature(width)),
@@ -87,6 +93,7 @@ class Mac(wiring.Component):
         receive, widener, guard = ReceiveMac(longest=self.longest), Widener(1, self.width), OverflowGuard(self.width)
         for name, part in (("receive", receive), ("widener", widener), ("guard", guard)):
             m.submodules[name] = DomainRenamer("eth_rx")(part)
+        m.submodules.arrival = arrival = AsyncQueue(packet_layout(self.width), depth=_CROSSING, i_domain="eth_rx")
         m.submodules.received = queue = self._queue
         m.d.comb += [
             *(getattr(receive, name).eq(getattr(self.gmii, name))
@@ -94,7 +101,8 @@ class Mac(wiring.Component):
             widener.i.payload.eq(receive.o.payload), widener.i.valid.eq(receive.o.valid),
         ]
         wiring.connect(m, widener.o, guard.i)
-        wiring.connect(m, guard.o, queue.i)
+        wiring.connect(m, guard.o, arrival.i)
+        wiring.connect(m, arrival.o, queue.i)
         wiring.connect(m, queue.o, wiring.flipped(self.o))
         m.d.eth_rx += Assert(widener.i.ready, "a byte from the wire would have to wait")
         pulses = {name: receive.errors[name] for name in RECEIVE_ERRORS} | {"lost": guard.lost}
@@ -108,15 +116,20 @@ class Mac(wiring.Component):
         # Room to fill while the frame before leaves: as much as the block RAM has anyway.
         m.submodules.store = store = PacketQueue(self.width, depth=1 << ceil_log2(longest + 1), waits=True,
                                                  longest=longest)
-        m.submodules.crossing = queue = AsyncQueue(packet_layout(self.width), depth=16, o_domain="eth_tx")
+        m.submodules.crossing = queue = AsyncQueue(packet_layout(self.width), depth=_CROSSING,
+                                                   o_domain="eth_tx")
         narrower, transmit = Narrower(self.width, 1), TransmitMac()
-        m.submodules.narrower = DomainRenamer("eth_tx")(narrower)
-        m.submodules.transmit = DomainRenamer("eth_tx")(transmit)
+        # Whether a byte is taken must not be asked through all of the queue within 8 ns.
+        words, octets = SkidBuffer(packet_layout(self.width)), SkidBuffer(packet_layout(1))
+        for name, part in (("words", words), ("narrower", narrower), ("octets", octets), ("transmit", transmit)):
+            m.submodules[name] = DomainRenamer("eth_tx")(part)
         m.submodules.tell_underrun = crossing = PulseSynchronizer("eth_tx", "sync")
         wiring.connect(m, wiring.flipped(self.i), store.i)
         wiring.connect(m, store.o, queue.i)
-        wiring.connect(m, queue.o, narrower.i)
-        wiring.connect(m, narrower.o, transmit.i)
+        wiring.connect(m, queue.o, words.i)
+        wiring.connect(m, words.o, narrower.i)
+        wiring.connect(m, narrower.o, octets.i)
+        wiring.connect(m, octets.o, transmit.i)
         m.d.comb += [
             transmit.tx_strobe.eq(self.gmii.tx_strobe), self.gmii.tx_data.eq(transmit.tx_data),
             self.gmii.tx_enable.eq(transmit.tx_enable), self.gmii.tx_error.eq(transmit.tx_error),

@@ -69,17 +69,19 @@ class ReceiveMac(wiring.Component):
         # The last bytes wait until it is known that they are no FCS. ``size``: bytes of the frame so far.
         held = [Signal(8, name=f"held_{number}") for number in range(FCS_SIZE + 1)]
         size, is_flagged = Signal(range(self.longest + FCS_SIZE + 1)), Signal()
+        # Of ``size``, from registers: there are 8 ns for all that follows from them.
+        is_full, is_short, has_more = Signal(), Signal(), Signal()
         byte, is_long, ends, bad, word = Signal(), Signal(), Signal(), Signal(self.errors.shape()), self.o.payload
         m.d.comb += [
             byte.eq(self.rx_strobe & self.rx_valid), crc.data.eq(self.rx_data),
-            is_long.eq(byte & (size == self.longest + FCS_SIZE)),
+            is_long.eq(byte & is_full),
         ]
         m.d.sync += [self.o.valid.eq(0), self.errors.eq(0)]
 
         with m.FSM():
             with m.State("IDLE"):
                 m.d.comb += crc.restart.eq(1)
-                m.d.sync += [size.eq(0), is_flagged.eq(0)]
+                m.d.sync += [size.eq(0), is_flagged.eq(0), is_full.eq(0), is_short.eq(1), has_more.eq(0)]
                 with m.If(byte):
                     with m.If(self.rx_error | (self.rx_data != PREAMBLE) & (self.rx_data != START)):
                         m.d.sync += self.errors.false_starts.eq(1)
@@ -101,7 +103,11 @@ class ReceiveMac(wiring.Component):
             with m.State("FRAME"):
                 m.d.comb += crc.valid.eq(byte)
                 with m.If(byte):
-                    m.d.sync += [size.eq(size + 1), is_flagged.eq(is_flagged | self.rx_error)]
+                    m.d.sync += [
+                        size.eq(size + 1), is_flagged.eq(is_flagged | self.rx_error),
+                        is_full.eq(size == self.longest + FCS_SIZE - 1),
+                        is_short.eq(size < LEAST_SIZE + FCS_SIZE - 1), has_more.eq(size >= FCS_SIZE),
+                    ]
                     for older, newer in zip(held, [*held[1:], self.rx_data], strict=True):
                         m.d.sync += older.eq(newer)
                 m.d.comb += ends.eq(self.rx_strobe & ~self.rx_valid | is_long)
@@ -110,7 +116,7 @@ class ReceiveMac(wiring.Component):
                     m.next = "IDLE"
                 with m.If(is_long):
                     m.next = "SKIP"
-                with m.If((size > FCS_SIZE) & (byte | ends)):
+                with m.If(has_more & (byte | ends)):
                     m.d.sync += [
                         self.o.valid.eq(1), word.data.eq(held[0]), word.count.eq(1), word.last.eq(ends),
                         word.error.eq(ends & bad.as_value().any()),
@@ -118,16 +124,16 @@ class ReceiveMac(wiring.Component):
             with m.State("SKIP"):
                 with m.If(self.rx_strobe & ~self.rx_valid):
                     m.next = "IDLE"
-        self._judge(m, bad, is_flagged, is_long, size, crc.value != RESIDUE)
+        self._judge(m, bad, is_flagged, is_long, is_short, crc.value != RESIDUE)
         return m
 
-    def _judge(self, m, bad, is_flagged, is_long, size, is_wrong):
+    def _judge(self, m, bad, is_flagged, is_long, is_short, is_wrong):
         """The first of the reasons that applies to a frame that ends now."""
         with m.If(is_flagged):
             m.d.comb += bad.phy_errors.eq(1)
         with m.Elif(is_long):
             m.d.comb += bad.long.eq(1)
-        with m.Elif(size < LEAST_SIZE + FCS_SIZE):
+        with m.Elif(is_short):
             m.d.comb += bad.runts.eq(1)
         with m.Else():
             m.d.comb += bad.fcs_errors.eq(is_wrong)

@@ -62,7 +62,7 @@ class _Transmit(wiring.Component):
 
     def __init__(self):
         super().__init__({
-            "active": In(2), "data": In(8), "enable": In(1), "error": In(1), "strobe": Out(1),
+            "active": In(2), "data": In(8), "enable": In(1), "error": In(1), "strobe": Out(1, init=1),
             "tx_clock": Out(_PIN), "tx_data": Out(_NIBBLE), "tx_control": Out(_PIN),
         })
 
@@ -74,9 +74,8 @@ class _Transmit(wiring.Component):
         with m.Elif(self.active == Speed.MBPS_100):
             self._halves(m, place, is_second, _HALF_TIMES[Speed.MBPS_100])
         with m.Else():
-            m.d.comb += self.strobe.eq(1)
             m.d.sync += [
-                place.eq(0), is_second.eq(0),
+                place.eq(0), is_second.eq(0), self.strobe.eq(1),
                 self.tx_clock[0].eq(1), self.tx_clock[1].eq(0),
                 self.tx_data[0].eq(low), self.tx_data[1].eq(high),
                 self.tx_control[0].eq(self.enable), self.tx_control[1].eq(self.enable ^ self.error),
@@ -87,8 +86,10 @@ class _Transmit(wiring.Component):
         """Half a byte takes ``time`` cycles; the clock is high in the first half of them."""
         nibble, is_end = Mux(is_second, self.data[4:], self.data[:4]), Signal()
         is_high = [2 * place + half < time for half in range(2)]
-        m.d.comb += [is_end.eq(place >= time - 1), self.strobe.eq(is_end & is_second)]
+        m.d.comb += is_end.eq(place >= time - 1)
         m.d.sync += [
+            # From a register, high in the last cycle: what it lets go on in the MAC has all of 8 ns.
+            self.strobe.eq((place == time - 2) & is_second),
             place.eq(Mux(is_end, 0, place + 1)), is_second.eq(is_second ^ is_end),
             *(self.tx_clock[half].eq(is_high[half]) for half in range(2)),
             *(self.tx_data[half].eq(nibble) for half in range(2)),
