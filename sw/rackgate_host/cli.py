@@ -5,30 +5,26 @@ Exit codes: 0 pass, 1 failed, 2 usage, 3 environment, 4 time-out. A command rais
 exception into a sentence and a code.
 """
 
+import functools
+import importlib
 import importlib.metadata
 import os
 import sys
-from typing import Annotated, NoReturn
+from collections.abc import Iterable
+from typing import Annotated, Any, NoReturn
 
 import typer
 
-from . import board, doctor, waves
-from .bench import command as bench
-from .collective import command as collectives
-from .inflate import command as inflate
-from .locks import command as locks
-from .report import command as report
-from .sabre import command as sabre
-from .sharing import command as server
-from .trace import command as trace
-from .zeronic import command as zeronic
-
-__all__ = ["app", "exit_code", "main", "sentence"]
+__all__ = ["exit_code", "main", "sentence"]
 
 _DEBUG = "RACKGATE_DEBUG"
-
-app = typer.Typer(name="rackgate", no_args_is_help=True, pretty_exceptions_enable=False,
-                  context_settings={"help_option_names": ["-h", "--help"]})
+#: The module that registers each command, in the order of the help.
+_MODULES = {
+    "inflate": "inflate.command", "sabre": "sabre.command", "locks": "locks.command",
+    "collectives": "collective.command", "zeronic": "zeronic.command", "board": "board", "server": "sharing.command",
+    "trace": "trace.command", "doctor": "doctor", "setup": "doctor", "waves": "waves", "bench": "bench.command",
+    "report": "report.command",
+}
 
 
 def _version(wanted: bool) -> None:
@@ -37,7 +33,6 @@ def _version(wanted: bool) -> None:
         raise typer.Exit
 
 
-@app.callback()
 def _global(
     debug: Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.", envvar=_DEBUG,
                                         show_envvar=False)] = False,
@@ -52,8 +47,25 @@ def _global(
         os.environ[_DEBUG] = "1"
 
 
-for _module in (inflate, sabre, locks, collectives, zeronic, board, server, trace, doctor, waves, bench, report):
-    _module.register(app)
+def _app_of(modules: Iterable[str]) -> typer.Typer:
+    made = typer.Typer(name="rackgate", no_args_is_help=True, pretty_exceptions_enable=False,
+                       context_settings={"help_option_names": ["-h", "--help"]})
+    made.callback()(_global)
+    for module in dict.fromkeys(modules):
+        importlib.import_module(f".{module}", __package__).register(made)
+    return made
+
+
+@functools.cache
+def _app() -> typer.Typer:
+    return _app_of(_MODULES.values())
+
+
+def __getattr__(name: str) -> Any:
+    """``app``, the Typer application with all commands, is made when it is asked for."""
+    if name == "app":
+        return _app()
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 
 def exit_code(error: BaseException) -> int:
@@ -89,9 +101,10 @@ def sentence(error: BaseException) -> str:
 
 
 def main() -> NoReturn:
-    """Run the command line and exit."""
+    """Run the command line and exit. A command that comes first is imported alone: all take half a second."""
     try:
-        app()
+        first = _MODULES.get(sys.argv[1]) if len(sys.argv) > 1 else None
+        (_app_of([first]) if first else _app())()
     except Exception as error:
         if os.environ.get(_DEBUG):
             raise

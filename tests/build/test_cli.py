@@ -62,6 +62,30 @@ def test_all_commands_are_there():
                           "sabre snapshot", "setup", "waves"}
 
 
+def test_each_command_is_in_its_module():
+    alone = {name: list(typer.main.get_command(cli._app_of([module])).commands) for name, module in
+             cli._MODULES.items()}
+    assert all(name in commands for name, commands in alone.items())
+    assert {name for commands in alone.values() for name in commands} == set(cli._MODULES)
+    assert set(typer.main.get_command(cli.app).commands) == set(cli._MODULES)
+    with pytest.raises(AttributeError, match="module 'rackgate_host.cli' has no attribute 'nothing'"):
+        _ = cli.nothing
+
+
+def test_a_command_waits_for_no_other():
+    """Nor does it behave in another way than with all of them there."""
+    script = ("import sys; from rackgate_host.cli import main; sys.argv[0] = 'rackgate'\ntry: main()\n"
+              "finally: print(sorted(name for name in sys.modules if name.startswith('rackgate_host.')))")
+    environment = {**os.environ, "COLUMNS": "200"}
+    done = subprocess.run([sys.executable, "-c", script, "locks", "--help"], env=environment, capture_output=True,
+                          text=True, timeout=120)
+    shown, _, modules = done.stdout.rstrip("\n").rpartition("\n")
+    assert done.returncode == 0 and "'rackgate_host.locks.command'" in modules
+    assert "sabre" not in modules and "bench.command" not in modules
+    everything = CliRunner().invoke(cli.app, ["locks", "--help"], env={"COLUMNS": "200"}, prog_name="rackgate").output
+    assert shown.split() == everything.split()
+
+
 @pytest.mark.parametrize("name", NAMES)
 def test_help(name):
     done = CliRunner().invoke(cli.app, [*name.split(), "--help"], env={"COLUMNS": "200"})
