@@ -18,7 +18,7 @@ RESTORE ?= paced
 # Which benches `make bench` runs, all if none is named, and whether little of each.
 N ?=
 QUICK ?=
-SYSTEM ?= inflate
+SYSTEM ?=
 BOARD ?=
 TESTS ?= tests
 
@@ -97,8 +97,11 @@ test: $(VENV)/.ready-test ## Everything that must hold: lint, types, arrows, uni
 
 check: $(VENV)/.ready-test ## Lint, types and the quick unit tests; under 3 minutes
 	$(VENV)/bin/ruff check
-	$(VENV)/bin/pyright --pythonpath $(VENV)/bin/python
-	$(VENV)/bin/pytest tests/unit -n $(JOBS) -m "not soak and not cosim and not formal and not thorough"
+	@mkdir -p build
+	@echo '$(VENV)/bin/pyright --pythonpath $(VENV)/bin/python, beside the tests'; \
+	$(VENV)/bin/pyright --pythonpath $(VENV)/bin/python >build/types.log 2>&1 & types=$$!; \
+	$(VENV)/bin/pytest tests/unit -n $(JOBS) -m "not soak and not cosim and not formal and not thorough"; tests=$$?; \
+	wait $$types; types=$$?; cat build/types.log; exit $$((tests ? tests : types))
 
 cosim: $(VENV)/.ready-test ## Tests that run a compiled model or cocotb
 	$(VENV)/bin/pytest $(TESTS) -n $(JOBS) -m "cosim and not soak"
@@ -118,8 +121,8 @@ report: $(VENV)/.ready-test ## The records of all benches as pages beside the pa
 docs: $(VENV)/.ready-test ## The manual, in build/site
 	NO_MKDOCS_2_WARNING=1 $(VENV)/bin/mkdocs build --strict
 
-bitstream: $(VENV)/.ready-test ## A bitstream, its clocks checked: BOARD=ulx3s SYSTEM=echo; without BOARD a list
-	$(if $(BOARD),$(VENV)/bin/rackgate board build $(BOARD) $(SYSTEM),$(VENV)/bin/rackgate board list)
+bitstream: $(VENV)/.ready-test ## A bitstream, its clocks checked: BOARD=ulx3s SYSTEM=echo; without either a list
+	$(VENV)/bin/rackgate board $(if $(BOARD)$(SYSTEM),build '$(BOARD)' '$(SYSTEM)',list)
 
 waves: $(VENV)/.ready-sim ## Open the newest trace
 	$(VENV)/bin/rackgate waves
