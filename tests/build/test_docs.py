@@ -101,6 +101,7 @@ def test_the_tutorial_compares_records(tmp_path):
 
 
 @pytest.mark.cosim
+@pytest.mark.xdist_group("native")
 @pytest.mark.parametrize("page", ["docs/cosim.md", "docs/howto/engine.md"])
 def test_native_examples_run(page):
     scope = {"__name__": "manual"}
