@@ -2,16 +2,20 @@
 # SPDX-License-Identifier: Apache-2.0
 """Boards: what fits, what a report must say to be believed, and one bitstream."""
 
+import subprocess
+
 import pytest
 from amaranth.hdl import Module, Signal
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
+from typer.testing import CliRunner
 
 from rackgate.board.device import board_device
+from rackgate.mac.mac import Mac
 from rackgate.mac.pins import GmiiSignature
 from rackgate.paths import checkout
 from rackgate.systems import NAMES
-from rackgate_boards import build, pairs
+from rackgate_boards import build, commands, pairs
 from rackgate_boards.boards import BOARDS, find
 from rackgate_boards.build import constraints, implement
 from rackgate_boards.flow import BuildError, check_clocks, check_log
@@ -19,6 +23,8 @@ from rackgate_boards.pairs import SYSTEMS, Configuration, DoesNotFit, choose
 from rackgate_boards.pll import Pll, dividers
 from rackgate_boards.rgmii import RgmiiPort, delay_taps
 from rackgate_boards.tops import ETHERNET_MHZ, Top
+from rackgate_host import UsageError
+from rackgate_host.cli import app
 
 pytestmark = pytest.mark.build
 
@@ -50,6 +56,19 @@ class EthernetLoop(wiring.Component):
         return m
 
 
+class MacLoop(wiring.Component):
+    """The MAC, which sends back what it receives: the logic that has only 8 ns."""
+
+    gmii: Out(GmiiSignature())
+
+    def elaborate(self, platform):
+        m = Module()
+        m.submodules.mac = mac = Mac(4)
+        wiring.connect(m, mac.o, mac.i)
+        wiring.connect(m, mac.gmii, wiring.flipped(self.gmii))
+        return m
+
+
 @pytest.fixture
 def cache(tmp_path, monkeypatch):
     monkeypatch.setattr(build, "cache_root", lambda: tmp_path)
@@ -73,10 +92,15 @@ def test_implement(cache, monkeypatch):
 @pytest.mark.xdist_group("yowasp")
 @pytest.mark.thorough
 def test_implement_ethernet(cache):
-    """Both clocks of RGMII are held to 125 MHz, through PLL, pins and double data rate registers."""
-    made = implement(BOARDS["colorlight_5a75b"], EthernetLoop(), clock_mhz=50, link="udp", report=print)
+    """Both clocks of RGMII reach 125 MHz with a MAC on the slowest FPGA, through PLL, pins and registers.
+
+    The first of the seeds must do, with a tenth to spare: a whole system leaves less choice to placement.
+    """
+    made = implement(BOARDS["colorlight_5a75b"], MacLoop(), clock_mhz=50, link="udp", report=print)
     held = sorted(round(timing["constraint_mhz"]) for timing in made["clocks"].values())
     assert held == [50, 125, 125] and (made["folder"] / "top.bit").stat().st_size > 10_000
+    assert made["seed"] == 1
+    assert all(timing["achieved_mhz"] > 1.1 * timing["constraint_mhz"] for timing in made["clocks"].values())
 
 
 @pytest.mark.parametrize("name", ["ecpix5_85", "versa_ecp5"])
@@ -200,7 +224,7 @@ def test_too_little_memory(monkeypatch):
 
 def test_the_largest_that_fits():
     assert choose("ecpix5", "fisslock").configuration.parameters["locks"] == 32768
-    assert choose("colorlight", "fisslock").configuration.parameters["locks"] < 32768
+    assert choose("colorlight", "fisslock").configuration.parameters["locks"] == 16384
     assert choose("ulx3s", "echo").link_name == "uart" and choose("versa", "echo", link="udp").link_name == "udp"
 
 
@@ -225,6 +249,43 @@ def test_supported_pairs_can_be_put_together(pair):
     assert top.clocks_mhz == ((configuration.clock_mhz,) if pair.link_name == "uart"
                               else (configuration.clock_mhz, ETHERNET_MHZ))
     assert inner.identity.system == pair.system and inner.identity.memory_size == configuration.memory
+
+
+@pytest.mark.parametrize("board", [*BOARDS, "nexys", ""])
+@pytest.mark.parametrize("system", [*NAMES, "deflate", ""])
+def test_the_command_builds_what_fits_and_says_why_not(monkeypatch, board, system):
+    """Nothing is begun for a pair that cannot be, and the reason is one line."""
+    begun = []
+
+    def bitstream(pair, report):
+        begun.append((pair.board.name, pair.system))
+        raise BuildError("begun")
+
+    monkeypatch.setattr(commands, "bitstream", bitstream)
+    done = CliRunner().invoke(app, ["board", "build", board, system])
+    fits = {(its, what) for its, what, pair in pairs.pairs() if not isinstance(pair, DoesNotFit)}
+    reason = str(done.exception)
+    if (board, system) in fits:
+        assert begun == [(board, system)] and done.exit_code == 1 and reason == "begun"
+    elif board in BOARDS and system in NAMES:
+        assert not begun and isinstance(done.exception, DoesNotFit) and done.exit_code == 1
+        assert reason.startswith((f"system {system} ", f"board {board} has no Ethernet"))
+    else:
+        wrong = board if board not in BOARDS else system
+        assert not begun and isinstance(done.exception, UsageError)
+        assert reason.endswith(f"not {wrong!r}") and "must be one of" in reason
+    assert "\n" not in reason
+
+
+@pytest.mark.parametrize(("settings", "command"), [
+    ({}, "board list"), ({"BOARD": "ulx3s", "SYSTEM": "echo"}, "board build 'ulx3s' 'echo'"),
+    ({"BOARD": "ulx3s"}, "board build 'ulx3s' ''"), ({"SYSTEM": "echo"}, "board build '' 'echo'"),
+])
+def test_make(settings, command):
+    """Half a pair is told of, too, and not taken for a wish to see the list."""
+    done = subprocess.run(["make", "-n", "bitstream", *(f"{name}={value}" for name, value in settings.items())],
+                          cwd=checkout(), capture_output=True, text=True, check=True)
+    assert done.stdout.rstrip().endswith(f"bin/rackgate {command}")
 
 
 def test_ethernet_needs_a_phy():
