@@ -154,7 +154,7 @@ class Packetizer(wiring.Component):
                         with m.If(looks_ready[(last + distance) % self.n]):
                             m.d.comb += choice.eq((last + distance) % self.n)
 
-        sequence = self._sequence(m, Array(self.header)[choice].payload.node, begins)
+        sequence = Array(self._sequences(m, begins))[choice]
         # Another source goes before a second packet of the one under way.
         is_stuck = Mux(in_payload, (self._next.source == self._source) & (choice != self._source), ~can_begin)
         has_begun = (self._beat != 0) | begins
@@ -168,24 +168,22 @@ class Packetizer(wiring.Component):
                 self._next.sequence.eq(sequence),
             ]
 
-    def _sequence(self, m, node, begins):
-        """Packets sent to the node before."""
+    def _sequences(self, m, begins):
+        """Packets sent before to the node of each source's header: of all, as it is late when one has been chosen."""
         m.submodules.sequences = memory = Memory(shape=16, depth=NODES, init=[])
-        is_known, sequence = Signal(NODES), Signal(16)  # the memory keeps its contents in reset
-        read, write = memory.read_port(domain="comb"), memory.write_port()
+        is_known, write, found = Signal(NODES), memory.write_port(), []  # the memory keeps its contents in reset
         destination = self._next.header.node
-        m.d.comb += [
-            read.addr.eq(node),
-            write.addr.eq(destination),
-            write.data.eq(self._next.sequence + 1),
-            write.en.eq(begins),
-            sequence.eq(Mux(is_known.bit_select(node, 1), read.data, 0)),
-        ]
+        m.d.comb += [write.addr.eq(destination), write.data.eq(self._next.sequence + 1), write.en.eq(begins)]
         with m.If(begins):
             m.d.sync += is_known.bit_select(destination, 1).eq(1)
-            with m.If(node == destination):
-                m.d.comb += sequence.eq(self._next.sequence + 1)
-        return sequence
+        for k, header in enumerate(self.header):
+            node, sequence = header.payload.node, Signal(16, name=f"sequence_{k}")
+            read = memory.read_port(domain="comb")
+            m.d.comb += [read.addr.eq(node), sequence.eq(Mux(is_known.bit_select(node, 1), read.data, 0))]
+            with m.If(begins & (node == destination)):
+                m.d.comb += sequence.eq(write.data)
+            found.append(sequence)
+        return found
 
     def _check(self, m, payload):
         left = Signal(SIZE_BITS)
