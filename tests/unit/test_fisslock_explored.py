@@ -7,7 +7,8 @@ from fisslock_mutants import HOSTS, SWITCHES, switch
 from rackgate.fisslock.abi import Mode, WordFormat
 from rackgate_sim.locks.check import CASES
 from rackgate_sim.locks.explore import HOLDS, VIOLATED, explore
-from rackgate_sim.locks.hardened_system import Configuration, HardenedSystem, Network, Task
+from rackgate_sim.locks.hardened_state import Configuration, Network, Task
+from rackgate_sim.locks.hardened_system import HardenedSystem
 
 S, X = Mode.SHARED, Mode.EXCLUSIVE
 

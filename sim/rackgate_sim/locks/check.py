@@ -7,7 +7,8 @@ from typing import Any
 from rackgate.fisslock.abi import Mode, WordFormat
 
 from .explore import Outcome, explore
-from .hardened_system import Configuration, HardenedSystem, Network, Task
+from .hardened_state import Configuration, Network, Task
+from .hardened_system import HardenedSystem
 
 __all__ = ["CASES", "QUICK", "Case"]
 
