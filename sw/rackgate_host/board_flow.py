@@ -40,9 +40,19 @@ def _call(place: str, *arguments: Any, **options: Any) -> Any:
 
 def _figures(row: dict[str, Any]) -> list[str]:
     if (figures := row["figures"]) is None:
-        return ["", "", "", "not built yet"]
-    state = f"{figures['commit']}{', older' if row['changes'] else ''}"
-    return [f"{figures['fmax_mhz']:.1f}", f"{figures['lut4']}", f"{figures['ebr']}", state]
+        return ["", "", ""]
+    return [f"{figures['fmax_mhz']:.1f}", f"{figures['lut4']}", f"{figures['ebr']}"]
+
+
+def _origins(rows: list[dict[str, Any]]) -> dict[str, list[str]]:
+    """What figures are of, and the pairs of which that is said."""
+    found: dict[str, list[str]] = {}
+    for row in rows:
+        if row["why_not"] is None:
+            figures, since = row["figures"], row["changes"]
+            origin = "not built yet" if figures is None else f"as of {figures['commit']}{since and f', {since}'}"
+            found.setdefault(origin, []).append(f"{row['board']} {row['system']}")
+    return found
 
 
 def _list(as_json: JsonOption = False) -> None:
@@ -63,14 +73,15 @@ def _list(as_json: JsonOption = False) -> None:
         table.add_column(heading, no_wrap=True)
     for heading in ("memory", "MHz", "routed", "LUT4", "EBR"):
         table.add_column(heading, justify="right")
-    table.add_column("as of", no_wrap=True)
     for row in rows:
         if row["why_not"] is None:
             memory = f"{row['memory_bytes'] >> 10}K" if row["memory_bytes"] else ""
             table.add_row(row["board"], row["system"], row["link"], memory, f"{row['clock_mhz']:g}", *_figures(row))
     table_console().print(table)
-    print("Memory in bytes, clocks in MHz. Figures are of bitstreams that were built, as of a commit; older: the "
-          "gateware or its parameters have changed since.\nWhat does not fit:")
+    print("Memory in bytes, clocks in MHz. Figures are of bitstreams that were built.")
+    for origin, names in _origins(rows).items():
+        print(f"  {origin}: {', '.join(names)}")
+    print("What does not fit:")
     for row in rows:
         if row["why_not"] is not None:
             print(f"  {row['board']}: {row['why_not']}")

@@ -4,7 +4,9 @@
 
 import importlib.util
 import json
+import re
 from dataclasses import asdict, replace
+from pathlib import Path
 
 import pytest
 from typer.testing import CliRunner
@@ -150,6 +152,25 @@ def test_listing(tmp_path, monkeypatch, figures, report):
     assert (row()["figures"]["lut4"], row()["changes"]) == (1, "built with memory 0 KB")
     report(figures)
     assert (row()["figures"]["lut4"], row()["changes"]) == (9125, "")
+
+
+def test_list(monkeypatch, figures):
+    """The table is as wide as a terminal; below it stands what its figures are of."""
+    state = {}
+    monkeypatch.setattr(commands, "report_path", lambda name: Path("/nowhere") / name)
+    monkeypatch.setattr(commands, "read_record", lambda: state)
+
+    def run():
+        return CliRunner().invoke(app, ["board", "list"], env={"COLUMNS": "80"}).stdout
+
+    first = run()
+    assert "not built yet: colorlight_5a75b echo, " in first and "as of" not in first
+    state["ulx3s_85-echo"] = replace(figures, memory=16 << 10)
+    text = run()
+    assert re.search(r"ulx3s_85 +echo +uart +64K +50 +64\.0 +9125 +43", text)
+    assert "\n  as of abc1234, built with memory 16 KB: ulx3s_85 echo\n" in text
+    state["ulx3s_85-echo"] = figures
+    assert "\n  as of abc1234: ulx3s_85 echo\n" in run()
 
 
 def test_the_manual_tells_what_is_measured_from_what_is_not(monkeypatch, pair, figures):
