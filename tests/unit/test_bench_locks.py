@@ -41,7 +41,7 @@ def test_the_record_has_the_names_that_must_be():
 
 @pytest.mark.thorough
 def test_bits_of_locks():
-    found = points(cases="tatp")
+    found = points(only="bits")
     assert found["fissfused", "bits_per_lock"]["value"] == found["fissfaithful", "bits_per_lock"]["value"] == 18
     assert found["netlock-4", "bits_per_lock"]["value"] == 833
     assert found["fissfused", "locks_per_mbit"]["value"] == pytest.approx(58254, abs=1)
@@ -49,7 +49,7 @@ def test_bits_of_locks():
 
 @pytest.mark.thorough
 def test_constants_are_halved_and_doubled():
-    found = points(cases="tatp", sensitivity=True)
+    found = points(only="sensitivity-tatp", sensitivity=True)
     for group in VARIATIONS:
         for factor in ("0.5", "2"):
             assert found[f"tatp-{group}-x{factor}", "throughput_ratio_netlock"]["value"]
@@ -61,7 +61,7 @@ def test_constants_are_halved_and_doubled():
 
 @pytest.mark.thorough
 def test_the_same_seed_gives_the_same_ratios():
-    one, same, other = (points(cases="micro-rm-zipf", seed=seed)["micro-rm-zipf", "median_grant_cut_percent"]["value"]
+    one, same, other = (points(only="micro-rm-zipf", seed=seed)["micro-rm-zipf", "median_grant_cut_percent"]["value"]
                         for seed in (1, 1, 2))
     assert one == same != other
 
