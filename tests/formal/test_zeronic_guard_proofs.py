@@ -27,9 +27,9 @@ BITS, INTERVALS = 5, 2
 class Forgetful(Intervals):
     """Does not remember a new interval."""
 
-    def _place(self, m, first):
-        super()._place(m, first)
-        m.d.sync += self.o.payload.used.eq(self._change.used)
+    def _place_range(self, m, first):
+        super()._place_range(m, first)
+        m.d.sync += self.o.payload.used.eq(self._looked.used)
 
 
 class Careless(Intervals):
@@ -37,7 +37,7 @@ class Careless(Intervals):
 
     def _raise(self, m):
         super()._raise(m)
-        m.d.sync += self.o.payload.used.eq(self._change.used)
+        m.d.sync += self.o.payload.used.eq(self._looked.used)
 
 
 def contents(m, dut, flow):
@@ -110,16 +110,15 @@ def guard(*, row, from_any, intervals=Intervals, fault=None):
     """What a picked byte meets. With ``from_any``: from any sound state on, and of one operation only."""
     m, dut, flow = blocks(row=row, intervals=intervals, flow=1 if from_any else None)
     byte, cursor, is_granted = Signal(BITS), Signal(BITS), Signal()
-    update, answer = dut.update.payload, dut.o.payload
+    update, answers = dut.update.payload, dut._answers.i
     m.d.comb += byte.eq(AnyConst(BITS))
 
-    # What the picked byte's history is: an update counts from when it is applied, an answer when it first shows.
-    was_held, is_new, is_mine, contains, in_frame = Signal(), Signal(), Signal(), Signal(), Signal()
+    # What the picked byte's history is: an update or answer counts from when it is made.
+    answer, is_mine, contains, in_frame = answers.payload, Signal(), Signal(), Signal()
     question, applies = dut._judged, dut.update.valid & dut.update.ready & (update.flow[0] == flow)
-    m.d.sync += was_held.eq(dut.o.valid & ~dut.o.ready)
     m.d.comb += [
-        is_new.eq(dut.o.valid & ~was_held),
-        is_mine.eq(is_new & (question.flow == flow)),
+        Assert(~answers.valid | answers.ready, "an answer is lost"),
+        is_mine.eq(answers.valid & (question.flow == flow)),
         contains.eq((byte - answer.position[:BITS])[:BITS] < answer.size),
         in_frame.eq((byte - question.position)[:BITS] < (question.end - question.position)[:BITS]),
     ]
@@ -139,8 +138,8 @@ def guard(*, row, from_any, intervals=Intervals, fault=None):
             m.d.sync += is_granted.eq(0)
 
     state, places = contents(m, dut, flow)
-    was_finished = Signal()
-    m.d.sync += was_finished.eq(dut._finishes)
+    was_finished, has_conflict = Signal(), Signal()
+    m.d.sync += [was_finished.eq(dut._finishes), has_conflict.eq(is_mine & contains & answer.conflict)]
     if from_any:
         is_loaded, was_asked, was_updated, is_update = Signal(), Signal(), Signal(), Signal()
         loads = dut.ready & ~is_loaded
@@ -156,11 +155,11 @@ def guard(*, row, from_any, intervals=Intervals, fault=None):
             Assume(dut.update.valid == (is_loaded & ~was_updated & is_update)),
             Assume(dut.o.ready),
         ]
-    m.d.comb += Cover(was_finished & is_mine & contains & answer.conflict & (state.used == 3))
+    m.d.comb += Cover(was_finished & has_conflict & (state.used == 3))
     with m.If(was_finished):
         m.d.comb += [
             Assert(state.cursor == cursor),
-            Assert(is_sound(state, places, byte, is_granted | is_mine & contains), "what was granted is forgotten"),
+            Assert(is_sound(state, places, byte, is_granted), "what was granted is forgotten"),
         ]
     return m
 
@@ -177,6 +176,10 @@ def pipeline(fault=None):
         Assert(~asked | (dut._asked_state.as_value() == state.as_value()), "an operation starts from an old state"),
         Assert(~judged | (dut._judged_state.as_value() == state.as_value() + (fault is not None))),
         Assert(dut.ready | ~dut._has_came & ~dut._has_asked & ~dut._has_judged),
+        # The intervals work for what is judged, and for nothing else.
+        Assert(~dut._was_judged | dut._has_judged),
+        Assert(~dut._intervals._is_changing | ~dut._intervals.o.valid),
+        Assert(~(dut._intervals._is_changing | dut._intervals.o.valid) | dut._was_judged & dut._facts.needs),
         Assert(dut._is_updating == sum(has & stage.is_update for has, stage in stages), "an update is applied twice"),
     ]
     return m

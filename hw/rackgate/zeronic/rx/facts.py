@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """What a range of a stream has to do with what was placed and judged before it."""
 
+from amaranth.hdl import Mux
 from amaranth.lib import data
 
 from rackgate.zeronic.rx.rowscan import before
@@ -24,43 +25,45 @@ def question_layout(flows: int, position_bits: int) -> data.StructLayout:
 
 
 class Facts(data.Struct):
-    """Comparisons of a question with the state of its flow. A position of which the cursor is compared is *old* if it
-    is before it; then its comparison with ``low`` means nothing.
+    """What follows from a question and the state of its flow, as far as the intervals are not needed for it.
 
-    ``end_done``, ``stop_done``: the cursor is at or behind it. That is not the same as old for a position as far away
-    as can be, and for the cursor itself.
+    A position is *old* if it is before the cursor. A comparison with ``low`` then means nothing.
     """
 
-    position_old: 1
-    end_done: 1
-    start_old: 1
-    stop_old: 1
-    stop_done: 1
-    start_low: 1  # not behind ``low``
-    stop_low: 1  # not behind ``low``
-    low_is_cursor: 1
-    low_is_position: 1
-    low_is_start: 1
-    start_is_position: 1
-    stop_is_end: 1
-    has_intervals: 1
+    at_low: 1  #: what is to be placed, or an update's cursor, begins at ``low`` or before it
+    is_new: 1  #: something may be granted, from ``low`` on or behind it
+    raises: 1  #: an update is behind ``low``
+    sets_cursor: 1  #: an update does not go back
+    needs: 1  #: the intervals are needed
+    is_done: 1  #: no byte of the frame is missing
+    is_old: 1  #: the frame has bytes before the cursor
+    wants: 1  #: of what is covered, some bytes are not before the cursor
+    fills: 1  #: if all that is new is granted, the frame misses no byte
+    covers: 1  #: if all that is new is granted, what is covered misses none
 
 
 def compare(question, state) -> dict:
     """Fields of :class:`Facts`."""
-    cursor, low = state.cursor, state.low
+    cursor, low, is_update = state.cursor, state.low, question.is_update
+    position_old, start_old = before(question.position, cursor), before(question.start, cursor)
+    # That the cursor is at or behind a position is not the same as old for one as far away as can be, and for the
+    # cursor itself.
+    end_done, stop_done = ~before(cursor, question.end), ~before(cursor, question.stop)
+    low_is_cursor, has_intervals = low == cursor, state.used.any()
+    at_low = start_old | ~before(low, question.start)
+    is_new = ~is_update & question.has_covered & ~before(question.stop, cursor) & before(low, question.stop)
+    raises = is_update & ~at_low
+    # What is new begins with the frame's first byte that is not before the cursor; and with that of what is covered.
+    from_frame = Mux(position_old, at_low & low_is_cursor,
+                     Mux(at_low, low == question.position, question.start == question.position))
+    from_covered = ~at_low | Mux(start_old, low_is_cursor, low == question.start)
     return {
-        "position_old": before(question.position, cursor),
-        "end_done": ~before(cursor, question.end),
-        "start_old": before(question.start, cursor),
-        "stop_old": before(question.stop, cursor),
-        "stop_done": ~before(cursor, question.stop),
-        "start_low": ~before(low, question.start),
-        "stop_low": ~before(low, question.stop),
-        "low_is_cursor": low == cursor,
-        "low_is_position": low == question.position,
-        "low_is_start": low == question.start,
-        "start_is_position": question.start == question.position,
-        "stop_is_end": question.stop == question.end,
-        "has_intervals": state.used.any(),
+        "at_low": at_low, "is_new": is_new, "raises": raises,
+        "sets_cursor": is_update & (question.begin | ~start_old),
+        "needs": Mux(is_update, raises & ~question.begin & has_intervals, is_new & (has_intervals | ~at_low)),
+        "is_done": ~question.has_payload | position_old & end_done,
+        "is_old": question.has_payload & position_old,
+        "wants": question.has_covered & ~(start_old & stop_done),
+        "fills": from_frame & (question.stop == question.end),
+        "covers": from_covered,
     }

@@ -8,6 +8,7 @@ from amaranth.lib import data, stream, wiring
 from amaranth.lib.memory import Memory
 from amaranth.lib.wiring import In, Out
 
+from rackgate.stream.skid import SkidBuffer
 from rackgate.zeronic.records import FLOW_BITS, LENGTH_BITS, FlowUpdate, Judged
 from rackgate.zeronic.rx.facts import Facts, compare, question_layout, state_layout
 from rackgate.zeronic.rx.intervals import Intervals
@@ -39,10 +40,10 @@ class Guard(wiring.Component):
 
     Timing: while a flow has no intervals, a request or update takes 2 cycles, and its answer comes after 4, whatever
     flow the one before it was of. A request with something new that begins behind the low mark takes 4 cycles more. If
-    the flow has intervals, a request with something new, and an update that raises the low mark, take 8 cycles more,
-    one more for each level of a tournament of a row (3 for 8), and one for each row in use: with one row of 8, a
-    request takes 14 cycles. It holds up those behind it. Order is kept. An update goes before a request that comes at
-    the same time.
+    the flow has intervals, a request with something new, and an update that raises the low mark, take 4 cycles more,
+    and one for each row in use: with one row of 8, a request takes 7 cycles, with four 10; if it reaches several
+    intervals, 2 cycles more and one for each level of a tournament of a row (3 for 8). It holds up those behind it.
+    Order is kept. An update goes before a request that comes at the same time.
 
     Reset forgets all, a flow a cycle.
 
@@ -84,19 +85,22 @@ class Guard(wiring.Component):
         self._memory = Memory(shape=state, depth=self.flows, init=[])
         self._write_port = self._memory.write_port()
         self._read_port = self._memory.read_port(transparent_for=[self._write_port])
+        self._waiting, self._has_waiting = Signal(GuardRequest), Signal()  # a request that has not come so far
         # What came, while the memory reads the state; with its ends, and the state; with what was compared.
         self._came, self._has_came = Signal(question), Signal()
         self._size, self._covered = Signal(LENGTH_BITS), Signal(LENGTH_BITS)
         self._asked, self._has_asked, self._asked_state = Signal(question), Signal(), Signal(state)
         self._judged, self._has_judged, self._judged_state = Signal(question), Signal(), Signal(state)
         self._facts, self._low_size = Signal(Facts), Signal(LENGTH_BITS)
+        self._answers = SkidBuffer(Judged)
         self._is_updating = Signal()  # what is on offer at ``update`` is in one of the stages
-        self._is_changing = Signal()  # what is judged has been given to the intervals
+        self._was_judged = Signal()  # what is judged was so in the cycle before
         self._finishes = Signal()  # what is judged is done with
 
     def elaborate(self, platform):
         m = Module()
-        m.submodules.memory, m.submodules.intervals = self._memory, self._intervals
+        m.submodules.memory, m.submodules.intervals, m.submodules.answers = self._memory, self._intervals, self._answers
+        wiring.connect(m, self._answers.o, wiring.flipped(self.o))
         write, read = self._write_port, self._read_port
         came, asked, judged = self._came, self._asked, self._judged
         new, goes, takes, finishes = Signal.like(self._judged_state), Signal(), Signal(), self._finishes
@@ -117,6 +121,11 @@ class Guard(wiring.Component):
             self._has_asked.eq(goes),
             self._has_judged.eq(self._has_asked | self._has_judged & ~finishes),
         ]
+        look = self._intervals.look
+        m.d.comb += [
+            look.valid.eq(self._has_asked), look.payload.flow.eq(asked.flow),
+            look.payload.used.eq(self._asked_state.used),
+        ]
         with m.If(self._has_asked):
             m.d.sync += [
                 judged.eq(asked), self._judged_state.eq(self._asked_state),
@@ -132,17 +141,21 @@ class Guard(wiring.Component):
         return m
 
     def _take(self, m, takes, read):
-        """Take an update, or else a request."""
-        update, request, is_update = self.update.payload, self.request.payload, Signal()
+        """Take an update, or else a request; a request that cannot go on yet waits here, before later updates."""
+        update, request, is_update = self.update.payload, Signal(GuardRequest), Signal()
         m.d.comb += [
-            is_update.eq(self.update.valid & ~self._is_updating),
-            self.request.ready.eq(takes & ~is_update),
+            request.eq(Mux(self._has_waiting, self._waiting.as_value(), self.request.payload.as_value())),
+            is_update.eq(self.update.valid & ~self._is_updating & ~self._has_waiting),
+            self.request.ready.eq(self.ready & ~self._has_waiting & ~is_update),
             read.en.eq(takes), read.addr.eq(Mux(is_update, update.flow, request.flow)),
         ]
+        m.d.sync += self._has_waiting.eq(~takes & (self._has_waiting | self.request.valid & self.request.ready))
+        with m.If(self.request.ready):
+            m.d.sync += self._waiting.eq(self.request.payload)
         with m.If(takes):
             came = self._came
             m.d.sync += [
-                self._has_came.eq(is_update | self.request.valid),
+                self._has_came.eq(is_update | self._has_waiting | self.request.valid),
                 came.is_update.eq(is_update), came.begin.eq(update.begin), came.flow.eq(read.addr),
                 came.position.eq(request.position), came.start.eq(Mux(is_update, update.cursor, request.covered_start)),
                 came.has_payload.eq(request.size != 0), came.has_covered.eq(request.covered_size != 0),
@@ -155,34 +168,24 @@ class Guard(wiring.Component):
         """Change the state, with the help of the intervals if need be, and answer."""
         question, state, facts = self._judged, self._judged_state, self._facts
         change, outcome = self._intervals.i, self._intervals.o
-        # Something may be granted, from the low mark on; the intervals are needed; an update raises the low mark.
-        is_new, at_low, needs, raises, finishes = Signal(), Signal(), Signal(), Signal(), self._finishes
+        finishes = self._finishes
         m.d.comb += [
-            at_low.eq(facts.start_old | facts.start_low),
-            is_new.eq(~question.is_update & question.has_covered & ~facts.stop_old & ~facts.stop_low),
-            raises.eq(question.is_update & ~facts.start_old & ~facts.start_low),
-            needs.eq(Mux(question.is_update, raises & ~question.begin & facts.has_intervals,
-                         is_new & (facts.has_intervals | ~at_low))),
-            change.valid.eq(self._has_judged & needs & ~self._is_changing),
-            change.payload.raises.eq(question.is_update), change.payload.flow.eq(question.flow),
-            change.payload.used.eq(state.used), change.payload.low.eq(state.low),
-            change.payload.mark.eq(Mux(at_low, state.low, question.start)),
-            change.payload.end.eq(question.stop), change.payload.at_low.eq(at_low),
-            finishes.eq(self._has_judged & (question.is_update | ~self.o.valid | self.o.ready)
-                        & (~needs | outcome.valid)),
-            outcome.ready.eq(finishes & needs),
+            change.valid.eq(self._has_judged & facts.needs & ~self._was_judged),
+            change.payload.raises.eq(question.is_update), change.payload.low.eq(state.low),
+            change.payload.mark.eq(Mux(facts.at_low, state.low, question.start)),
+            change.payload.end.eq(question.stop), change.payload.at_low.eq(facts.at_low),
+            finishes.eq(self._has_judged & (question.is_update | self._answers.i.ready)
+                        & (~facts.needs | outcome.valid)),
+            outcome.ready.eq(finishes),
             new.eq(state),
         ]
-        with m.If(change.valid & change.ready):
-            m.d.sync += self._is_changing.eq(1)
-        with m.If(finishes):
-            m.d.sync += self._is_changing.eq(0)
+        m.d.sync += self._was_judged.eq(self._has_judged & ~finishes)
 
-        with m.If(needs):
+        with m.If(facts.needs):
             m.d.comb += [new.used.eq(outcome.payload.used), new.low.eq(outcome.payload.low)]
-        with m.Elif(raises | is_new):
+        with m.Elif(facts.raises | facts.is_new):
             m.d.comb += new.low.eq(Mux(question.is_update, question.start, question.stop))
-        with m.If(question.is_update & (question.begin | ~facts.start_old)):
+        with m.If(facts.sets_cursor):
             m.d.comb += new.cursor.eq(question.start)
         with m.If(question.is_update & question.begin):
             m.d.comb += [new.low.eq(question.start), new.used.eq(0)]
@@ -190,32 +193,20 @@ class Guard(wiring.Component):
         m.d.comb += self.update.ready.eq(finishes & question.is_update)
         with m.If(self.update.ready):
             m.d.sync += self._is_updating.eq(0)
-        with m.If(self.o.ready):
-            m.d.sync += self.o.valid.eq(0)
-        with m.If(finishes & ~question.is_update):
-            m.d.sync += self.o.valid.eq(1)
-            self._answer(m, is_new, at_low, needs)
+        m.d.comb += self._answers.i.valid.eq(finishes & ~question.is_update)
+        self._answer(m)
 
-    def _answer(self, m, is_new, at_low, needs):
+    def _answer(self, m):
         """What may be written, and what is to be said of the rest."""
-        question, facts, outcome, o = self._judged, self._facts, self._intervals.o.payload, self.o.payload
-        # All that is new is granted; that begins with the first byte of the frame, and of what is covered, that is
-        # not before the cursor.
-        has_all, from_frame, from_covered, is_refused = Signal(), Signal(), Signal(), Signal()
+        facts, outcome, o = self._facts, self._intervals.o.payload, self._answers.i.payload
+        has_all, is_refused = Signal(), Signal()  # all that is new is granted; there is no place for an interval
         m.d.comb += [
-            is_refused.eq(needs & outcome.no_room),
-            has_all.eq(is_new & ~(needs & ((outcome.size == 0) | outcome.moved | outcome.cut))),
-            from_frame.eq(Mux(facts.position_old, at_low & facts.low_is_cursor,
-                              Mux(at_low, facts.low_is_position, facts.start_is_position))),
-            from_covered.eq(~at_low | Mux(facts.start_old, facts.low_is_cursor, facts.low_is_start)),
-        ]
-        m.d.sync += [
-            o.position.eq(Mux(needs, outcome.first, self._judged_state.low)),
-            o.size.eq(Mux(needs, outcome.size, Mux(is_new, self._low_size, 0))),
-            o.whole.eq(~question.has_payload | facts.position_old & facts.end_done
-                       | has_all & from_frame & facts.stop_is_end),
-            o.old.eq(question.has_payload & facts.position_old),
-            o.conflict.eq(question.has_covered & ~(facts.start_old & facts.stop_done) & ~is_refused
-                          & ~(has_all & from_covered)),
+            is_refused.eq(facts.needs & outcome.no_room),
+            has_all.eq(facts.is_new & (~facts.needs | outcome.is_all)),
+            o.position.eq(Mux(facts.needs, outcome.first, self._judged_state.low)),
+            o.size.eq(Mux(facts.needs, outcome.size, Mux(facts.is_new, self._low_size, 0))),
+            o.whole.eq(facts.is_done | has_all & facts.fills),
+            o.old.eq(facts.is_old),
+            o.conflict.eq(facts.wants & ~is_refused & ~(has_all & facts.covers)),
             o.no_interval.eq(is_refused),
         ]

@@ -3,7 +3,7 @@
 
 import operator
 
-from amaranth.hdl import Cat, Module, Mux, Signal
+from amaranth.hdl import Assert, Cat, Module, Mux, Signal
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.memory import Memory
 from amaranth.lib.wiring import In, Out
@@ -11,27 +11,32 @@ from amaranth.lib.wiring import In, Out
 from rackgate.zeronic.records import LENGTH_BITS
 from rackgate.zeronic.rx.rowscan import RowScan, before, row_layout
 
-__all__ = ["Intervals", "change_layout", "outcome_layout"]
+__all__ = ["Intervals", "change_layout", "look_layout", "outcome_layout"]
 
 
-def change_layout(flows: int, intervals: int, position_bits: int = 32) -> data.StructLayout:
-    """What is to be done with a flow's intervals, of which those in ``used`` count and all begin behind ``low``.
+def look_layout(flows: int, intervals: int) -> data.StructLayout:
+    """Whose intervals are to be looked at, and which of them count."""
+    return data.StructLayout({"flow": range(flows), "used": intervals})
+
+
+def change_layout(position_bits: int = 32) -> data.StructLayout:
+    """What is to be done with a flow's intervals, all of which begin behind ``low``.
 
     Without ``raises``: as much as possible of the range from ``mark`` to ``end`` is to be placed; it is not empty.
     ``at_low``: ``mark`` is ``low``. With it: all before ``mark``, which is behind ``low``, is done with.
     """
-    return data.StructLayout({"raises": 1, "flow": range(flows), "used": intervals, "low": position_bits,
-                              "mark": position_bits, "end": position_bits, "at_low": 1})
+    return data.StructLayout({"raises": 1, "low": position_bits, "mark": position_bits, "end": position_bits,
+                              "at_low": 1})
 
 
 def outcome_layout(intervals: int, position_bits: int = 32) -> data.StructLayout:
     """What came of it: which intervals count now, all of which begin behind ``low``.
 
-    Of a range: ``size`` bytes from ``first`` on may be placed, if any; it ``moved`` its begin behind what had been
-    placed; it was ``cut`` where something had been. ``no_room``: nothing may be, as there is no place for an interval.
+    Of a range: ``size`` bytes from ``first`` on may be placed, if any; ``is_all``: that is all of it. ``no_room``:
+    nothing may be, as there is no place for an interval.
     """
     return data.StructLayout({"used": intervals, "low": position_bits, "first": position_bits, "size": LENGTH_BITS,
-                              "moved": 1, "cut": 1, "no_room": 1})
+                              "is_all": 1, "no_room": 1})
 
 
 class Intervals(wiring.Component):
@@ -41,8 +46,9 @@ class Intervals(wiring.Component):
     intervals count is kept by the user, who hands it in and gets it back; here are only their positions. So it is
     enough to forget ``used`` to empty them, and reset does nothing to the memory.
 
-    A change takes 8 cycles, as many more as the levels of a tournament of a row (3 for 8), and one for each row in
-    which intervals are used; 4 if there is none.
+    Rows are read from ``look`` on, while it is not yet known whether there is a change and what it is. A change takes 4
+    cycles, and one for each row in which intervals are used; if the range reaches several of them, 2 cycles more and as
+    many as the levels of a tournament of a row (3 for 8).
 
     Parameters
     ----------
@@ -57,12 +63,15 @@ class Intervals(wiring.Component):
 
     Members
     -------
+    look:
+        The intervals of a flow (:func:`look_layout`). What was looked at before is forgotten; no change is under way.
     i:
-        A change (:func:`change_layout`).
+        A change of them (:func:`change_layout`), in the cycle after ``look`` or not at all.
     o:
         What came of it (:func:`outcome_layout`).
     """
 
+    look: stream.Interface
     i: stream.Interface
     o: stream.Interface
 
@@ -74,17 +83,23 @@ class Intervals(wiring.Component):
         if rest or self._rows & (self._rows - 1) or not self.row <= self.intervals <= 64:
             raise ValueError(f"intervals must be {self.row} times a power of two, up to 64, not {intervals}")
         super().__init__({
-            "i": In(stream.Signature(change_layout(self.flows, self.intervals, position_bits))),
+            "look": In(stream.Signature(look_layout(self.flows, self.intervals), always_ready=True)),
+            "i": In(stream.Signature(change_layout(position_bits), always_ready=True)),
             "o": Out(stream.Signature(outcome_layout(self.intervals, position_bits))),
         })
         self._scan = RowScan(self.intervals, row=self.row, position_bits=position_bits)
         self._memory = Memory(shape=row_layout(self.row, position_bits), depth=self.flows * self._rows, init=[])
-        self._change = Signal(change_layout(self.flows, self.intervals, position_bits))
-        self._left_over = Signal(self._rows)  # rows to be read
-        # Of a range: it reaches the interval on its right; bytes of it, and up to that interval.
-        self._reaches, self._size, self._room = Signal(), Signal(position_bits), Signal(position_bits)
-        self._moves, self._is_cut = Signal(), Signal()
-        self._is_reading = Signal()  # a row is in the memory's output
+        self._looked, self._change = Signal(self.look.payload.shape()), Signal(self.i.payload.shape())
+        self._left_over, self._is_reading = Signal(self._rows), Signal()  # rows to be read; one is in the output
+        self._is_changing = Signal()
+        # A place that is free, as a number and a bit.
+        self._unused, self._unused_bit = Signal(range(self.intervals)), Signal(self.intervals)
+        # Of a range: it is not empty, begins and ends as asked for; bytes of it, and up to the interval on its right.
+        # Of the place to be written: its number; the bit of the interval on the right.
+        self._is_some, self._is_same = Signal(), Signal()
+        distance = min(position_bits, LENGTH_BITS)
+        self._size, self._room = Signal(distance), Signal(distance)
+        self._place, self._right_bit = Signal(range(self.intervals)), Signal(self.intervals)
 
     def elaborate(self, platform):
         m = Module()
@@ -93,99 +108,105 @@ class Intervals(wiring.Component):
         self._read(m)
         first = Signal.like(change.mark)
         m.d.comb += [
-            scan.mark.eq(change.mark),
+            scan.mark.eq(change.mark), scan.end.eq(change.end),
             first.eq(Mux(scan.left.valid, scan.left.end, change.mark)),
         ]
         with m.If(self.o.ready):
             m.d.sync += self.o.valid.eq(0)
-        with m.FSM():
+        with m.FSM() as fsm:
             with m.State("IDLE"):
-                m.d.comb += [self.i.ready.eq(~self.o.valid), scan.clear.eq(1)]
                 m.d.sync += change.eq(self.i.payload)
-                with m.If(self.i.valid & self.i.ready):
-                    m.d.sync += self._left_over.eq(Cat(self.i.payload.used.word_select(number, self.row).any()
-                                                       for number in range(self._rows)))
+                with m.If(self.i.valid):
                     m.next = "SCAN"
             with m.State("SCAN"):
-                with m.If((self._left_over == 0) & ~self._is_reading & ~scan.is_busy):
+                with m.If((self._left_over == 0) & ~self._is_reading & ~scan.valid):
                     m.next = "COMPARE"
             with m.State("COMPARE"):
-                m.d.sync += [
-                    self._reaches.eq(scan.right.valid & ~before(change.end, scan.right.start)),
-                    self._moves.eq(scan.left.valid & (scan.left.end != change.mark)),
-                    self._is_cut.eq(change.end != scan.right.start),
-                    self._size.eq(change.end - first), self._room.eq(scan.right.start - first),
-                ]
-                m.next = "APPLY"
+                self._compare(m, first)
+                with m.If(~scan.is_ranking):
+                    m.next = "APPLY"
             with m.State("APPLY"):
                 m.d.sync += self.o.valid.eq(1)
                 with m.If(change.raises):
                     self._raise(m)
                 with m.Else():
-                    self._place(m, first)
+                    self._place_range(m, first)
                 m.next = "IDLE"
+        m.d.comb += self._is_changing.eq(~fsm.ongoing("IDLE"))
+        m.d.sync += Assert(~self.look.valid | ~self._is_changing & ~self.i.valid, "a look while there is a change")
         return m
 
     def _read(self, m):
         """Read rows that are used, one a cycle; the memory's output passes a register."""
-        port, scan = self._memory.read_port(), self._scan
+        port, scan, look, looked = self._memory.read_port(), self._scan, self.look.payload, self._looked
+        rows, flow = Signal(self._rows), Signal.like(look.flow)
         number, was_number = Signal(range(self._rows)), Signal(range(self._rows))
+        m.d.comb += [rows.eq(self._left_over), flow.eq(looked.flow)]
+        with m.If(self.look.valid):
+            m.d.sync += looked.eq(look)
+            m.d.comb += [
+                rows.eq(Cat(look.used.word_select(row, self.row).any() for row in range(self._rows))),
+                flow.eq(look.flow),
+            ]
         for row in reversed(range(self._rows)):
-            with m.If(self._left_over[row]):
+            with m.If(rows[row]):
                 m.d.comb += number.eq(row)
-        m.d.comb += port.addr.eq(self._change.flow * self._rows + number)
+        m.d.comb += port.addr.eq(flow * self._rows + number)
         m.d.sync += [
-            self._is_reading.eq(self._left_over != 0), was_number.eq(number),
-            scan.valid.eq(self._is_reading), scan.number.eq(was_number), scan.intervals_in.eq(port.data),
-            scan.used.eq(self._change.used.word_select(was_number, self.row)),
+            self._left_over.eq(rows & (rows - 1)), self._is_reading.eq(rows != 0), was_number.eq(number),
+            scan.valid.eq(self._is_reading & ~self.look.valid), scan.number.eq(was_number),
+            scan.intervals_in.eq(port.data), scan.used.eq(looked.used.word_select(was_number, self.row)),
+            scan.clear.eq(self.look.valid),
         ]
-        with m.If(self._left_over != 0):
-            m.d.sync += self._left_over.eq(self._left_over & (self._left_over - 1))
+        for number in reversed(range(self.intervals)):
+            with m.If(~looked.used[number]):
+                m.d.sync += [self._unused.eq(number), self._unused_bit.eq(1 << number)]
+
+    def _compare(self, m, first):
+        """What the intervals on both sides mean for a range."""
+        change, left, right = self._change, self._scan.left, self._scan.right
+        m.d.sync += [
+            self._is_some.eq(right.valid | before(first, change.end)),
+            self._is_same.eq((~left.valid | (left.end == change.mark)) & (~right.valid | (right.start == change.end))),
+            self._size.eq(change.end - first), self._room.eq(right.start - first),
+            self._place.eq(Mux(left.valid, left.place, Mux(right.valid, right.place, self._unused))),
+            self._right_bit.eq(1 << right.place),
+        ]
 
     def _raise(self, m):
         """Drop what begins before the mark; what covers it is placed from there on."""
         scan = self._scan
         m.d.sync += [
             self.o.payload.low.eq(Mux(scan.left.valid, scan.left.end, self._change.mark)),
-            self.o.payload.used.eq(self._change.used & ~scan.begins),
+            self.o.payload.used.eq(self._looked.used & ~scan.begins),
         ]
 
-    def _place(self, m, first):
+    def _place_range(self, m, first):
         """Merge what may be placed with the intervals on both sides, or find a place for it."""
-        change, left, right, o = self._change, self._scan.left, self._scan.right, self.o.payload
-        is_some, end, place, kept = Signal(), Signal.like(change.end), Signal.like(left.place), Signal(self.intervals)
-        unused, place_bit = Signal.like(left.place), Signal(self.intervals)
-        for number in reversed(range(self.intervals)):
-            with m.If(~change.used[number]):
-                m.d.comb += unused.eq(number)
-        m.d.comb += [
-            is_some.eq(self._reaches | ~self._size[-1] & (self._size != 0)),
-            end.eq(Mux(self._reaches, right.end, change.end)),
-            kept.eq(change.used),
-            place.eq(Mux(left.valid, left.place, Mux(self._reaches, right.place, unused))),
-            place_bit.eq(1 << place),
-        ]
+        change, left, right, used, o = (self._change, self._scan.left, self._scan.right, self._looked.used,
+                                        self.o.payload)
+        end, writes_start, writes_end = Signal.like(change.end), Signal(), Signal()
+        m.d.comb += end.eq(Mux(right.valid, right.end, change.end))
         m.d.sync += [
-            o.used.eq(change.used), o.low.eq(change.low), o.first.eq(first), o.size.eq(0),
-            o.moved.eq(self._moves), o.cut.eq(self._reaches & self._is_cut), o.no_room.eq(0),
+            o.used.eq(used), o.low.eq(change.low), o.first.eq(first), o.size.eq(0), o.is_all.eq(0), o.no_room.eq(0),
         ]
-        writes_start, writes_end = Signal(), Signal()
-        with m.If(is_some):
-            m.d.sync += [o.size.eq(Mux(self._reaches, self._room, self._size)), o.used.eq(kept)]
-            with m.If(self._reaches & (change.at_low | left.valid)):
-                m.d.comb += kept.eq(change.used & ~(1 << right.place))
+        with m.If(self._is_some):
+            m.d.sync += [o.size.eq(Mux(right.valid, self._room, self._size)), o.is_all.eq(self._is_same)]
+            with m.If(right.valid & (change.at_low | left.valid)):
+                m.d.sync += o.used.eq(used & ~self._right_bit)
             with m.If(change.at_low):
                 m.d.sync += o.low.eq(end)
             with m.Elif(left.valid):
                 m.d.comb += writes_end.eq(1)
-            with m.Elif(self._reaches):
+            with m.Elif(right.valid):
                 m.d.comb += writes_start.eq(1)
-            with m.Elif(change.used.all()):
-                m.d.sync += [o.size.eq(0), o.no_room.eq(1)]
+            with m.Elif(used.all()):
+                m.d.sync += [o.size.eq(0), o.is_all.eq(0), o.no_room.eq(1)]
             with m.Else():
-                m.d.comb += [writes_start.eq(1), writes_end.eq(1), kept.eq(change.used | place_bit)]
-        port = self._memory.write_port(granularity=1)
-        m.d.comb += port.addr.eq(change.flow * self._rows + place // self.row)
+                m.d.comb += [writes_start.eq(1), writes_end.eq(1)]
+                m.d.sync += o.used.eq(used | self._unused_bit)
+        port, place = self._memory.write_port(granularity=1), self._place
+        m.d.comb += port.addr.eq(self._looked.flow * self._rows + place // self.row)
         for lane in range(self.row):
             is_lane = (place % self.row == lane) if self.row > 1 else 1
             m.d.comb += [

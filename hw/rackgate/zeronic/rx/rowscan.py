@@ -2,6 +2,8 @@
 """Compare a position with rows of intervals: which one it touches, and which one follows."""
 
 import operator
+from functools import reduce
+from operator import or_
 
 from amaranth.hdl import Cat, Module, Mux, Signal
 from amaranth.lib import data, wiring
@@ -27,12 +29,14 @@ def found_interval(intervals: int, position_bits: int) -> data.StructLayout:
 
 
 class RowScan(wiring.Component):
-    """Find two intervals of those in some rows, with regard to ``mark``: ``left``, which begins at or before it and
-    ends at or behind it; ``right``, the first that begins behind it.
+    """Find two intervals of those in some rows, with regard to a range from ``mark`` to before ``end``: ``left``, which
+    begins at or before the mark and ends at or behind it; ``right``, the first that begins behind the mark and not
+    behind the end.
 
     The intervals must neither overlap nor touch each other, and must begin, as must ``mark``, within 2**31 bytes: so
-    there is one ``left`` at most. A row a cycle, in any order; ``left`` is right 2 cycles after the last row came,
-    ``right`` 2 cycles and as many as the levels of a tournament later. Reset forgets the rows.
+    there is one ``left`` at most. A row a cycle, in any order; what was found is right 2 cycles after the last row
+    came, but for ``right`` while ``is_ranking``: several begin in the range, and a tournament looks for the first. It
+    takes 2 cycles and as many as it has levels. Reset forgets the rows.
 
     Parameters
     ----------
@@ -46,13 +50,13 @@ class RowScan(wiring.Component):
     Members
     -------
     clear:
-        Forget what was found.
-    mark:
-        The position, until all is found.
+        Forget what was found and what is on its way; no row comes in this cycle.
+    mark, end:
+        The range, from when the first row comes until all is found.
     valid, row, number, used:
         A row comes: its intervals, its number, and which of them count.
-    is_busy:
-        A row is on its way.
+    is_ranking:
+        See above.
     left, right:
         What was found (:func:`found_interval`).
     begins:
@@ -65,20 +69,22 @@ class RowScan(wiring.Component):
         self._position_bits, self._levels = position_bits, exact_log2(self.row)
         self._rows = self.intervals // self.row
         super().__init__({
-            "clear": In(1), "mark": In(position_bits),
+            "clear": In(1), "mark": In(position_bits), "end": In(position_bits),
             "valid": In(1), "intervals_in": In(row_layout(self.row, position_bits)), "number": In(range(self._rows)),
             "used": In(self.row),
-            "is_busy": Out(1), "left": Out(found), "right": Out(found), "begins": Out(self.intervals),
+            "is_ranking": Out(1), "left": Out(found), "right": Out(found), "begins": Out(self.intervals),
         })
 
     def elaborate(self, platform):
         m = Module()
         found = self.left.shape()
-        stages = Signal(self._levels + 2)  # bit per stage: it holds something
-        m.d.sync += stages.eq(Cat(self.valid, stages))
-        m.d.comb += self.is_busy.eq((stages != 0) | self.valid)
+        stages = Signal(self._levels + 2)  # bit per stage behind the first: it holds a row
+        with m.If(self.clear):
+            m.d.sync += stages.eq(0)
+        with m.Else():
+            m.d.sync += stages.eq(Cat(self.valid, stages))
 
-        # First stage: two comparisons of each interval.
+        # First stage: three comparisons of each interval.
         candidates = [Signal(found, name=f"candidate_{lane}") for lane in range(self.row)]
         is_left, begins, number = Signal(self.row), Signal(self.row), Signal(range(self._rows))
         for lane, candidate in enumerate(candidates):
@@ -88,27 +94,47 @@ class RowScan(wiring.Component):
             m.d.comb += place.eq(self.number * self.row + lane)
             m.d.sync += [
                 candidate.start.eq(start), candidate.end.eq(end), candidate.place.eq(place),
-                candidate.valid.eq(self.used[lane] & before(self.mark, start)),
+                candidate.valid.eq(self.used[lane] & before(self.mark, start) & ~before(self.end, start)),
                 is_left[lane].eq(begins_now & ~before(end, self.mark)), begins[lane].eq(begins_now),
             ]
         m.d.sync += number.eq(self.number)
 
-        # Second stage: the only left one; the tournament of those that follow begins.
+        # Second stage: the only left one, and the only right one, if there are not more.
+        is_right, is_many = Cat(candidate.valid for candidate in candidates), Signal()
         with m.If(stages[0]):
             m.d.sync += self.begins.word_select(number, self.row).eq(begins)
-            for lane, candidate in enumerate(candidates):
-                with m.If(is_left[lane]):
-                    m.d.sync += [self.left.eq(candidate), self.left.valid.eq(1)]
+            with m.If(is_left.any()):
+                m.d.sync += [self.left.eq(_chosen(candidates, is_left)), self.left.valid.eq(1)]
+            with m.If(is_right.any()):
+                m.d.sync += [
+                    self.right.eq(_chosen(candidates, is_right)), self.right.valid.eq(1),
+                    is_many.eq(is_many | self.right.valid | (is_right & (is_right - 1)).any()),
+                ]
+        self._rank(m, candidates, stages, is_many)
+        with m.If(self.clear):
+            m.d.sync += [self.left.valid.eq(0), self.right.valid.eq(0), self.begins.eq(0), is_many.eq(0)]
+        return m
+
+    def _rank(self, m, candidates, stages, is_many):
+        """The tournament of a row, and the first of all rows."""
+        first = Signal(candidates[0].shape())
         for level in range(self._levels):
-            winners = [Signal(found, name=f"winner_{level}_{pair}") for pair in range(len(candidates) // 2)]
+            winners = [Signal(first.shape(), name=f"winner_{level}_{pair}") for pair in range(len(candidates) // 2)]
             for pair, winner in enumerate(winners):
                 m.d.sync += winner.eq(_first(candidates[2 * pair], candidates[2 * pair + 1]))
             candidates = winners
         with m.If(stages[self._levels]):
-            m.d.sync += self.right.eq(_first(candidates[0], self.right))
+            m.d.sync += first.eq(_first(candidates[0], first))
+        with m.If(stages[self._levels + 1] & is_many):
+            m.d.sync += self.right.eq(first)
         with m.If(self.clear):
-            m.d.sync += [self.left.valid.eq(0), self.right.valid.eq(0), self.begins.eq(0)]
-        return m
+            m.d.sync += first.valid.eq(0)
+        m.d.comb += self.is_ranking.eq(is_many & stages[1:].any())
+
+
+def _chosen(intervals, bits):
+    """The one whose bit is set."""
+    return reduce(or_, (Mux(bit, interval.as_value(), 0) for interval, bit in zip(intervals, bits, strict=True)))
 
 
 def _first(a, b):
