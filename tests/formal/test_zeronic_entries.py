@@ -47,7 +47,7 @@ def rings(logs, fault=None):
             Assume((read <= unread) & (read[:3] == 0)),
             Assert(unread <= size, "the host has not read what is overwritten"),
             Assert((dut._heads[ring][:3] == 0) & (consumer[:3] == 0)),
-            Assert(~settled | (dut._sizes[ring] == size)),
+            Assert(~settled | (dut._sizes[ring] == size) & (dut._masks[ring] == (1 << log) - 1)),
         ]
         m.d.sync += consumer.eq(consumer + read)
         bases.append(base)

@@ -160,10 +160,11 @@ class Zeronic(wiring.Component):
         for counter in Counter:
             name = counter.name.lower()
             steps = [getattr(unit.events, name) for unit in (receive, send) if name in unit.events.signature.members]
-            count = Signal(32, name=f"count_{name}")
-            m.d.sync += count.eq(count + sum(steps))
+            # Through a register: what is counted may come late in a cycle.
+            count, step = Signal(32, name=f"count_{name}"), Signal(sum(steps).shape(), name=f"step_{name}")
+            m.d.sync += [step.eq(sum(steps)), count.eq(count + step)]
             with m.If(restart):
-                m.d.sync += count.eq(0)
+                m.d.sync += [step.eq(0), count.eq(0)]
             m.d.comb += getattr(bank, f"count_{name}").eq(count)
 
     def _restart(self, m, bank, edges, isolators, restart):

@@ -77,7 +77,9 @@ class Coalescer(wiring.Component):
         self._at = Signal.like(self._contexts.at)  # the context of the flow, or the oldest
         self._slot = Signal.like(self._slots.free_slot)  # of the headers that come
         self._may_wait = Signal()  # the frame's headers may be merged with others
-        self._fits = Signal()  # it goes on where the context at ``at`` ends, whose headers are as long
+        # It goes on where the context at ``at`` ends, whose headers are as long; and has room in it. A cycle before
+        # that: all but the room; bytes of both.
+        self._fits, self._goes_on, self._total = Signal(), Signal(), Signal(18)
         self._has_context = Signal()  # its flow has one
         self._is_taken = Signal(init=1)  # it is done, and ``i`` has moved on
 
@@ -201,9 +203,10 @@ class Coalescer(wiring.Component):
             self._may_wait.eq(frame.coalesce & frame.split & ~frame.deferred & ~frame.is_fence & (self.cycles != 0)
                               & (frame.payload != 0) & (frame.placed == frame.payload)
                               & (frame.flags | _PSH == _ACK | _PSH)),
-            self._fits.eq((found.next == frame.position) & (found.ring == frame.ring)
-                          & (found.headers == frame.headers)
-                          & (found.payload + frame.payload <= self.most) & (found.frames != _FRAMES_MOST)),
+            self._goes_on.eq((found.next == frame.position) & (found.ring == frame.ring)
+                             & (found.headers == frame.headers) & (found.frames != _FRAMES_MOST)),
+            self._total.eq(found.payload + frame.payload),
+            self._fits.eq(self._goes_on & (self._total <= self.most)),
         ]
         with m.If(takes):
             m.d.sync += index.eq(Mux(self.headers.payload.last, 0, index + 1))

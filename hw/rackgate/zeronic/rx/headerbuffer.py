@@ -76,6 +76,7 @@ class HeaderBuffer(wiring.Component):
         self._filling, self._judging, self._oldest = (Signal(bits + 1, name=name) for name in (
             "filling", "judging", "oldest"))
         self._kept = Queue(bits, depth=self.slots, block_ram=False)
+        self._has_room = Signal(init=1)  # a slot is free
 
     def elaborate(self, platform):
         m = Module()
@@ -87,16 +88,20 @@ class HeaderBuffer(wiring.Component):
         return m
 
     def _store(self, m, port, words):
-        index, puts = Signal(range(words + 1)), Signal()
+        index, puts, used = Signal(range(words + 1)), Signal(), Signal.like(self._filling)
         m.d.comb += [
-            self.write.ready.eq(self._filling - self._oldest != self.slots),
+            self.write.ready.eq(self._has_room),
             puts.eq(self.write.valid & self.write.ready),
+            used.eq(self._filling - self._oldest),
             port.addr.eq(Cat(index[:ceil_log2(words)], self._filling[:-1])),
             port.data.eq(self.write.payload.data),
             port.en.eq(puts & (index != words)),
             self._kept.i.payload.eq(self._judging[:-1]),
             self._kept.i.valid.eq(self.judged.valid & self.judged.payload.keep),
         ]
+        # Known a cycle ahead to keep the path short.
+        m.d.sync += self._has_room.eq((used < self.slots - 1)
+                                      | (used == self.slots - 1) & ~(puts & self.write.payload.last))
         with m.If(puts):
             m.d.sync += index.eq(Mux(self.write.payload.last, 0, Mux(index == words, words, index + 1)))
             m.d.sync += self._filling.eq(self._filling + self.write.payload.last)

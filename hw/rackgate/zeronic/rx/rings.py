@@ -79,6 +79,7 @@ class Rings(wiring.Component):
         # State is made here, not in elaborate, so that a proof can state invariants about it.
         self._heads = Array(Signal(32, name=f"head_{k}") for k in range(RINGS))  # bytes that have a place
         self._sizes = Array(Signal(LOG_SIZE_MOST + 1, name=f"size_{k}") for k in range(RINGS))  # 0: there is no ring
+        self._masks = Array(Signal(LOG_SIZE_MOST, name=f"mask_{k}") for k in range(RINGS))  # a size less 1
         self._used = Signal(32)  # bytes of the ring that were not read in the cycle before
         self._is_waiting = Signal()  # the entry at ``i`` has a place, and waits for room there
         self._is_granted = Signal()  # it had room: what is on offer stays, whatever the host says
@@ -92,7 +93,7 @@ class Rings(wiring.Component):
         free, is_lost, is_pad, has_room = Signal(32), Signal(), Signal(), Signal()
         m.d.comb += [
             size.eq(self._sizes[ring]),
-            offset.eq(head & (size - 1)),
+            offset.eq(head & self._masks[ring]),
             left.eq(size - offset),  # up to the end of the ring
             units.eq(wanted.units << _UNIT_BITS),
             is_lost.eq(units > size),
@@ -125,7 +126,7 @@ class Rings(wiring.Component):
         for k in range(RINGS):
             with m.If(self.written.valid & (self.written.payload.ring == k)):
                 m.d.sync += self.producer[k].eq(self.producer[k] + (self.written.payload.units << _UNIT_BITS))
-        for size, log_size in zip(self._sizes, self.log_size, strict=True):
+        for size, mask, log_size in zip(self._sizes, self._masks, self.log_size, strict=True):
             is_there = (log_size >= LOG_SIZE_LEAST) & (log_size <= LOG_SIZE_MOST)
-            m.d.sync += size.eq(Mux(is_there, 1 << log_size, 0))
+            m.d.sync += [size.eq(Mux(is_there, 1 << log_size, 0)), mask.eq((1 << log_size) - 1)]
         return m

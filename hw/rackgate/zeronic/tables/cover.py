@@ -1,11 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
 """Where the bytes of a range of a stream are in memory."""
 
-from amaranth.hdl import Array, Cat, Module, Mux, Signal
+from amaranth.hdl import Array, Assert, Cat, Module, Mux, Signal
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
 
 from rackgate.stream.queue import Queue
+from rackgate.stream.skid import SkidBuffer
 from rackgate.zeronic.abi import Right
 from rackgate.zeronic.records import FLOW_BITS, LENGTH_BITS, Piece, PostUpdate, RegionUpdate, RetireUpdate
 from rackgate.zeronic.tables.regions import Regions
@@ -78,7 +79,7 @@ class Cover(wiring.Component):
     def __init__(self, right: Right, *, flows: int, segments: int, regions: int, engines: int = 1, carried=0):
         self._lists = SegmentLists(flows, segments, engines=engines)
         self._walkers = [Walker(flows, segments) for _ in range(engines)]
-        along = data.StructLayout({"position": 32, "size": LENGTH_BITS, "last": 1, "missing": 1})
+        along = data.StructLayout({"position": 32, "size": LENGTH_BITS, "has_size": 1, "last": 1, "missing": 1})
         self._regions = Regions(right, regions, carried=along)
         request = {"flow": FLOW_BITS, "position": 32, "size": LENGTH_BITS, "carried": carried}
         result = {"covered": LENGTH_BITS, "no_segment": 1, "bad_region": 1, "carried": carried}
@@ -92,6 +93,7 @@ class Cover(wiring.Component):
             "result": Out(stream.Signature(data.StructLayout(result))),
             "ready": Out(1),
         })
+        self._pieces, self._results = SkidBuffer(Piece), SkidBuffer(self.result.payload.shape())
         # Of requests: what is searched for; what goes along.
         self._ranges = Queue(data.StructLayout({"position": 32, "size": LENGTH_BITS}), depth=_REQUESTS)
         self._carried = Queue(data.StructLayout({"carried": carried}), depth=_REQUESTS)
@@ -102,6 +104,7 @@ class Cover(wiring.Component):
         m = Module()
         m.submodules.lists, m.submodules.regions = lists, regions = self._lists, self._regions
         m.submodules.ranges, m.submodules.carried = self._ranges, self._carried
+        m.submodules.pieces, m.submodules.results = self._pieces, self._results
         for name in ("post", "retire", "clear"):
             wiring.connect(m, wiring.flipped(getattr(self, name)), getattr(lists, name))
         wiring.connect(m, wiring.flipped(self.region), regions.update)
@@ -142,6 +145,7 @@ class Cover(wiring.Component):
             stretch.valid.eq(Array(walker.o.valid for walker in walkers)[gives]),
             *(stretch.payload[name].eq(chosen[name]) for name in ("flow", "region", "offset", "size")),
             *(stretch.payload.carried[name].eq(chosen[name]) for name in ("position", "size", "last", "missing")),
+            stretch.payload.carried.has_size.eq(chosen.size != 0),
         ]
         for index, walker in reversed(list(enumerate(walkers))):
             m.d.comb += [
@@ -161,35 +165,27 @@ class Cover(wiring.Component):
 
     def _give(self, m, checked):
         """Pieces up to the first that its region refuses; then the result."""
-        stretch, piece, result = checked.payload.carried, self.piece, self.result
-        is_good, has_piece, goes, covered = Signal(), Signal(), Signal(), Signal(LENGTH_BITS)
-        refuses = self._is_refused | ~checked.payload.ok & (stretch.size != 0)
+        stretch, pieces, results, carried = checked.payload.carried, self._pieces.i, self._results.i, self._carried.o
+        is_good, goes, ends, covered = Signal(), Signal(), Signal(), Signal(LENGTH_BITS)
+        refuses = self._is_refused | ~checked.payload.ok & stretch.has_size
+        piece, result = pieces.payload, results.payload
+        wiring.connect(m, self._pieces.o, wiring.flipped(self.piece))
+        wiring.connect(m, self._results.o, wiring.flipped(self.result))
         m.d.comb += [
-            is_good.eq(~refuses & (stretch.size != 0)),
-            has_piece.eq(is_good | stretch.last),
+            is_good.eq(~refuses & stretch.has_size),
             covered.eq(self._covered + Mux(is_good, stretch.size, 0)),
-            goes.eq(checked.valid & (~has_piece | ~piece.valid | piece.ready)
-                    & (~stretch.last | (~result.valid | result.ready) & self._carried.o.valid)),
-            checked.ready.eq(goes),
-            self._carried.o.ready.eq(goes & stretch.last),
+            # Room for a piece is waited for even if there is none: it takes less logic, and does not matter.
+            goes.eq(checked.valid & pieces.ready & (~stretch.last | results.ready)),
+            ends.eq(goes & stretch.last),
+            checked.ready.eq(goes), carried.ready.eq(ends),
+            pieces.valid.eq(goes & (is_good | stretch.last)), results.valid.eq(ends),
+            piece.position.eq(stretch.position), piece.size.eq(Mux(is_good, stretch.size, 0)),
+            piece.address.eq(checked.payload.address), piece.last.eq(stretch.last),
+            result.covered.eq(covered), result.carried.eq(carried.payload.carried),
+            result.no_segment.eq(stretch.missing & ~refuses), result.bad_region.eq(refuses),
         ]
-        with m.If(piece.ready):
-            m.d.sync += piece.valid.eq(0)
-        with m.If(result.ready):
-            m.d.sync += result.valid.eq(0)
+        m.d.sync += Assert(~ends | carried.valid, "an answer to no request")
         with m.If(goes):
             m.d.sync += [
                 self._covered.eq(Mux(stretch.last, 0, covered)), self._is_refused.eq(refuses & ~stretch.last),
-            ]
-        with m.If(goes & has_piece):
-            m.d.sync += [
-                piece.valid.eq(1),
-                piece.payload.position.eq(stretch.position), piece.payload.size.eq(Mux(is_good, stretch.size, 0)),
-                piece.payload.address.eq(checked.payload.address), piece.payload.last.eq(stretch.last),
-            ]
-        with m.If(goes & stretch.last):
-            m.d.sync += [
-                result.valid.eq(1), result.payload.covered.eq(covered),
-                result.payload.no_segment.eq(stretch.missing & ~refuses), result.payload.bad_region.eq(refuses),
-                result.payload.carried.eq(self._carried.o.payload.carried),
             ]

@@ -95,7 +95,7 @@ class SegmentSearch(wiring.Component):
         # What is compared: the start, and what comes of it.
         self._start, self._moves = Signal(32), Signal()
         self._same, self._further = Signal(choice), Signal(choice)
-        self._rest = Signal(bits)  # ``bit`` after this step
+        self._rest, self._is_done = Signal(bits), Signal()  # ``bit`` after this step; it is 0
         # Slots take turns: which one is being compared, gets the next search, gives the next answer.
         self._phase = Signal(range(_SLOTS))
         self._enters, self._leaves = (Signal(range(_SLOTS), init=turn % _SLOTS, name=name)
@@ -111,7 +111,7 @@ class SegmentSearch(wiring.Component):
             chosen.eq(Mux(self._moves & ~is_after, self._further, self._same)),
             next_search.eq(search),
             next_search.index.eq(chosen.index), next_search.number.eq(chosen.number), next_search.bit.eq(self._rest),
-            leaves.eq(search.valid & (self._rest == 0) & (self._phase == self._leaves) & (~o.valid | o.ready)),
+            leaves.eq(search.valid & self._is_done & (self._phase == self._leaves) & (~o.valid | o.ready)),
             free.eq((~search.valid | leaves) & (self._phase == self._enters)),
             self.i.ready.eq(free),
         ]
@@ -146,6 +146,7 @@ class SegmentSearch(wiring.Component):
         search, compare = self._memory, self._compare
         index, half = Signal.like(search.index), Signal.like(search.bit)
         reads = ~self._was_denied & (search.bit != 0)
+        rest = Mux(reads, half, search.bit)
         m.d.comb += [
             self.place.eq(Cat(self._address.number, self._address.sought.flow)),
             index.eq(search.index | search.bit),
@@ -155,7 +156,7 @@ class SegmentSearch(wiring.Component):
             self._memory.eq(self._address), self._was_denied.eq(self.denied),
             compare.eq(search), self._start.eq(self.start),
             self._moves.eq(reads & (index < search.sought.count)),
-            self._rest.eq(Mux(reads, half, search.bit)),
+            self._rest.eq(rest), self._is_done.eq(rest == 0),
             self._same.index.eq(search.index),
             self._same.number.eq(Mux(reads, search.sought.head + (search.index | half), search.number)),
             self._further.index.eq(index),

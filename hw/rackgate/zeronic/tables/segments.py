@@ -110,9 +110,11 @@ class SegmentLists(wiring.Component):
         # By place: each engine has its own port to the starts.
         self._starts = Memory(shape=32, depth=places, init=[])
         self._details = Memory(shape=31 + REGION_BITS + ADDRESS_BITS, depth=places, init=[])
+        self._sought = Queue(sought_layout(self.flows, self.segments), depth=_UNDER_WAY)
         self._answers = Queue(self.found.payload.shape(), depth=_UNDER_WAY)
         # Searches under way, and those of them that a retired segment may still matter to.
         self._under_way, self._older = Signal(range(_UNDER_WAY + 1)), Signal(range(_UNDER_WAY + 1))
+        self._has_room = Signal()  # for one more
         # An update: whose list, what is there, what becomes of it.
         self._flow, self._old, self._new = Signal(range(self.flows)), Signal(self._span), Signal(self._span)
         self._end, self._new_end, self._is_refused = Signal(32), Signal(32), Signal()
@@ -128,7 +130,11 @@ class SegmentLists(wiring.Component):
             under_way.eq(self._under_way - leaves),
             retires.eq(self.retire.ready | self.clear.ready),
         ]
-        m.d.sync += self._under_way.eq(under_way + takes)
+        m.d.sync += [
+            self._under_way.eq(under_way + takes),
+            # Known a cycle ahead to keep the path short.
+            self._has_room.eq(self._under_way + self._answers.level + takes < _UNDER_WAY),
+        ]
         with m.If(retires):
             m.d.sync += self._older.eq(under_way + takes)
         with m.Elif(leaves & (self._older != 0)):
@@ -207,30 +213,22 @@ class SegmentLists(wiring.Component):
         ]
 
     def _prepare(self, m) -> stream.Interface:
-        """See which segments a flow has: two steps, each of which waits for the next."""
-        sought = stream.Signature(sought_layout(self.flows, self.segments)).create()
-        is_looking, goes, moves, has_room = Signal(), Signal(), Signal(), Signal()
-        flow, position = Signal(range(self.flows)), Signal(32)
-        port = self._spans.read_port()
+        """See which segments a flow has; what is known then waits for an engine, and always finds room."""
+        m.submodules.sought = sought = self._sought
+        flow, position, is_looking, port = Signal(range(self.flows)), Signal(32), Signal(), self._spans.read_port()
         m.d.comb += [
-            moves.eq(~sought.valid | sought.ready),
-            goes.eq(moves | ~is_looking),
-            has_room.eq(self._under_way + self._answers.level < _UNDER_WAY),
-            self.search.ready.eq(self.ready & has_room & goes),
-            port.addr.eq(self.search.payload.flow), port.en.eq(goes),
+            self.search.ready.eq(self.ready & self._has_room),
+            port.addr.eq(self.search.payload.flow),
+            sought.i.valid.eq(is_looking),
+            sought.i.payload.flow.eq(flow), sought.i.payload.position.eq(position),
+            sought.i.payload.head.eq(port.data.head), sought.i.payload.count.eq(port.data.count),
         ]
-        with m.If(moves):
-            m.d.sync += [
-                sought.valid.eq(is_looking),
-                sought.payload.flow.eq(flow), sought.payload.position.eq(position),
-                sought.payload.head.eq(port.data.head), sought.payload.count.eq(port.data.count),
-            ]
-        with m.If(goes):
-            m.d.sync += [
-                is_looking.eq(self.search.valid & self.search.ready),
-                flow.eq(self.search.payload.flow), position.eq(self.search.payload.position),
-            ]
-        return sought
+        m.d.sync += [
+            is_looking.eq(self.search.valid & self.search.ready),
+            flow.eq(self.search.payload.flow), position.eq(self.search.payload.position),
+            Assert(~is_looking | sought.i.ready, "a search finds no room"),
+        ]
+        return sought.o
 
     def _connect_engines(self, m, sought, leaves):
         """The engines get searches in turn, and give their answers in turn, which always find room."""

@@ -72,9 +72,9 @@ class Assembler(wiring.Component):
             "unsent": Out(stream.Signature(FLOW_BITS)),
             "done": Out(1), "bad_region": Out(1), "sent": Out(1), "sent_bytes": Out(LENGTH_BITS), "idle": Out(1),
         })
-        depth = 2 * -(-FRAME_MOST // self.width)
+        depth = 2 * -(-FRAME_MOST // self.width) + 1
         self._memory = Memory(shape=8 * self.width, depth=depth, init=[])
-        self._room = Signal(range(depth + 1), init=depth)
+        self._room, self._has_room = Signal(range(depth + 1), init=depth), Signal()
         self._stored = Signal(range(_FRAMES + 1))  # frames that have not left
         frame = data.StructLayout({"size": LENGTH_BITS, "offload": 1})
         self._frames = Queue(frame, depth=_FRAMES)
@@ -89,6 +89,8 @@ class Assembler(wiring.Component):
         self._send(m, reads)
         m.d.sync += [
             self._room.eq(self._room - stores + reads + rewound),
+            # Known a cycle ahead to keep the path short: of two places one is left, whatever happens now.
+            self._has_room.eq(self._room >= 2),
             self._stored.eq(self._stored + keeps - self.sent),
             Assert(~stores | (self._room != 0), "a word for which there is no room"),
         ]
@@ -105,7 +107,7 @@ class Assembler(wiring.Component):
         address = Signal.like(write.addr)
         is_good = ~word.error & ~is_cut
         m.d.comb += [
-            self.i.ready.eq((self._room != 0) & (self._stored != _FRAMES)
+            self.i.ready.eq(self._has_room & (self._stored != _FRAMES)
                             & ~(self.unsent.valid & word.last & word.error)),
             stores.eq(self.i.valid & self.i.ready),
             total.eq(size + word.count),
