@@ -14,7 +14,7 @@ from rackgate.pisa.pipeline import PipelineCore
 from rackgate_sim.native import Event, Simulation, build
 from rackgate_sim.pisa.model import PipelineModel
 
-__all__ = ["Differential", "Observed", "control_access", "differential"]
+__all__ = ["Differential", "Observed", "control_access", "differential", "with_control"]
 
 _SLOT_BITS = 4
 _AT_ONCE = 4096
@@ -60,6 +60,20 @@ class Packer:
 def control_access(register, index, data=None):
     """What a generator of packets yields for an access of the control plane: to a register by number."""
     return {"valid": 1, "write": int(data is not None), "register": register, "index": index, "data": data or 0}
+
+
+def with_control(rng, pipeline, packets, *, share=0.02, is_writing=True):
+    """``packets`` with accesses of the control plane among them: reads, or as many writes."""
+    registers = pipeline.registers
+    while True:
+        if not registers or rng.random() >= share:
+            yield next(packets)
+            continue
+        number = rng.randrange(len(registers))
+        register = registers[number]
+        highest = (1 << max(1, *((item.depth - 1).bit_length() for item in registers), 1)) - 1
+        yield control_access(number, rng.choice([0, 1, register.depth - 1, rng.randint(0, highest)]),
+                             rng.choice([None, rng.getrandbits(register.width)]) if is_writing else None)
 
 
 class Differential:

@@ -5,7 +5,7 @@ import dataclasses
 import random
 
 import pytest
-from pisa_differential import Observed, differential
+from pisa_differential import Observed, differential, with_control
 
 from rackgate.fisslock.abi import WORD_FORMATS, State, Type
 from rackgate.fisslock.hardened import pipeline
@@ -87,22 +87,24 @@ class Packets:
         return vector
 
 
-def back_to_back(core, seed, count, **stalls):
+def back_to_back(core, seed, count, reads=0.0, **stalls):
+    """Packets, and that share of reads by the control plane among them."""
     one, library = core
     packets = Packets(one, random.Random(seed))
-    both = differential(one, packets, count, seed=seed, library=library, **stalls)
+    given = with_control(random.Random(seed), one, packets, share=reads, is_writing=False)
+    both = differential(one, given, count, seed=seed, library=library, **stalls)
     assert both.passes >= count
     return packets.kinds
 
 
 def test_hot_locks(core, seed):
-    """Back to back, and then with stalls at both ends."""
+    """Back to back, and then with stalls at both ends while the control plane reads."""
     kinds = back_to_back(core, seed, 100_000)
     for path in ((Type.ACQUIRE, "grant"), (Type.ACQUIRE, "grant", "tell"), (Type.ACQUIRE, "tell"), (Type.ACQUIRE,),
                  (Type.RELEASE, "tell"), (Type.RELEASE,), (Type.TRANSFER, "grant", "answer"),
                  (Type.TRANSFER, "answer"), (Type.FREE, "answer"), (None,)):
         assert kinds.get(path, 0) > 20, (path, kinds)
-    back_to_back(core, seed + 1, 5000, stall_i=0.3, stall_o=0.5)
+    back_to_back(core, seed + 1, 5000, reads=0.02, stall_i=0.3, stall_o=0.5)
 
 
 @pytest.mark.soak

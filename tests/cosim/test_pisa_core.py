@@ -5,7 +5,7 @@ import dataclasses
 import random
 
 import pytest
-from pisa_differential import Differential, control_access, differential
+from pisa_differential import Differential, differential, with_control
 from pisa_example import BALANCER
 from pisa_random import pipeline, vectors
 
@@ -14,20 +14,6 @@ from rackgate.pisa.layout import name_of
 from rackgate.pisa.pipeline import PipelineCore
 
 pytestmark = pytest.mark.cosim
-
-
-def with_control(rng, one, packets, share=0.02):
-    """``packets`` with accesses of the control plane among them."""
-    registers = one.registers
-    while True:
-        if not registers or rng.random() >= share:
-            yield next(packets)
-            continue
-        number = rng.randrange(len(registers))
-        register = registers[number]
-        highest = (1 << max(1, *((item.depth - 1).bit_length() for item in registers), 1)) - 1
-        yield control_access(number, rng.choice([0, 1, register.depth - 1, rng.randint(0, highest)]),
-                             rng.choice([None, rng.getrandbits(register.width)]))
 
 
 def compare(seed, count=3000):
