@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The gateware of a pipeline against its model: any packets, all outputs, all registers, in the native simulation."""
 
+import functools
 from collections import deque
 
 from amaranth.hdl import Module
@@ -62,6 +63,12 @@ def control_access(register, index, data=None):
     return {"valid": 1, "write": int(data is not None), "register": register, "index": index, "data": data or 0}
 
 
+@functools.cache
+def library_of(pipeline, name, variant):
+    """A pipeline's core as a library; its Verilog is written once in a process."""
+    return build(Observed(pipeline), name=name, variant=variant)
+
+
 def with_control(rng, pipeline, packets, *, share=0.02, is_writing=True):
     """``packets`` with accesses of the control plane among them: reads, or as many writes."""
     registers = pipeline.registers
@@ -92,7 +99,7 @@ class Differential:
     def __init__(self, pipeline, *, seed=0, name="", library=None, variant="fast"):
         self.pipeline = pipeline
         self.model = PipelineModel(pipeline)
-        self.library = library or build(Observed(pipeline), name=name or f"core_{pipeline.name}", variant=variant)
+        self.library = library or library_of(pipeline, name or f"core_{pipeline.name}", variant)
         self.simulation = Simulation(self.library, seed=seed)
         self.layout = phv_layout(pipeline, slot_bits=_SLOT_BITS)
         self.places = {item: place for place, item in enumerate(pipeline.phv)}

@@ -42,10 +42,10 @@ def test_the_model_with_scapy(seed):
 
 
 @pytest.mark.cosim
-@pytest.mark.xdist_group("native")
+@pytest.mark.xdist_group("switch")
 def test_the_gateware_with_scapy(seed):
     rng = random.Random(seed)
-    switch, simulation = opened(BALANCER, 8, seed=seed, slots=8)
+    switch, simulation = opened(BALANCER, 8, seed=seed, slots=8, slot_size=2048)
     cases = [made(rng) for _ in range(200)]
     for frame, _ in cases:
         switch.push(frame)
