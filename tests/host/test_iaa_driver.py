@@ -29,14 +29,10 @@ from rackgate_host.iaa import (
 from rackgate_host.iaa import checksums as host_checksums
 from rackgate_host.iaa import driver as driver_module
 from rackgate_host.sabre.canned import CannedTable, train
-from rackgate_sim.devices import NAMES
 from rackgate_sim.iaa import model as golden
 from rackgate_sim.iaa.crc64 import crc64
 
-#: The gateware is tested as soon as there is one.
-WORLDS = ["model"]
-if "iaa" in NAMES:
-    WORLDS.append(pytest.param("sim", marks=[pytest.mark.cosim, pytest.mark.xdist_group("iaa")]))
+WORLDS = ["model", pytest.param("sim", marks=[pytest.mark.cosim, pytest.mark.xdist_group("iaa")])]
 # The model behind a bridge, on a link with faults.
 FAR_WORLDS = [pytest.param("udp", marks=pytest.mark.soak)]
 #: What every world's device takes: a window of 4 KiB.
