@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Driver tests, unchanged, on a simulated board at its pins: through a pseudo-terminal, and through a UDP socket."""
 
+import json
 import random
 import zlib
 
@@ -22,7 +23,7 @@ from rackgate.net.frames import Endpoint, udp_frame
 from rackgate_host import DeviceMismatch, inflate
 from rackgate_host.echo import EchoDriver
 from rackgate_host.inflate import InflateDriver
-from rackgate_host.transcript import compare, record
+from rackgate_host.transcript import Divergence, compare, record
 from rackgate_sim.board.datagrams import HOST_ADDRESS, HOST_MAC, Datagrams
 from rackgate_sim.board.serve import serve
 from rackgate_sim.board.worlds import EthernetWorld, SerialWorld
@@ -105,6 +106,29 @@ def test_transcripts(board, tmp_path, system, link, work, parameters):
     with record(device, places[1]):
         work(device)
     assert compare(*places) > 20
+
+
+def test_a_difference_is_told_with_its_transaction(board, tmp_path):
+    """The board is made to differ from the native simulation in the second of three jobs."""
+    places = tmp_path / "sim.jsonl", tmp_path / "board.jsonl"
+
+    def work(device, second):
+        echo = EchoDriver(device)
+        for change in (1, second, 3):
+            echo.echo(bytes(range(64)), change=change)
+
+    with rackgate_host.open(f"sim:echo?memory={MEMORY}&variant=brief") as device, record(device, places[0]):
+        work(device, 2)
+    device = board("echo", "uart", memory=MEMORY)
+    with record(device, places[1]):
+        work(device, 6)
+    native, pins = ([json.loads(line) for line in place.read_text().splitlines()[1:]] for place in places)
+    first = next(number for number, (one, other) in enumerate(zip(native, pins, strict=True), 1)
+                 if {**one, "c": 0} != {**other, "c": 0})
+    with pytest.raises(Divergence, match=f"differs at transaction {first} ") as caught:
+        compare(*places)
+    assert caught.value.transaction == first > 1 and caught.value.expected["v"] == 2
+    assert caught.value.actual["v"] == 6
 
 
 def test_a_board_says_what_it_is():
