@@ -185,7 +185,7 @@ def write_record(name: str, verdicts: Sequence[Verdict], percents: tuple[float |
         "survivors": [{"fault": text, "why": why.get(text)} for text in survivors],
         "processor_seconds": round(sum(verdict.seconds for verdict in verdicts)),
         "seed": seed, "command": f"python -m rackgate_tb.quality {name} --faults {len(verdicts)} --seed {seed}",
-        "why": "" if percents[0] is not None else "not asked for", "commit": commit() or "",
+        "why": "" if percents[0] is not None else "not measured", "commit": commit() or "",
     }
     folder = folder or build_root() / "coverage"
     folder.mkdir(parents=True, exist_ok=True)
