@@ -72,6 +72,9 @@ class Emitter:
             case "not":
                 return self._with_operand(expression, into, Opcode.XOR, expression.operands[0], 1)
         first, second = expression.operands
+        if kind == "<<" and second.key == const(1).key:  # a sum is there at once, a shift is not
+            register = self.value(first)
+            return self._result(expression, into, Opcode.ADD, register, register)
         if is_small(second):
             return self._with_operand(expression, into, _OPCODES[kind], first, second.operands[0])
         first_register = self.value(first)
