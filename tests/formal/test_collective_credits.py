@@ -182,13 +182,13 @@ def test_queues():
 
 
 def test_queues_can_fill():
-    prove(queues(), "collective_queues_cover", mode="cover", depth=11)
+    prove(queues(), "collective_queues_cover", mode="cover", depth=13)
 
 
 @pytest.mark.parametrize("fault", ["a credit kept", "a slot forgotten"])
 def test_queues_fault(fault):
     with pytest.raises(ProofFailed, match="test_collective_credits.py"):
-        prove(queues(fault), f"collective_queues_fault_{fault.replace(' ', '_')}", mode="bmc", depth=11)
+        prove(queues(fault), f"collective_queues_fault_{fault.replace(' ', '_')}", mode="bmc", depth=12)
 
 
 def headers(fault=None, *, known=()):

@@ -9,7 +9,7 @@ import pytest
 from amaranth.hdl import Module
 from collective_queues import Key, QueuesModel
 
-from rackgate.collective.abi import HeaderFlag, PacketType
+from rackgate.collective.abi import MOVES, HeaderFlag, PacketType
 from rackgate.collective.packets.abi import credit_threshold
 from rackgate.collective.packets.freeslots import FreeSlots
 from rackgate.collective.packets.owed import OwedCredits
@@ -210,19 +210,20 @@ def post(move, key):
 
 
 def test_latency():
-    """A posted packet shows 2 cycles after its header; headers are taken every 3 cycles."""
+    """A posted packet shows 3 cycles after its header; headers are taken every 4 cycles."""
     bench = Bench()
 
     async def testbench(ctx):
         await opened(bench, ctx, {0: 8})
         assert await bench.put(ctx, "post", post(3, Key(0, 0, 5, 2))) == 3
         bench.offer(ctx, "header", header(2, tag=5, flags=HeaderFlag.FIRST))
-        await bench.step(ctx)
-        assert ctx.get(bench.dut.has_packet) == 0
+        for _ in range(2):
+            await bench.step(ctx)
+            assert ctx.get(bench.dut.has_packet) == 0
         await bench.step(ctx)
         assert ctx.get(bench.dut.has_packet) == 1 << 3
         assert not bench.is_offering("header")
-        assert await bench.put(ctx, "header", header(2, tag=5, identity=7)) == 3
+        assert await bench.put(ctx, "header", header(2, tag=5, identity=7)) == 4
         await bench.step(ctx, take=3)
         await bench.step(ctx, take=3)
         await bench.step(ctx)
@@ -351,6 +352,31 @@ def test_open_frees():
         await bench.idle(ctx, 2)
         assert [bench.taken[move] for move in range(4)] == [[10], [11], [12], [13]]
         assert not bench.expected["no_buffer"]
+
+    bench.run(testbench)
+
+
+def test_streams_packets_are_hidden_while_a_communicator_opens():
+    """One that is seen just before can be taken; none is offered that may be freed before it is taken."""
+    bench = Bench(slots=8)
+
+    async def testbench(ctx):
+        await opened(bench, ctx, {0: 4, 1: 4})
+        for communicator in (1, 0):
+            await bench.put(ctx, "header", header(1, communicator=communicator, identity=communicator,
+                                                  flags=HeaderFlag.STREAM))
+        shown = []
+        bench.offer(ctx, "open", {"communicator": 0, "credits": 4})
+        while bench.is_offering("open"):
+            shown.append(ctx.get(bench.dut.has_packet) >> MOVES)
+            await bench.step(ctx)
+        assert shown[:2] == [1, 0] and not any(shown[1:])
+        await bench.step(ctx)
+        await bench.step(ctx)
+        assert ctx.get(bench.dut.has_packet) == 1 << MOVES
+        await bench.step(ctx, take=MOVES)
+        await bench.step(ctx)
+        assert bench.taken[MOVES] == [1] and ctx.get(bench.dut.has_packet) == 0
 
     bench.run(testbench)
 

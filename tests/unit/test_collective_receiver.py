@@ -285,7 +285,7 @@ def _is_needed(bench, link, wanted, move):
 
 @pytest.mark.thorough
 def test_latency():
-    """Header's last word to has_packet: 4 cycles; to the first word that is read 8, as it is written in the 5th."""
+    """Header's last word to has_packet: 5 cycles; to the first word that is read 9, as it is written in the 6th."""
     dut = Receiver(8)
     item = message(random.Random(1), 2, 9, [256], sequence=0)[0]
 
@@ -310,7 +310,7 @@ def test_latency():
                 first = cycle
             _, _, ready = await ctx.tick().sample(dut.i.ready)
             assert ready
-        assert (shown, first) == (3 + 4, 3 + 5 + 3)
+        assert (shown, first) == (3 + 5, 3 + 6 + 3)
 
     simulate(dut, testbench)
 

@@ -34,8 +34,8 @@ class ReceiveQueues(wiring.Component):
     communicator is not open, or broken (the credit is then owed back), or if they have no credit; and if there is no
     slot, which cannot be if no more credits were given than there are slots (the credit is owed back).
 
-    Timing: a header is taken 1 cycle after it came, unless something else is under way, and one can be taken every
-    3 cycles; its packet shows in ``has_packet`` 2 cycles after it came. Headers wait while a move is posted: 3 cycles,
+    Timing: a header is taken 2 cycles after it came, unless something else is under way, and one can be taken every
+    4 cycles; its packet shows in ``has_packet`` 3 cycles after it came. Headers wait while a move is posted: 3 cycles,
     2 for each packet that is looked at, 3 if it matches, and 1 for each further source if any will do. ``take`` and
     ``owe_take`` are never put off; each puts off all else by a cycle. Nothing here waits for the transmitter.
 
@@ -67,7 +67,8 @@ class ReceiveQueues(wiring.Component):
         Look for an unexpected packet with a key, and leave it where it is; taken as a post is. What was found, from
         then on until the next probe is looked at.
     has_packet:
-        Bit per move, and above them one for streams: there is a packet.
+        Bit per move, and above them one for streams: there is a packet. None for streams while a communicator opens,
+        as it may be freed; that is at least 4 cycles later, in which one that was seen can still be taken.
     take, take_move:
         Strobe: take the first packet of a move, or (number ``moves``) of the streams.
     taken:
@@ -109,8 +110,11 @@ class ReceiveQueues(wiring.Component):
             "credit_packet": Out(stream.Signature(CreditPacket)), "idle": In(1),
             "no_buffer": Out(1), "no_communicator": Out(1), "matched_posted": Out(1), "matched_late": Out(1),
         })
-        # Of a header: which moves wait for it; then, what it does to its account.
+        # Of a header: which moves wait for it; then, what becomes of it; then, what it does to its account.
         self._matched = Signal(self.moves)
+        self._verdict = Signal(data.StructLayout({
+            "list": range(self.moves + self.nodes + 1), "move": range(self.moves), "is_posted": 1, "keeps": 1,
+            "bounces": 1, "no_communicator": 1, "no_buffer": 1, "has_credit": 1, "has_words": 1}))
         self._settles, self._has_settles = Signal(AccountChange), Signal()
         self._is_opening = Signal()  # what is scanned for is of a communicator that is opened
         self._has_peeked = Signal()  # the store shows what a probe has found
@@ -125,7 +129,7 @@ class ReceiveQueues(wiring.Component):
         wiring.connect(m, wiring.flipped(self.free), store.free)
         wiring.connect(m, accounts.packet, wiring.flipped(self.credit_packet))
         m.d.comb += [
-            self.has_packet.eq(Cat(store.has_slots[:self.moves], store.has_slots[streams])),
+            self.has_packet.eq(Cat(store.has_slots[:self.moves], store.has_slots[streams] & ~self._is_opening)),
             store.take.eq(self.take),
             store.take_list.eq(Mux(self.take_move == self.moves, streams, self.take_move)),
             self.taken.eq(store.taken),
@@ -164,6 +168,8 @@ class ReceiveQueues(wiring.Component):
         with m.If(~self.take), m.FSM():
             with m.State("IDLE"):
                 self._idle(m)
+            with m.State("MATCH"):
+                self._match(m)
             with m.State("ADMIT"):
                 self._admit(m)
             with m.State("SCAN"):
@@ -194,7 +200,8 @@ class ReceiveQueues(wiring.Component):
         ]
         with m.If(self.open.valid):
             m.d.comb += [scan.is_purge.eq(1), scan.key.communicator.eq(self.open.payload.communicator)]
-        m.d.comb += [
+        m.d.comb += [  # it changes nothing: only looks, even if the header is not what comes next
+            accounts.change.valid.eq(self.header.valid),
             accounts.change.payload.account.communicator.eq(header.communicator),
             accounts.change.payload.account.node.eq(header.node),
         ]
@@ -209,54 +216,64 @@ class ReceiveQueues(wiring.Component):
             m.d.sync += self.probed.found.eq(0)
             m.next = "PROBE"
         with m.Elif(self.header.valid):
-            m.d.comb += accounts.change.valid.eq(1)  # changes nothing: only looks
             with m.If(accounts.change.ready & ~self._has_settles):
-                m.next = "ADMIT"
+                m.next = "MATCH"
 
-    def _admit(self, m):
-        """Take a header: give its credits on, give its packet a slot and a queue, or drop it."""
-        store, keys, header, may_spend = self._store, self._keys, self.header.payload, self._accounts.may_spend
-        is_data, is_open, keeps, bounces = Signal(), Signal(), Signal(), Signal()
-        goes, has_credit, has_words = Signal(), Signal(), Signal()
-        is_broken = self.is_broken.bit_select(header.communicator, 1)
-        is_stream, matched, move = (header.flags & HeaderFlag.STREAM) != 0, Signal(), Signal.like(keys.move)
+    def _match(self, m):
+        """Decide on a header: to whom its packet goes, or why it is dropped. What is free now, stays so until then."""
+        header, verdict, may_spend = self.header.payload, self._verdict, self._accounts.may_spend
+        is_data, is_open, is_broken, keeps = Signal(), Signal(), Signal(), Signal()
+        is_stream, matched, move = (header.flags & HeaderFlag.STREAM) != 0, Signal(), Signal.like(self._keys.move)
         for k in reversed(range(self.moves)):
             with m.If(self._matched[k]):
                 m.d.comb += [matched.eq(~is_stream), move.eq(k)]
         m.d.comb += [
             is_open.eq(self.is_open.bit_select(header.communicator, 1)),
+            is_broken.eq(self.is_broken.bit_select(header.communicator, 1)),
             is_data.eq(header.type == PacketType.DATA),
-            keeps.eq(is_data & is_open & may_spend & ~is_broken & store.has_free),
-            bounces.eq(is_data & is_open & may_spend & ~keeps),
-            has_credit.eq(is_open & (header.credit != 0)),
-            has_words.eq(is_data & (header.size != 0)),
-            goes.eq((~has_credit | ~self.credit.valid | self.credit.ready)
-                    & (~has_words | ~self.admit.valid | self.admit.ready)),
+            keeps.eq(is_data & is_open & may_spend & ~is_broken & self._store.has_free),
+        ]
+        m.d.sync += [
+            verdict.list.eq(Mux(is_stream, self.moves + self.nodes, Mux(matched, move, self.moves + header.node))),
+            verdict.move.eq(move), verdict.is_posted.eq(matched), verdict.keeps.eq(keeps),
+            verdict.bounces.eq(is_data & is_open & may_spend & ~keeps),
+            verdict.no_communicator.eq(~is_open | is_data & is_broken & may_spend),
+            verdict.no_buffer.eq(is_data & is_open & ~keeps & ~(is_broken & may_spend)),
+            verdict.has_credit.eq(is_open & (header.credit != 0)),
+            verdict.has_words.eq(is_data & (header.size != 0)),
+        ]
+        m.next = "ADMIT"
+
+    def _admit(self, m):
+        """Take a header: give its credits on, give its packet a slot and a queue, or drop it."""
+        store, keys, header, verdict, goes = self._store, self._keys, self.header.payload, self._verdict, Signal()
+        m.d.comb += [
+            goes.eq((~verdict.has_credit | ~self.credit.valid | self.credit.ready)
+                    & (~verdict.has_words | ~self.admit.valid | self.admit.ready)),
             self.header.ready.eq(goes),
-            store.slot.eq(store.free_slot),
-            store.list.eq(Mux(is_stream, self.moves + self.nodes, Mux(matched, move, self.moves + header.node))),
-            keys.move.eq(move),
+            store.slot.eq(store.free_slot), store.list.eq(verdict.list), keys.move.eq(verdict.move),
         ]
         with m.If(goes):
             m.d.comb += [
-                store.fill.eq(keeps), store.append.eq(keeps),
-                keys.withdraw.eq(keeps & matched & store.record.is_last),
-                keys.bind.eq(keeps & matched),
-                self.matched_posted.eq(keeps & matched),
-                self.no_communicator.eq(~is_open | is_data & is_broken & may_spend),
-                self.no_buffer.eq(is_data & is_open & ~keeps & ~self.no_communicator),
+                store.fill.eq(verdict.keeps), store.append.eq(verdict.keeps),
+                keys.withdraw.eq(verdict.keeps & verdict.is_posted & store.record.is_last),
+                keys.bind.eq(verdict.keeps & verdict.is_posted),
+                self.matched_posted.eq(verdict.keeps & verdict.is_posted),
+                self.no_communicator.eq(verdict.no_communicator),
+                self.no_buffer.eq(verdict.no_buffer),
             ]
             m.d.sync += [
-                self._has_settles.eq(keeps | bounces), self._settles.spend.eq(1), self._settles.owe.eq(bounces),
+                self._has_settles.eq(verdict.keeps | verdict.bounces), self._settles.spend.eq(1),
+                self._settles.owe.eq(verdict.bounces),
                 self._settles.account.communicator.eq(header.communicator),
                 self._settles.account.node.eq(header.node),
             ]
-            with m.If(has_words):
+            with m.If(verdict.has_words):
                 m.d.sync += [
                     self.admit.valid.eq(1),
-                    self.admit.payload.slot.eq(store.free_slot), self.admit.payload.drop.eq(~keeps),
+                    self.admit.payload.slot.eq(store.free_slot), self.admit.payload.drop.eq(~verdict.keeps),
                 ]
-            with m.If(has_credit):
+            with m.If(verdict.has_credit):
                 m.d.sync += [
                     self.credit.valid.eq(1),
                     self.credit.payload.communicator.eq(header.communicator),

@@ -25,7 +25,7 @@ class Receiver(wiring.Component):
     The members are those of :class:`~.depacketizer.Depacketizer` (``i``, ``node`` and strobes),
     :class:`~.receivequeues.ReceiveQueues` and :class:`~.receivebuffer.ReceiveBuffer` (``read``, ``words``).
 
-    A packet for a posted move shows in ``has_packet`` 4 cycles after the last word of its header came. The link is
+    A packet for a posted move shows in ``has_packet`` 5 cycles after the last word of its header came. The link is
     never stopped for want of a buffer, credit or command; it is while headers wait, as ReceiveQueues says, when
     no more than 8 words of payload have come behind them. Reset forgets everything, and takes 128 cycles.
 

@@ -60,7 +60,7 @@ class SlotStore(wiring.Component):
     peek:
         Strobe: show the packet in ``slot`` at ``taken``, but for its slot, in the cycle after. Not with ``take``.
     free:
-        Slots of packets that were taken. ``ready`` depends on ``empty`` and on ``owe.ready``.
+        Slots of packets that were taken. ``ready`` depends on ``empty``, and is high every other cycle at most.
     owe:
         Accounts that are owed a credit, a cycle after their slots came back.
     """
@@ -137,13 +137,15 @@ class SlotStore(wiring.Component):
         m.d.comb += [
             write.addr.eq(self.free_slot), write.en.eq(self.fill),
             write.data.communicator.eq(self.record.key.communicator), write.data.node.eq(self.record.key.node),
-            self.can_empty.eq(~self.owe.valid | self.owe.ready),
+            self.can_empty.eq(~self.owe.valid),  # every other cycle is often enough, and early in it
             self.free.ready.eq(self.can_empty & ~self.empty),
             slot.eq(Mux(self.empty, self.slot, self.free.payload.slot)),
             read.addr.eq(slot),
             self._pool.i.payload.eq(slot),
             self._pool.i.valid.eq(self.empty | self.free.valid & self.free.ready),
         ]
+        with m.If(self.owe.ready):
+            m.d.sync += self.owe.valid.eq(0)
         with m.If(self.can_empty):
             m.d.sync += [
                 self.owe.valid.eq(Mux(self.empty, self.owes, self.free.valid)),
