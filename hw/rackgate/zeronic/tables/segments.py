@@ -44,8 +44,8 @@ class SegmentLists(wiring.Component):
     read take 7, 3 and 2 cycles with 1, 2 and 3 engines. The answer to a lone search comes after up to 9 cycles if the
     list has one or two segments, and 3 later each time their number doubles. An update takes 5 cycles; the first
     ``post`` after a ``retire`` or ``clear`` waits until the searches that are older have their answers, some 30
-    cycles, 100 if as many as there can be are under way. Updates do not hold up searches; searches whose answers are not taken do not hold up updates. Reset empties
-    all lists, one a cycle.
+    cycles, 100 if as many as there can be are under way. Updates do not hold up searches; searches whose answers are
+    not taken do not hold up updates. Reset empties all lists, one a cycle.
 
     Parameters
     ----------
