@@ -54,7 +54,7 @@ class Links:
     """Nodes with a link each, at a crossbar that may lose, double, delay and damage frames."""
 
     def __init__(self, nodes, *, width=8, segment=256, slots=16, timeout=3000, delay=100, latency=20, seed=0, threads=1,
-                 variant="debug", **faults):
+                 variant="brief", **faults):
         key = (width, segment, slots)
         library = build(CountedLink(width, segment=segment, slots=slots), name="counted_link", key=key, variant=variant)
         self.nodes = [Simulation(library, seed=seed + k) for k in range(nodes)]

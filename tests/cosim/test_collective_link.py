@@ -9,7 +9,7 @@ from collective_links import SETTINGS, Links, packet
 
 from rackgate.collective.link.abi import LinkCounter
 
-pytestmark = [pytest.mark.cosim, pytest.mark.xdist_group("native")]
+pytestmark = [pytest.mark.cosim, pytest.mark.xdist_group("link")]
 
 
 def exchange(links, rng, count, *, segment, limit, size=None):
@@ -91,5 +91,6 @@ def test_a_network_that_was_down(seed):
 def test_long_exchanges(width, seed):
     rng = random.Random(seed)
     for rate in (0.001, 0.02, 0.2):
-        with Links(4, width=width, seed=seed, loss=rate, duplicate=rate, reorder=rate, corrupt=rate) as links:
+        with Links(4, width=width, seed=seed, variant="fast", loss=rate, duplicate=rate, reorder=rate,
+                   corrupt=rate) as links:
             exchange(links, rng, 5000, segment=256, limit=50_000_000)
