@@ -15,7 +15,7 @@ from typer.testing import CliRunner
 from rackgate_host import cli
 from rackgate_host.bench.record import Result
 from rackgate_host.errors import Unavailable, UsageError
-from rackgate_host.report import drawing
+from rackgate_host.report import drawing, verification
 from rackgate_host.report.coverage import Coverage, read_coverage
 from rackgate_host.report.drawing import COLOURS, figure, legend
 from rackgate_host.report.headlines import beside
@@ -26,6 +26,7 @@ from rackgate_host.report.records import Results, read_results
 from rackgate_host.report.site import write_site
 from rackgate_host.report.words import conditions_of, number, slug
 from rackgate_sim.locks.experiment import PAPER as LOCKS_PAPER
+from rackgate_tb.quality.run import ENGINES as MEASURED
 
 SAMPLES = Path(__file__).parent / "data" / "report"
 ENGINE = {"engine": "inflate", "line_percent": 97.25, "toggle_percent": 88, "command": "make soak",
@@ -403,7 +404,10 @@ def test_what_is_missing_is_said(tmp_path):
         text = (tmp_path / f"{name}.html").read_text()
         for bench in page.benches:
             assert f"<code>rackgate bench {bench}</code>" in text
-    assert "no file in build/coverage" in (tmp_path / "verification.html").read_text()
+    assert sorted(verification.ENGINES) == sorted(MEASURED)
+    text = (tmp_path / "verification.html").read_text()
+    assert text.count("not measured") == 3 * len(MEASURED)
+    assert all(f"python -m rackgate_tb.quality {name}" in text for name in MEASURED)
 
 
 def test_text_of_records_is_no_markup(folder, tmp_path):

@@ -8,11 +8,14 @@ from .coverage import Coverage
 from .plots import Axis, Plot, Section, Trace
 from .words import number
 
-__all__ = ["ABOUT", "NAME", "TITLE", "sections", "tables"]
+__all__ = ["ABOUT", "ENGINES", "NAME", "TITLE", "sections", "tables"]
 
 NAME = "verification"
 TITLE = "Verification"
 ABOUT = "What the regression reaches of each engine's Verilog, and what becomes of small faults that are put into it."
+
+#: What ``python -m rackgate_tb.quality`` measures.
+ENGINES = ("collective", "fisslock", "iaa", "inflate", "netlock", "zeronic")
 
 _HEADER = ("engine", "branches taken", "bits toggled", "faults made", "caught", "of them by time-out", "explained",
            "unexplained", "command", "commit")
@@ -44,10 +47,13 @@ def _plot(title: str, about: str, traces: Sequence[Trace], command: str) -> Plot
 
 
 def tables(coverage: Sequence[Coverage]) -> list[dict[str, Any]]:
-    """The page's table: a row an engine."""
-    return [{"title": "By engine", "folded": False, "header": _HEADER, "rows": [_row(one) for one in coverage],
-             "about": "What no test catches is explained, or gets a test.",
-             "otherwise": "Not measured here: no file in build/coverage."}]
+    """The page's table: a row an engine, those of which there is no file, too."""
+    known = {one.engine: one for one in coverage}
+    missing = {name: Coverage(name, None, None, command=f"python -m rackgate_tb.quality {name}")
+               for name in ENGINES if name not in known}
+    rows = [_row(one) for _, one in sorted((known | missing).items())]
+    return [{"title": "By engine", "folded": False, "header": _HEADER, "rows": rows, "otherwise": "",
+             "about": "What no test catches is explained, or gets a test."}]
 
 
 def _row(one: Coverage) -> Sequence[str]:
