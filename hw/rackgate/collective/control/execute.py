@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The sequencer's last stage: carry an instruction out."""
 
-from amaranth.hdl import Assert, Const, Module, Mux
+from amaranth.hdl import Assert, Const, Module, Mux, Signal
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
 
@@ -87,16 +87,17 @@ class Execute(wiring.Component):
         m = Module()
         m.submodules.alu = alu = Alu()
         m.submodules.multicycle = multicycle = Multicycle()
-        issued, decoded = self.issued, self.issued.decoded
+        issued, decoded, was_released = self.issued, self.issued.decoded, Signal()
         m.d.comb += [
             alu.operation.eq(decoded.operation), alu.a.eq(issued.a), alu.b.eq(issued.b),
             alu.size.eq(issued.info.size),
             multicycle.context.eq(issued.context), multicycle.a.eq(issued.a), multicycle.b.eq(issued.b),
             multicycle.operation.eq(decoded.operation),
             self.target.eq(decoded.immediate),
-            self.wake.eq(self.move.valid & self.move.ready | multicycle.is_soon
-                         | multicycle.is_busy & multicycle.release),
+            self.wake.eq(self.move.valid & self.move.ready | multicycle.is_soon | was_released),
         ]
+        # A cycle late: that a unit is released follows from the instruction, and the wake goes a long way from here.
+        m.d.sync += was_released.eq(multicycle.is_busy & multicycle.release)
         fields = self._latch(m, alu)
         self._evaluate(m, alu, multicycle)
         with m.If(self.valid):
@@ -164,17 +165,21 @@ class Execute(wiring.Component):
             with m.Case(*results):
                 m.d.comb += self.write.eq(self.valid & decoded.writes)
             with m.Case(Action.LONG):
-                m.d.comb += self.write.eq(self.valid & decoded.writes & self.resume)
+                m.d.comb += self.write.eq(self.valid & decoded.writes & self._has_result(multicycle))
 
     def _calculate(self, m, multicycle):
         """Begin; or, when the instruction comes again and the result is there, take it."""
         issued, divides = self.issued, self.issued.decoded.select[0]
-        is_mine = multicycle.is_busy & (multicycle.owner == issued.context)
         with m.If(divides & (issued.b == 0)):
             self._refuse(m, Status.PROGRAM_ERROR)
         with m.Else():
-            self._proceed(m, is_mine & multicycle.is_done)
-            m.d.comb += [multicycle.start.eq(~multicycle.is_busy), multicycle.release.eq(self.resume)]
+            self._proceed(m, self._has_result(multicycle))
+            m.d.comb += [multicycle.start.eq(~multicycle.is_busy),
+                         multicycle.release.eq(self._has_result(multicycle))]
+
+    def _has_result(self, multicycle):
+        """What the instruction has begun is done; it has then not been refused."""
+        return multicycle.is_done & (multicycle.owner == self.issued.context)
 
     def _latch(self, m, alu):
         """Write a field a cycle after its value was known. What the latch has for the instruction's context."""
@@ -199,16 +204,19 @@ class Execute(wiring.Component):
         control = fields.control
         receives, sends, reduces = control[2:4] == Other.RECEIVE, control[6], control[7]
         is_any = fields.source.is_any & ~info.is_collective
-        types = Const(self.types & 0xFFFF, 16)
-        with m.If(fields.is_illegal):
-            self._refuse(m, Status.PROGRAM_ERROR)
-        with m.Elif(receives & fields.source.is_bad & ~is_any | sends & fields.destination.is_bad):
-            self._refuse(m, Status.BAD_PEER)
-        with m.Elif(reduces & ~types.bit_select(info.element, 1)):
-            self._refuse(m, Status.BAD_TYPE)
+        types, is_bad_peer, is_bad_type, goes = Const(self.types & 0xFFFF, 16), Signal(), Signal(), Signal()
+        m.d.comb += [
+            is_bad_peer.eq(receives & fields.source.is_bad & ~is_any | sends & fields.destination.is_bad),
+            is_bad_type.eq(reduces & ~types.bit_select(info.element, 1)),
+            goes.eq((self.outstanding != MOVES_PER_CONTEXT) & ~self.move.valid
+                    & ~fields.is_illegal & ~is_bad_peer & ~is_bad_type),
+            self.resume.eq(goes), self.go.eq(goes),
+        ]
+        with m.If(fields.is_illegal | is_bad_peer | is_bad_type):
+            self._refuse(m, Mux(fields.is_illegal, Status.PROGRAM_ERROR,
+                                Mux(is_bad_peer, Status.BAD_PEER, Status.BAD_TYPE)))
         with m.Else():
-            self._proceed(m, (self.outstanding != MOVES_PER_CONTEXT) & ~self.move.valid)
-            m.d.comb += self.go.eq(self.resume)
+            m.d.comb += self.sleep.eq(~goes)
         move = self.move.payload
         with m.If(~self.move.valid):
             m.d.sync += [

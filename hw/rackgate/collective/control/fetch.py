@@ -1,9 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """The sequencer's first stage: whose instruction comes next."""
 
-from amaranth.hdl import Assert, Module, Mux, Signal
+from amaranth.hdl import Array, Assert, Module, Mux, Signal
 from amaranth.lib import data, wiring
-from amaranth.lib.memory import Memory
 from amaranth.lib.wiring import In, Out
 
 from rackgate.collective.abi import CONTEXTS
@@ -71,27 +70,25 @@ class Fetch(wiring.Component):
                     for distance in reversed(range(1, CONTEXTS)):
                         with m.If(self.ready[(last + distance) % CONTEXTS]):
                             m.d.comb += chosen.eq((last + distance) % CONTEXTS)
-        m.submodules.pcs = pcs = Memory(shape=PC_BITS, depth=CONTEXTS, init=[])
-        m.submodules.entries = entries = Memory(shape=12, depth=CONTEXTS, init=[])
-        write, read = pcs.write_port(), pcs.read_port(domain="comb")
-        note, entry = entries.write_port(), entries.read_port(domain="comb")
-        is_fresh = Signal(CONTEXTS)  # its call's first instruction comes next
+        pcs = Array(Signal(PC_BITS, name=f"pc_{k}") for k in _CONTEXT)
         m.d.comb += [
             fetches.eq(self.ready.any() & ~self.start & ~self.jump),
             self.taken.eq(Mux(fetches, 1 << chosen, 0)),
-            read.addr.eq(chosen), entry.addr.eq(chosen),
-            self.pc.eq(Mux(is_fresh.bit_select(chosen, 1), entry.data, read.data)),
-            write.en.eq(1),
-            write.addr.eq(Mux(self.jump, self.jump_context, chosen)),
-            write.data.eq(Mux(self.jump, self.target, self.pc + fetches)),
-            note.addr.eq(self.context), note.data.eq(self.address), note.en.eq(self.start),
+            self.pc.eq(pcs[chosen]),
         ]
-        m.d.sync += is_fresh.eq(is_fresh & ~self.taken | Mux(self.start, 1 << self.context, 0))
+        # Counted in the cycle after, before which no context is ready again: the choice is late enough.
+        with m.If(self.o.valid):
+            m.d.sync += pcs[self.o.context].eq(self.o.pc + 1)
+        with m.If(self.jump):
+            m.d.sync += pcs[self.jump_context].eq(self.target)
+        with m.If(self.start):
+            m.d.sync += pcs[self.context].eq(self.address)
         m.d.sync += [
             self.o.valid.eq(fetches), self.o.clear.eq(self.start & self.clear),
             self.o.context.eq(Mux(self.start, self.context, chosen)), self.o.pc.eq(self.pc),
         ]
         with m.If(fetches):
             m.d.sync += turn.eq(chosen)
-        m.d.sync += Assert(~self.jump | ~is_fresh.bit_select(self.jump_context, 1), "a context jumps before it begins")
+        m.d.sync += Assert(~self.o.valid | ~self.jump | (self.jump_context != self.o.context),
+                           "a context jumps while it is fetched for")
         return m
