@@ -29,6 +29,7 @@ def test_orders_are_permutations(seed):
 
 
 @pytest.mark.cosim
+@pytest.mark.xdist_group("native")
 def test_cycles_of_the_gateware(seed):
     with Bed("sim:zeronic?variant=brief") as bed:
         for payload in (1, 300, 1448):

@@ -190,6 +190,7 @@ def test_demo_on_models(locks, device):
 
 
 @pytest.mark.cosim
+@pytest.mark.xdist_group("fisslock")
 def test_demo_on_the_verilated_switch(locks):
     check_demo(locks, "sim:fisslock?locks=1024&variant=brief")
 

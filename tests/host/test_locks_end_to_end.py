@@ -105,6 +105,7 @@ def test_behind_the_model_device(seed):
 
 
 @pytest.mark.cosim
+@pytest.mark.xdist_group("fisslock")
 def test_behind_the_verilated_switch(seed):
     on_device(open_device("sim:fisslock", locks=1024, variant="brief"), range(seed, seed + 5))
 

@@ -31,7 +31,8 @@ _STRICT = {**os.environ, "RACKGATE_ZERONIC_STRICT": "1"}
 
 def on_gateware(value: int) -> ParameterSet:
     """Parameters (device, value) for the verilated NIC."""
-    return pytest.param("sim:zeronic", value, marks=pytest.mark.cosim, id=f"gateware-{value}")
+    marks = [pytest.mark.cosim, pytest.mark.xdist_group("zeronic")]
+    return pytest.param("sim:zeronic", value, marks=marks, id=f"gateware-{value}")
 
 
 def need(*programs: str) -> None:

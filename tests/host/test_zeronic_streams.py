@@ -29,7 +29,7 @@ pytestmark = [pytest.mark.thorough, pytest.mark.timeout(1500)]
 
 @pytest.mark.parametrize(("device", "size", "conditions"), [
     ("model:zeronic", 2, None), ("model:zeronic", 4, BAD),
-    pytest.param("sim:zeronic", 2, None, marks=pytest.mark.cosim),
+    pytest.param("sim:zeronic", 2, None, marks=[pytest.mark.cosim, pytest.mark.xdist_group("zeronic")]),
     pytest.param("sim:zeronic", 4, BAD, marks=[pytest.mark.cosim, pytest.mark.soak]),
 ])
 def test_ring_allreduce(tmp_path: Path, device: str, size: int, conditions: Conditions | None) -> None:
