@@ -72,7 +72,7 @@ class Pipe(wiring.Component):
         m = Module()
         m.submodules.body = body = self._body
         m.submodules.queue = queue = Queue(Entry, depth=ENTRY_QUEUE_DEPTH)
-        m.submodules.skid = skid = SkidBuffer(Entry)  # whether the copier takes an entry is known too late for the queue
+        m.submodules.skid = skid = SkidBuffer(Entry)  # the copier's ready comes too late for the queue
         m.submodules.copier = copier = self._copier
         m.submodules.output = output = self._output
         wiring.connect(m, queue.o, skid.i)
