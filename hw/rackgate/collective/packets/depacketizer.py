@@ -155,26 +155,25 @@ class Depacketizer(wiring.Component):
         wire, header, order = self._wire, self.header.payload, self._orders.i.payload
         is_legal, is_next, decides, left = Signal(), Signal(), Signal(), Signal(33)
         size, is_good = Signal(SIZE_BITS), Signal()
-        expected, accept = self._sequence(m, wire.source[:exact_log2(NODES)])
+        accept = self._sequence(m, wire.source[:exact_log2(NODES)], wire.sequence, is_next)
         m.d.comb += [
             left.eq(wire.length - wire.offset),
             is_legal.eq((self._crc == 0) & (wire.version == VERSION) & (wire.type <= max(PacketType))
                         & (wire.destination == self.node) & (wire.source < NODES)
                         & (wire.communicator < COMMUNICATORS) & ~left[32] & ~self._is_damaged),
-            is_next.eq(wire.sequence == expected),
             is_good.eq(is_legal & is_next),
             size.eq(Mux(left >= self.segment, self.segment, left)),
             decides.eq(self._is_whole & self._orders.i.ready & (~self.header.valid | self.header.ready)),
             accept.eq(decides & is_good),
             order.drop.eq(~is_good),
             order.has_words.eq(self._has_words),
-            self._orders.i.valid.eq(decides & (self._has_words | (order.size != 0))),
+            self._orders.i.valid.eq(decides & (self._has_words | is_good & (order.size != 0))),
             self.received.eq(accept),
             self.received_size.eq(order.size),
             self.bad_header.eq(is_short | decides & ~is_legal),
             self.bad_sequence.eq(decides & is_legal & ~is_next),
         ]
-        with m.If(is_good & (wire.type == PacketType.DATA)):
+        with m.If(wire.type == PacketType.DATA):  # for what is dropped it does not count, as that is known late
             m.d.comb += order.size.eq(size)
         with m.If(self.header.ready):
             m.d.sync += self.header.valid.eq(0)
@@ -188,18 +187,17 @@ class Depacketizer(wiring.Component):
                 header.size.eq(order.size),
             ]
 
-    def _sequence(self, m, source):
-        """Sequence that is expected of the source, and a strobe that it has come."""
+    def _sequence(self, m, source, sequence, is_next):
+        """Whether ``sequence`` is the one that is expected of the source; returns a strobe that it has come."""
         m.submodules.sequences = self._sequences
-        read, write = self._sequences.read_port(domain="comb"), self._sequences.write_port()
-        expected, accept = Signal(16), Signal()
+        read, write, accept = self._sequences.read_port(domain="comb"), self._sequences.write_port(), Signal()
         m.d.comb += [
             read.addr.eq(source),
-            expected.eq(Mux(self._is_known.bit_select(source, 1), read.data, 0)),
+            is_next.eq(Mux(self._is_known.bit_select(source, 1), read.data == sequence, sequence == 0)),
             write.addr.eq(source),
-            write.data.eq(expected + 1),
+            write.data.eq(sequence + 1),
             write.en.eq(accept),
         ]
         with m.If(accept):
             m.d.sync += self._is_known.bit_select(source, 1).eq(1)
-        return expected, accept
+        return accept

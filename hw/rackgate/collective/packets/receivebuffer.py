@@ -12,6 +12,7 @@ from amaranth.utils import exact_log2
 from rackgate.collective.packets.depacketizer import check_segment, check_width
 from rackgate.collective.packets.receivequeues import Admission
 from rackgate.collective.records import SIZE_BITS, SLOT_BITS
+from rackgate.collisions import ATTRIBUTE
 from rackgate.stream.packet import PacketSignature
 
 __all__ = ["ReceiveBuffer"]
@@ -68,7 +69,8 @@ class ReceiveBuffer(wiring.Component):
     def elaborate(self, platform):
         m = Module()
         depth = self.slots << self._index_bits
-        m.submodules.words = memory = Memory(shape=8 * self.width, depth=depth, init=[])
+        # A word counts only when it was fetched after it was written.
+        m.submodules.words = memory = Memory(shape=8 * self.width, depth=depth, init=[], attrs={ATTRIBUTE: 1})
         m.submodules.errors = errors = Memory(shape=1, depth=self.slots, init=[])
         self._write(m, memory.write_port(), errors.write_port())
         self._read(m, memory.read_port(), errors.read_port(domain="comb"))

@@ -12,7 +12,7 @@ __all__ = ["TrimOrder", "Trimmer"]
 
 
 class TrimOrder(data.Struct):
-    """Of one packet: ``size`` bytes are wanted. ``has_words``: some come. ``drop``: they are not wanted, ``size`` is 0.
+    """Of one packet: ``size`` bytes are wanted, none with ``drop``. ``has_words``: some come.
 
     A packet of which nothing is wanted and nothing comes has no order.
     """
@@ -81,7 +81,7 @@ class Trimmer(wiring.Component):
                     self.order.ready.eq(1),
                     self.bad_length.eq(self.order.valid & order.has_words & (order.size == 0) & ~order.drop),
                 ]
-                m.d.sync += [left.eq(order.size), is_over.eq(~order.has_words)]
+                m.d.sync += [left.eq(Mux(order.drop, 0, order.size)), is_over.eq(~order.has_words)]
                 with m.If(self.order.valid):
                     m.next = "WORDS"
             with m.State("WORDS"):
