@@ -305,7 +305,8 @@ def test_latency():
              taker({}, "header", dut.header, 1, 1, 0), taker({}, "payload", dut.payload, 8, 1, 0),
              taker({}, "read", dut.read, 1, 1, 0), taker({}, "free", dut.free, 2, 1, 0),
              taker({}, "retired", dut.retired, 2, 1, 0), clock(words, dut.payload, 8), clock(retired, dut.retired, 2))
-    assert words[0] == 5  # the command's cycle, two in a queue and a register, two registers of the data path
+    # One after reset, the command's cycle, two in a queue and a register, four registers of the data path.
+    assert words[0] == 8
     assert words[-1] - words[0] == 7
     assert [cycle - words[-1] for cycle in retired] == [2, 3]
 

@@ -26,6 +26,7 @@ from rackgate.collective.records import (
     Received,
 )
 from rackgate.stream.packet import PacketSignature
+from rackgate.stream.skid import SkidBuffer
 
 __all__ = ["EVENTS", "Datapath"]
 
@@ -184,7 +185,9 @@ class Datapath(wiring.Component):
         wiring.connect(m, receive.retired, moves.retired_receive)
         wiring.connect(m, receive.read, receiver.read)
         wiring.connect(m, receiver.words, receive.packet)
-        wiring.connect(m, receive.free, receiver.free)
+        m.submodules.freed = freed = SkidBuffer(receive.free.payload.shape())  # between what both ends have to wait for
+        wiring.connect(m, receive.free, freed.i)
+        wiring.connect(m, freed.o, receiver.free)
         for k, lane in ((1, receive), (2, send)):
             wiring.connect(m, lane.header, packetizer.header[k])
             wiring.connect(m, lane.payload, packetizer.payload[k])

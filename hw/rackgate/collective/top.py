@@ -222,11 +222,11 @@ class Collective(wiring.Component):
         }
         if self._link is not None:
             steps |= {f"link_{one.name.lower()}": getattr(self._link.events, one.name.lower()) for one in LinkCounter}
-        for name in steps:
-            count = Signal(32, name=name)
-            m.d.sync += count.eq(count + steps[name])
+        for name, value in steps.items():
+            step, count = Signal(len(value), name=f"step_{name}"), Signal(32, name=name)
+            m.d.sync += [step.eq(value), count.eq(count + step)]  # what happens comes late in its cycle
             with m.If(restart):
-                m.d.sync += count.eq(0)
+                m.d.sync += [step.eq(0), count.eq(0)]
             m.d.comb += getattr(bank, f"count_{name}").eq(count)
 
     def _restart(self, m, bank, edges, isolators, restart):

@@ -26,9 +26,10 @@ class Delivery(wiring.Component):
     What is sent as 16-bit floats is kept as the 32-bit floats that equal these: all who have a part in it hold the
     same bits. Each place takes a word when it can; the slowest sets the pace.
 
-    One word a cycle, without a gap between segments that are all compressed or all not. Latency none; of what is
-    compressed 4 cycles to the link and 6 to memory and kernel. ``words.ready`` depends combinationally on the readies
-    of the places, ``i.ready`` on no input. Reset forgets what is under way.
+    One word a cycle, without a gap between segments that are all compressed or all not. Latency 1 cycle to the link and
+    2 to memory and kernel, none without ``convert``; of what is compressed 5 and 8. ``words.ready`` depends
+    combinationally on the readies of the places without ``convert`` only, ``i.ready`` on no input. Reset forgets what
+    is under way.
 
     Parameters
     ----------

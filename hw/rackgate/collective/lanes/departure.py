@@ -10,6 +10,7 @@ from amaranth.lib.wiring import In, Out
 from rackgate.collective.records import HeaderFields
 from rackgate.stream.packet import PacketSignature
 from rackgate.stream.queue import Queue
+from rackgate.stream.skid import SkidBuffer
 
 __all__ = ["Departure"]
 
@@ -17,10 +18,9 @@ __all__ = ["Departure"]
 class Departure(wiring.Component):
     """Keep the headers of segments until the packetizer takes them, and hold back payload that is none.
 
-    An empty segment (one word with ``count`` 0 at ``i``) gives no payload; its word is taken when, or after, its
-    header is. So a segment's last word at ``i`` is taken when all of it has been handed over. The payload passes
-    without a register; a header can be taken the cycle after it came. ``i.ready`` depends combinationally on
-    ``payload.ready``, ``header.ready`` and ``i.payload``. Reset forgets the headers.
+    An empty segment (one word with ``count`` 0 at ``i``) gives no payload; its word is taken after its header was. The
+    payload passes in a cycle, and a header can be taken two cycles after it came. ``i.ready`` depends combinationally
+    on ``i.payload`` alone. Reset forgets the headers, and payload that is on offer.
 
     Parameters
     ----------
@@ -61,23 +61,27 @@ class Departure(wiring.Component):
     def elaborate(self, platform):
         m = Module()
         m.submodules.queue = queue = Queue(HeaderFields, depth=self.segments, block_ram=False)
+        m.submodules.skid = skid = SkidBuffer(self.payload.payload.shape())
         wiring.connect(m, wiring.flipped(self.headers), queue.i)
-        begins, ends, is_empty, has_room = Signal(), Signal(), Signal(), Signal()
+        wiring.connect(m, skid.o, wiring.flipped(self.payload))
+        begins, ends, is_empty, has_room, has_header = Signal(), Signal(), Signal(), Signal(), Signal()
         m.d.comb += [
             has_room.eq(self._ahead != self.segments),
-            self.header.payload.eq(queue.o.payload),
-            self.header.valid.eq(queue.o.valid & has_room),
-            queue.o.ready.eq(self.header.ready & has_room),
+            self.header.valid.eq(has_header & has_room),
+            queue.o.ready.eq(~has_header | begins),
             begins.eq(self.header.valid & self.header.ready),
             is_empty.eq(self.i.payload.count == 0),
-            self.payload.payload.eq(self.i.payload),
-            self.payload.valid.eq(self.i.valid & ~is_empty),
-            ends.eq(self.i.valid & self.i.ready & self.i.payload.last),
+            skid.i.payload.eq(self.i.payload),
+            skid.i.valid.eq(self.i.valid & ~is_empty),
+            ends.eq(self.i.valid & self.i.ready & is_empty
+                    | self.payload.valid & self.payload.ready & self.payload.payload.last),
         ]
+        with m.If(queue.o.ready):  # what is in the RAM comes too late in the cycle for the packetizer to choose
+            m.d.sync += [has_header.eq(queue.o.valid), self.header.payload.eq(queue.o.payload)]
         with m.If(is_empty):
-            m.d.comb += self.i.ready.eq((self._ahead != 0) | begins)
+            m.d.comb += self.i.ready.eq((self._ahead != 0) & ~self.payload.valid)  # behind the words before
         with m.Else():
-            m.d.comb += self.i.ready.eq(self.payload.ready)
+            m.d.comb += self.i.ready.eq(skid.i.ready)
         m.d.sync += [
             self._ahead.eq(self._ahead + begins - ends),
             Assert(~ends | begins | (self._ahead != 0), "a packet left before its header"),

@@ -9,18 +9,19 @@ from amaranth.lib.wiring import In, Out
 
 from rackgate.arith.convert import convert_layout
 from rackgate.stream.packet import PacketSignature, packet_layout
+from rackgate.stream.skid import SkidBuffer
 
 __all__ = ["Detour"]
 
 
 class Detour(wiring.Component):
-    """Lead each packet through a converter, or past it without delay, and keep their order.
+    """Lead each packet through a converter, or past it, and keep their order.
 
     Packets that pass wait until the converter is empty: only then is there a gap, and none between packets that go the
     same way. An empty packet (one word with ``count`` 0) always passes, so converters need not know of them.
 
-    No registers between inputs and outputs; ``i.ready`` depends combinationally on ``i.payload`` and on
-    ``o.ready`` or ``converter_i.ready``. Reset takes the converter for empty: it has to be reset with it.
+    Latency 1 cycle: ``o`` and ``converter_o.ready`` come from registers; ``i.ready`` depends combinationally on
+    ``i.payload`` and on ``converter_i.ready``. Reset takes the converter for empty: it has to be reset with it.
 
     Parameters
     ----------
@@ -66,24 +67,26 @@ class Detour(wiring.Component):
         converts, has_room, is_empty, enters, leaves = (Signal(name=name) for name in (
             "converts", "has_room", "is_empty", "enters", "leaves"))
         word = self.i.payload.word
+        m.submodules.skid = skid = SkidBuffer(self.o.payload.shape())
+        wiring.connect(m, skid.o, wiring.flipped(self.o))
         m.d.comb += [
             is_empty.eq(self._inside == 0),
             converts.eq(self.i.payload.convert & (word.count != 0)),
             has_room.eq(self._is_begun | (self._inside != self.packets)),
             self.converter_i.valid.eq(self.i.valid & converts & has_room),
             self.converter_i.payload.eq(word),
-            self.converter_o.ready.eq(~is_empty & self.o.ready),
+            self.converter_o.ready.eq(~is_empty & skid.i.ready),
             enters.eq(self.converter_i.valid & self.converter_i.ready & ~self._is_begun),
             leaves.eq(self.converter_o.valid & self.converter_o.ready & self.converter_o.payload.last),
         ]
         with m.If(is_empty):
-            m.d.comb += [self.o.payload.eq(word), self.o.valid.eq(self.i.valid & ~converts)]
+            m.d.comb += [skid.i.payload.eq(word), skid.i.valid.eq(self.i.valid & ~converts)]
         with m.Else():
-            m.d.comb += [self.o.payload.eq(self.converter_o.payload), self.o.valid.eq(self.converter_o.valid)]
+            m.d.comb += [skid.i.payload.eq(self.converter_o.payload), skid.i.valid.eq(self.converter_o.valid)]
         with m.If(converts):
             m.d.comb += self.i.ready.eq(has_room & self.converter_i.ready)
         with m.Else():
-            m.d.comb += self.i.ready.eq(is_empty & self.o.ready)
+            m.d.comb += self.i.ready.eq(is_empty & skid.i.ready)
 
         m.d.sync += [
             self._inside.eq(self._inside + enters - leaves),

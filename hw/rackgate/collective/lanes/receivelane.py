@@ -52,11 +52,11 @@ class ReceiveLane(wiring.Component):
 
     Throughput: a segment of n words takes n cycles, with nothing between one segment and the next; an operand or
     result whose address is no multiple of ``width`` takes one cycle more. From ``packet`` to ``payload``, and to the
-    placer, it is 2 cycles; 2 more for what is expanded, the reducer's latency for what is reduced, 4 for what is
+    placer, it is 4 cycles; 2 more for what is expanded, the reducer's latency for what is reduced, 4 for what is
     compressed (6 to the placer). Only when something that did not take such a way follows something that did, it waits
-    that long. A packet is asked for in the cycle in which
-    its segment is taken. No output depends combinationally on an input but ``read`` on ``i``, and ``ready`` of packets
-    and kernel's streams. Reset forgets all segments; bursts under way must be reset with it.
+    that long. A segment is taken every other cycle at most, and its packet asked for in the same cycle. No output
+    depends combinationally on an input but ``read`` on ``i``, and ``ready`` of packets and kernel's streams. Reset
+    forgets all segments; bursts under way must be reset with it.
 
     Parameters
     ----------
@@ -181,9 +181,12 @@ class ReceiveLane(wiring.Component):
             (self._joins.i, 1), (self._delivery.i, 1), (self._retirement.i, 1),
             (self._departure.headers, segment.send),
         )
-        m.d.comb += [has_room.eq(Cat(taker.ready for taker, _ in takers).all()), self.i.ready.eq(has_room)]
+        # Only a segment takes room away, so what had some a cycle before and was given none has some.
+        m.d.comb += self.i.ready.eq(has_room)
+        m.d.sync += has_room.eq(Cat(taker.ready for taker, _ in takers).all() & ~(self.i.valid & has_room))
         for taker, is_meant in takers:
             m.d.comb += taker.valid.eq(self.i.valid & has_room & is_meant)
+            m.d.sync += Assert(~has_room | taker.ready, "room for a segment has gone")
         with m.If(self.i.valid):
             m.d.sync += [
                 Assert(~(segment.has_packet & segment.has_other), "a segment has two second operands"),
@@ -254,7 +257,6 @@ class ReceiveLane(wiring.Component):
         """Two operands through the reducer; one past it."""
         m.submodules.reducer = reducer = self._reducer
         m.submodules.past = past = Detour(self.width)
-        m.submodules.skid = skid = SkidBuffer(past.o.payload.shape())
         operands, into, result = join.o.payload, reducer.i.payload, reducer.o.payload
         m.d.comb += [
             past.i.valid.eq(join.o.valid),
@@ -270,8 +272,7 @@ class ReceiveLane(wiring.Component):
             past.converter_o.payload.data.eq(result.data),
             *(past.converter_o.payload[name].eq(result.sideband[name]) for name, _ in operands.sideband.shape()),
         ]
-        wiring.connect(m, past.o, skid.i)
-        wiring.connect(m, skid.o, self._delivery.words)
+        wiring.connect(m, past.o, self._delivery.words)
 
     def _deliver(self, m):
         """Results to where they go."""
@@ -292,6 +293,8 @@ class ReceiveLane(wiring.Component):
             written.valid.eq(done.valid),
             written.payload.error.eq(done.payload.error),
             done.ready.eq(written.ready),
+        ]
+        m.d.sync += [  # a cycle later, as these come last of all
             self._retirement.passed.eq(self._delivery.passed),
             self._retirement.passed_error.eq(self._delivery.passed_error),
             self._retirement.sent.eq(link.valid & link.ready & link.payload.last),

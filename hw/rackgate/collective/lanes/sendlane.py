@@ -29,10 +29,10 @@ class SendLane(wiring.Component):
     size 0 reads nothing and gives a header only.
 
     Throughput: a segment of n words takes n cycles, one more if its address is no multiple of ``width``, twice as
-    long per word if it is compressed, with nothing between one segment and the next. A header is offered the cycle
-    after its segment came; the first word of payload 7 cycles after it and the latency of the memory. No output
-    depends combinationally on an input but ``payload.valid`` of a last word and ``kernel.ready`` on ``retired.ready``
-    and ``header.ready``. Reset forgets all segments; bursts under way must be reset with it.
+    long per word if it is compressed, with nothing between one segment and the next; they are taken every other cycle
+    at most. A header is offered two cycles after its segment came; the first word of payload 9 cycles after it and the
+    latency of the memory. No output depends combinationally on an input but ``kernel.ready`` on ``skip_kernel``. Reset
+    forgets all segments; bursts under way must be reset with it.
 
     Parameters
     ----------
@@ -50,7 +50,8 @@ class SendLane(wiring.Component):
     header, payload:
         To the packetizer; no payload for ``size`` 0.
     retired:
-        One for each segment, when its payload (of size 0: its header) was taken.
+        One for each segment, when its payload was taken but for the last words, which are on offer (of size 0: when
+        its header was).
     kernel, skip_kernel:
         Source of segments with ``from_stream``, see :class:`~rackgate.collective.lanes.operand.Operand`.
     ar, r:
@@ -120,12 +121,17 @@ class SendLane(wiring.Component):
         segment, fetch, needs_memory, has_room = self.i.payload, self._fetcher.i, Signal(), Signal()
         m.d.comb += [
             needs_memory.eq(~segment.from_stream & (segment.size != 0)),
-            has_room.eq(Cat(fetch.ready, *(queue.ready for queue in queues)).all()),
             self.i.ready.eq(has_room),
             fetch.valid.eq(self.i.valid & has_room & needs_memory),
             fetch.payload.addr.eq(segment.address),
             fetch.payload.size.eq(segment.size),
             *(queue.valid.eq(self.i.valid & has_room) for queue in queues),
+        ]
+        # Only a segment takes room away, so what had some a cycle before and was given none has some.
+        takers = Cat(fetch.ready, *(queue.ready for queue in queues))
+        m.d.sync += [
+            has_room.eq(takers.all() & ~(self.i.valid & has_room)),
+            Assert(~has_room | takers.all(), "room for a segment has gone"),
         ]
         with m.If(segment.from_stream):
             m.d.comb += self._commands.i.payload.source.eq(OperandSource.KERNEL)
