@@ -84,7 +84,7 @@ class Assembler(wiring.Component):
         m = Module()
         m.submodules.memory, m.submodules.sums = self._memory, self._sums
         m.submodules.frames, m.submodules.checksums = self._frames, self._checksums
-        stores, keeps, rewound, reads = Signal(), Signal(), Signal.like(self._room), Signal()
+        stores, keeps, rewound, reads = Signal(), Signal(), Signal.like(self._room, init=0), Signal()
         self._store(m, stores, keeps, rewound)
         self._send(m, reads)
         m.d.sync += [
