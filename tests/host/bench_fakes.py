@@ -27,7 +27,8 @@ def units(*, count=3, only=None, wall=0, data=0, **options):
         where = "alone" if number < wall else "here" if number < wall + data else "anywhere"
         yield f"part {number}", {**options, "count": count, "wall": wall, "data": data, "only": number}, where
 
-def run(*, seed, report, count=3, only=None, wall=0, data=0, seconds=0.0, folder="", die="", fails=-1, noise=False):
+def run(*, seed, report, count=3, only=None, wall=0, data=0, seconds=0.0, folder="", die="", fails=-1, noise=False,
+        floor=None):
     for number in range(count) if only is None else [only]:
         report(f"number {number}")
         if folder:
@@ -41,7 +42,8 @@ def run(*, seed, report, count=3, only=None, wall=0, data=0, seconds=0.0, folder
         time.sleep(seconds)
         if number == fails:
             raise ValueError("it cannot be")
-        yield {"case": f"case-{number}", "metric": "cycles", "value": seed * 100 + number, "unit": "cycle"}
+        yield {"case": f"case-{number}", "metric": "cycles", "value": seed * 100 + number, "unit": "cycle",
+               "floor": floor}
 '''
 
 

@@ -11,11 +11,13 @@ import time
 
 import pytest
 from bench_fakes import fake, values
+from typer.testing import CliRunner
 
 from rackgate_host.bench import benches, store
 from rackgate_host.bench.apart import measure_apart, measure_here
 from rackgate_host.bench.store import Kept, Store
 from rackgate_host.bench.suite import Pool, Suite, in_turn
+from rackgate_host.cli import app
 from rackgate_host.errors import UsageError
 
 __all__ = ["fake"]
@@ -224,6 +226,18 @@ def test_a_bench_that_fails_stops_no_other(fake, here, tmp_path):
     assert records["locks"].results and not records["locks"].failed
     assert whole.exit_code == 1 and records["fake"].as_dict()["failed"] == [failed]
     assert len(list(tmp_path.iterdir())) == 3, "what failed is not kept"
+
+
+def test_the_command_ends_with_the_reasons_of_its_exit_code(fake, here, tmp_path):
+    arguments = ["bench", "fake", "--jobs", "1", "--out", str(tmp_path), "--set", "floor=101"]
+    done = CliRunner().invoke(app, arguments)  # cycles are 100, 101 and 102
+    assert done.exit_code == 1
+    assert "case-2 cycles: floor 101 does not hold" in done.stdout and "case-1 cycles:" not in done.stdout
+    assert done.stderr.splitlines()[-1] == "fake: 1 floor does not hold"
+    done = CliRunner().invoke(app, [*arguments, "--set", "floor=100", "--set", "fails=0", "--json"])
+    assert done.exit_code == 1
+    assert done.stderr.splitlines()[-1] == "fake: 2 floors do not hold, 1 unit failed"
+    assert CliRunner().invoke(app, [*arguments, "--set", "floor=102"]).exit_code == 0
 
 
 def test_a_package_that_is_missing_ends_one_bench(fake, monkeypatch):

@@ -134,7 +134,7 @@ def _run(
     folder = out or build_root() / "results"
     command = shlex.join(["rackgate", *sys.argv[1:]])
     suite = Suite(_requests(chosen, quick, setting or ()), seed, Store(folder / ".points", fresh=fresh))
-    progress, missed, records = Console(stderr=True), 0, []
+    progress, short, records = Console(stderr=True), [], []
     with progress.status(f"bench {', '.join(chosen)}") as status:
         def report(line: str) -> None:
             status.update(f"{suite.done}/{suite.total} {line}")
@@ -146,14 +146,26 @@ def _run(
 
         for record in suite.run(**_executors(jobs, scheduler, limit), report=report, command=command,
                                 finished=finished):
-            missed += len(record.missed)
+            short.extend(_shortfall(record))
             records.append(_keep(record, folder))
             if not as_json:
                 show_record(record, table_console())
                 print(f"record: {folder / record.bench}.json", flush=True)
     if as_json:
         print_json(records[0] if len(records) == 1 else {"records": records})
-    raise typer.Exit(suite.exit_code or int(bool(missed)))
+    for line in short:  # again, as the reason of the exit code: tables of many benches are long
+        progress.print(line, soft_wrap=True, markup=False)
+    raise typer.Exit(suite.exit_code or int(bool(short)))
+
+
+def _shortfall(record: Record) -> list[str]:
+    """In a line why the exit code is not 0, if so."""
+    floors, units, said = len(record.missed), len(record.failed), []
+    if floors:
+        said.append("1 floor does not hold" if floors == 1 else f"{floors} floors do not hold")
+    if units:
+        said.append("1 unit failed" if units == 1 else f"{units} units failed")
+    return [f"{record.bench}: {', '.join(said)}"] if said else []
 
 
 def _keep(record: Record, folder: Path) -> dict[str, Any]:
