@@ -2,7 +2,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """Several devices on one time line, and time travel."""
 
+import gc
 import os
+import signal
+import time
 
 import pytest
 from native_devices import Asserting, Copier, CopierRegister, Forwarder
@@ -281,6 +284,27 @@ def test_a_cluster_travels_together(debug_forwarder, tmp_path):
     assert caught.value.__notes__[0].startswith(("waves of cycles 1600 to 20", "waves of cycles 1200 to 20"))
     assert all(times(path)[1] >= 2 * 2040 for path in history.waves)
     assert all(one.scheduler is cluster for one in simulations) and cluster.history is None
+
+
+def test_a_fork_frees_nothing_of_its_parent(forwarder):
+    """A collector may run in the child, even within the fork, where the threads that it would end are not."""
+    gc.disable()
+    try:
+        ring(forwarder, 3, threads=2)[0].run(100)  # garbage: cluster and simulations know of each other
+        if (child := os.fork()) == 0:
+            gc.collect()
+            os._exit(0)
+    finally:
+        gc.enable()
+    deadline = time.monotonic() + 20
+    while (ended := os.waitpid(child, os.WNOHANG)) == (0, 0):
+        if time.monotonic() > deadline:
+            os.kill(child, signal.SIGKILL)
+            os.waitpid(child, 0)
+            pytest.fail("the child waits for its parent's threads")
+        time.sleep(0.01)
+    assert ended == (child, 0)
+    gc.collect()
 
 
 def test_time_travel_is_checked(forwarder, asserting, tmp_path):

@@ -3,10 +3,14 @@
 
 import ctypes
 import functools
+import os
+import weakref
+from collections.abc import Callable
 from ctypes import POINTER, c_char_p, c_double, c_int, c_int64, c_uint32, c_uint64, c_void_p
 from pathlib import Path
+from typing import Any
 
-__all__ = ["load"]
+__all__ = ["freed_with", "load"]
 
 _H = c_void_p
 _FUNCTIONS = {
@@ -91,3 +95,16 @@ def load(path: Path) -> ctypes.CDLL:
         function = getattr(library, f"rg_{name}")
         function.restype, function.argtypes = result, arguments
     return library
+
+
+def freed_with(owner: object, free: Callable[[Any], None], handle: Any) -> weakref.finalize:
+    """Call ``free(handle)`` when ``owner`` goes, or the process ends, in the process that made this.
+
+    A fork of it has a copy of the memory but none of the threads, for which ``free`` would wait for ever.
+    """
+    return weakref.finalize(owner, _free_at_home, os.getpid(), free, handle)
+
+
+def _free_at_home(home: int, free: Callable[[Any], None], handle: Any) -> None:
+    if os.getpid() == home:
+        free(handle)

@@ -2,12 +2,11 @@
 """Several simulated devices in one process, joined by links."""
 
 import ctypes
-import weakref
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from .binding import load
+from .binding import freed_with, load
 from .crossbar import Crossbar, Route
 from .errors import SimulationError
 from .simulation import FAILURE, Event, Simulation, in_slices
@@ -103,7 +102,7 @@ class Cluster:
             raise ValueError("all libraries of a cluster must be built by the same version of the harness")
         self._lib = load(self.simulations[0].library.path)
         self._handle = self._lib.rg_cluster_new()
-        self._finalizer = weakref.finalize(self, self._lib.rg_cluster_free, self._handle)
+        self._finalizer = freed_with(self, self._lib.rg_cluster_free, self._handle)
         self._taken: set[tuple[int, str]] = set()  # streams that lead somewhere, by device
         self._count = 0  # links, a crossbar's ports among them
         self.threads = threads

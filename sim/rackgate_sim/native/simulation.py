@@ -4,12 +4,11 @@
 import enum
 import os
 import re
-import weakref
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Protocol
 
-from .binding import load
+from .binding import freed_with, load
 from .build import Library
 from .errors import AssertionFailure, ProtocolError, RegisterError, SimulationError, SimulationTimeout
 from .memory import MemoryPort
@@ -88,7 +87,7 @@ class Simulation:
         self.library, self.seed = library, seed
         self._lib = load(library.path)
         self._handle = self._lib.rg_new(seed & (1 << 64) - 1)
-        self._finalizer = weakref.finalize(self, self._lib.rg_free, self._handle)
+        self._finalizer = freed_with(self, self._lib.rg_free, self._handle)
         self.scheduler: Scheduler | None = None
         self._signals = {s.name: (index, s) for index, s in enumerate(library.signals)}
         self._ports: dict[str, MemoryPort | InputStream | OutputStream] = {}

@@ -31,8 +31,9 @@ class _Snapshot:
         self.cycle, self.pid, self.pipe = cycle, pid, pipe
 
     def drop(self) -> None:
-        """Close the pipe, upon which the child ends, and bury it."""
+        """End the child, which has nothing to lose, and bury it."""
         os.close(self.pipe)
+        os.kill(self.pid, signal.SIGKILL)
         os.waitpid(self.pid, 0)
 
 
