@@ -231,10 +231,9 @@ def _exchange_blocks(c: Rank, is_frugal: bool) -> None:
 @collective(BARRIER)
 def barrier(c: Rank) -> None:
     """No rank ends it before all have begun it."""
-    distance, target = c.variable(1), c.variable(c.plus(c.rank, 1))
+    distance = c.variable(1)
     with c.repeat_while(lambda: distance.value < c.size):
-        c.signal(target.value)
+        c.signal(c.plus(c.rank, distance.value))
         c.wait_for(c.minus(c.rank, distance.value))
         distance.set(distance.value * 2)  # while the messages are on their way
-        target.set(c.plus(c.rank, distance.value))
         c.sync()
