@@ -38,8 +38,11 @@ def commands_of(rng, count, most=300):
     return commands
 
 
-def run(width, commands, *, seed=1, idle=0.0, stall=0.0, late=0.0):
-    """Returns the frames that leave, unsent flows, counts, and the cycles of (last word in, first word out)."""
+def run(width, commands, *, seed=1, idle=0.0, stall=0.0, late=0.0, hold=0):
+    """Returns the frames that leave, unsent flows, counts, and the cycles of (last word in, first word out).
+
+    The output stands still for the first ``hold`` cycles.
+    """
     dut, unsent, words, frames = Assembler(width), [], [], []
     counts = {"done": 0, "bad_region": 0, "sent": 0, "bytes": 0}
     given = []
@@ -51,6 +54,7 @@ def run(width, commands, *, seed=1, idle=0.0, stall=0.0, late=0.0):
 
     async def sink(ctx):
         rng, inside = random.Random(seed + 1), False
+        await ctx.tick().repeat(hold)
         while True:
             ready = rng.random() >= stall
             ctx.set(dut.o.ready, ready)
@@ -136,7 +140,7 @@ def test_long_frames_fill_the_memory(width, seed):
     frames = expected(Send(7, SendFlag.OFFLOAD, header, len(payload), 9216), payload)
     tags = [{"offload": 1, "last": number == 2, "flow": 7} for number in range(3)]
     commands = [[(frame, frame, tag, False) for frame, tag in zip(frames, tags, strict=True)]]
-    came, unsent, counts, _ = run(width, commands, seed=seed, stall=0.3)
+    came, unsent, counts, _ = run(width, commands, seed=seed, stall=0.3, hold=len(payload) // width + 200)
     check(commands, came, unsent, counts)
 
 
