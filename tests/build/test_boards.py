@@ -283,7 +283,9 @@ def test_the_command_builds_what_fits_and_says_why_not(monkeypatch, board, syste
 ])
 def test_make(settings, command):
     """Half a pair is told of, too, and not taken for a wish to see the list."""
-    done = subprocess.run(["make", "-n", "bitstream", *(f"{name}={value}" for name, value in settings.items())],
+    # Under `make test` this make is a sub-make, which prints the directories that it enters and leaves.
+    done = subprocess.run(["make", "-n", "--no-print-directory", "bitstream",
+                           *(f"{name}={value}" for name, value in settings.items())],
                           cwd=checkout(), capture_output=True, text=True, check=True)
     assert done.stdout.rstrip().endswith(f"bin/rackgate {command}")
 

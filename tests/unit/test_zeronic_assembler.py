@@ -54,7 +54,8 @@ def run(width, commands, *, seed=1, idle=0.0, stall=0.0, late=0.0, hold=0):
 
     async def sink(ctx):
         rng, inside = random.Random(seed + 1), False
-        await ctx.tick().repeat(hold)
+        if hold:
+            await ctx.tick().repeat(hold)
         while True:
             ready = rng.random() >= stall
             ctx.set(dut.o.ready, ready)
