@@ -55,12 +55,13 @@ class Type(enum.IntEnum):
     ``FREE``            agent to switch: nobody holds the lock, nobody waits
     ``MEM_DIFF``        reserved by the published header; no pipeline acts on it
     ``CLEAR_SEQ``       used between hosts of the published library only; no pipeline acts on it
-    ``ACK``             switch to agent: the epoch that its FREE or TRANSFER was to end is over
+    ``ACK``             switch to agent: the epoch that its FREE, TRANSFER or RENEW was to end is over
     ``REJECT``          switch to agent: it was not accepted, the switch has let in other holders (``count``)
     ``WAITING``         agent to requester, in answer to an ACQUIRE with RETRY: the task is in the queue
     ``REFUSE``          agent to requester: an ACQUIRE with TRY would have to wait (BUSY), or the queue is full
     ``QUERY``           agent to a host: which of your tasks hold the lock?
     ``REPORT``          the answer, with a list
+    ``RENEW``           agent to switch: another epoch, with the same agent and the same holders, and a count of 0
     ==================  =======================================================================================
     """
 
@@ -78,6 +79,7 @@ class Type(enum.IntEnum):
     REFUSE = 12
     QUERY = 13
     REPORT = 14
+    RENEW = 15
 
 
 # The faithful header -----------------------------------------------------------------------------------------------
@@ -172,7 +174,7 @@ class Flag(enum.IntFlag):
     """Third byte of the hardened header."""
 
     EXCLUSIVE = 0x01  # ACQUIRE, GRANT_W_AGENT, TRANSFER: the mode, as Mode
-    CANCEL = 0x02  # RELEASE: the task stops waiting; it knows no epoch
+    CANCEL = 0x02  # RELEASE: the task stops waiting; it knows no epoch. RENEW: no exclusive request waits any more
     WRITER = 0x04  # TRANSFER: an exclusive request is in the queue behind the next holder
     TRY = 0x08  # ACQUIRE: refuse rather than queue
     RETRY = 0x10  # ACQUIRE: not the first transmission: the switch lets nobody in beside others on account of it
@@ -193,7 +195,8 @@ class Entry(NamedTuple):
     """A task in a list behind a hardened header, 10 bytes.
 
     In TRANSFER and GRANT_W_AGENT: a waiter's ``kind`` (:class:`Mode`), ``host``, ``task`` and ``attempt``. In REPORT:
-    ``kind`` is :class:`Listed`, and in the place of ``host`` is the number of the switch's grant, 0 if it has none.
+    ``kind`` is :class:`Listed`, and in the place of ``host`` is the number of the switch's grant, 0 if it has none in
+    this epoch.
     """
 
     kind: int
@@ -215,14 +218,14 @@ class Message(NamedTuple):
     ``flags``       8     :class:`Flag`
     ``count``       8     of the shared grants that the switch has made in this epoch: which one (GRANT_WO_AGENT,
                           ACQUIRE with GRANTED, RELEASE; 0: the agent made the grant), how many the agent knows of
-                          (TRANSFER, FREE), how many there are (REJECT, QUERY, REPORT)
+                          (TRANSFER, FREE, RENEW), how many there are (REJECT, QUERY, REPORT)
     ``lock``        32    number of the lock
     ``epoch``       32    number of the agentship; the switch fills it in in what it sends. The fencing token
     ``machine_id``  8     requester; in TRANSFER the next holder's host; destination of what hosts send each other
-    ``agent``       8     sender of TRANSFER, FREE and of what hosts send each other; the lock's agent in what the
+    ``agent``       8     sender of TRANSFER, FREE, RENEW and of what hosts send each other; the lock's agent in what the
                           switch sends
     (``waiters``)   16    number of ``entries``
-    ``task_id``     32    requester's task; opaque to the switch
+    ``task_id``     32    requester's task; opaque to the switch. In ACK: the epoch that the lock is in
     ``attempt``     32    tells a host's requests apart: a later one has a larger number, modulo 2**32. Opaque to the
                           switch. In REPORT: the host has used smaller ones only
     ``entries``     80n   :class:`Entry` behind the header

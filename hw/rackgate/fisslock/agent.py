@@ -4,9 +4,8 @@
 from collections.abc import Iterable
 
 from .abi import Entry, Flag, Listed, Message, Mode, Type
-from .core import Core
-from .effects import Granted, Refused, Why
-from .record import WITH_AGENT, Held, Record, Role, Timer, is_newer
+from .record import WITH_AGENT, Record, Role, Timer, is_newer
+from .serving import Serving
 
 __all__ = ["Agent"]
 
@@ -16,7 +15,7 @@ def _request(lock: int, epoch: int, entry: Entry) -> Message:
     return Message(Type.ACQUIRE, Flag.RETRY | entry.kind, 0, lock, epoch, entry.host, 0, entry.task, entry.attempt)
 
 
-class Agent(Core):
+class Agent(Serving):
     """What a host does as agent of locks, see ``docs/fisslock.md``. Its own tasks' requests come here as others' do."""
 
     # Becoming the agent
@@ -27,7 +26,7 @@ class Agent(Core):
         if record.role == Role.CLOSING:
             held_over = [*self._left_over(record), *held_over]
         self._leave(record)
-        record.role, record.epoch, record.mode, record.early = Role.OPEN, epoch, mode, []
+        record.role, record.epoch, record.past, record.mode, record.early = Role.OPEN, epoch, (), mode, []
         record.queue = list(queue)
         record.take_in_held()
         self._work_off(record, held_over, now)
@@ -50,7 +49,7 @@ class Agent(Core):
         record.early = [*(_request(record.lock, epoch, entry) for entry in waiting),
                         *(item for item in record.early if item.type != Type.GRANT_W_AGENT or item.epoch != epoch)]
         self._leave(record)
-        record.epoch = epoch
+        record.epoch, record.past = epoch, ()
         self._close(record, now, self.new_attempt())
 
     def consider(self, record: Record, now: float) -> None:
@@ -92,7 +91,9 @@ class Agent(Core):
 
     def count(self, record: Record, message: Message, now: float) -> None:
         """Take note of a holder that the switch has let in."""
-        if record.count(message):
+        if self._is_ahead(record, message):
+            self.keep(record, message, now)
+        elif record.count(message):
             self.settle(record, now)
 
     def take_in(self, record: Record, now: float) -> None:
@@ -102,6 +103,9 @@ class Agent(Core):
 
     def released(self, record: Record, message: Message, now: float) -> None:
         """A task holds no more and waits no more, whatever is known of it here."""
+        if self._is_ahead(record, message):
+            self.keep(record, message, now)
+            return
         record.drop(message)
         self.settle(record, now)
 
@@ -124,12 +128,13 @@ class Agent(Core):
         self.settle(record, now)
 
     def poll(self, record: Record, now: float) -> None:
-        """Ask for news: hosts whose tasks hold the lock; all of them, when a grant by the switch is unaccounted for."""
+        """Ask for news: hosts whose tasks hold the lock; all of them, when a grant by the switch is unaccounted for
+        and the epoch is to end."""
         if record.role != Role.OPEN:
             return
         asked = {host for host, _ in record.holders} - {self.host}
         flags = 0
-        if record.gap and not record.holders:
+        if record.gap and (record.shut or not record.holders):
             flags = Flag.VOID
             if record.asked != record.known:
                 record.asked, record.answered = record.known, frozenset()
@@ -149,7 +154,7 @@ class Agent(Core):
         self._drop_own(record)
         while record.mode == Mode.SHARED and record.queue and record.queue[0].kind == Mode.SHARED:
             self._admit(record, record.queue.pop(0))
-        if not record.holders and not record.gap:
+        if not record.holders and not record.gap and record.closing is None:
             self._close(record, now)
         elif record.gap or any(host != self.host for host, _ in record.holders):
             if not self.is_armed(record, Timer.POLL):
@@ -157,11 +162,13 @@ class Agent(Core):
         else:
             record.polls = 0
             self.disarm(record, Timer.POLL)
+        if record.may_renew(self.most_renewals):
+            self._renew(record, now)
 
     # Ending it
 
     def close_again(self, record: Record, now: float) -> None:
-        """Send TRANSFER or FREE again."""
+        """Send TRANSFER, FREE or RENEW again."""
         if record.closing is not None:
             record.closes = min(record.closes + 1, self.most_doublings)
             self.send(record.closing)
@@ -169,8 +176,13 @@ class Agent(Core):
 
     def ended(self, record: Record, message: Message, now: float) -> None:
         """The switch says that the epoch is over."""
-        if record.role != Role.CLOSING or message.epoch != record.epoch:
+        if record.closing is None or message.epoch != record.epoch:
             self.ignored += 1
+            return
+        if record.role == Role.OPEN:  # and that this host is the agent of the next one
+            self.renewals += 1
+            record.renew(message.task_id)
+            self._go_on(record, now)
             return
         left, early, closing = self._left_over(record), record.early, record.closing
         self._leave(record)
@@ -181,11 +193,11 @@ class Agent(Core):
         record.early = []
         for item in (*left, *early):
             if self._asks(item):
-                if item.epoch == record.epoch or not item.flags & Flag.RETRY:  # it goes round for nothing once at most
+                if record.was_agent(item.epoch) or not item.flags & Flag.RETRY:  # it goes round for nothing once at most
                     self._return(record, item)
                 else:
                     record.early.append(item)
-            elif item.epoch != record.epoch:
+            elif not record.was_agent(item.epoch):
                 record.early.append(item)
         self.consider(record, now)
 
@@ -197,13 +209,9 @@ class Agent(Core):
                 sent.epoch, sent.machine_id, sent.task_id, sent.attempt):
             self.ignored += 1
             return
-        record.role, record.closing, record.mode = Role.OPEN, None, Mode.SHARED
-        self.disarm(record, Timer.CLOSE)
-        record.closes = 0
+        record.role, record.mode = Role.OPEN, Mode.SHARED
         record.known = max(record.known, message.count)
-        early, record.early = record.early, []
-        record.take_in_held()
-        self._work_off(record, early, now)
+        self._go_on(record, now)
 
     def hand_back(self, record: Record, message: Message, now: float) -> None:
         """A request that went to this host after it had ceased to be the agent: once more to the switch."""
@@ -215,6 +223,11 @@ class Agent(Core):
             self.adopt(record, message.epoch, (), now)
 
     # Details
+
+    @staticmethod
+    def _is_ahead(record: Record, message: Message) -> bool:
+        """Whether a message numbers a grant of the epoch after the one that this agent is about to renew."""
+        return record.closing is not None and message.count != 0 and message.epoch != record.epoch
 
     @staticmethod
     def _asks(message: Message) -> bool:
@@ -235,7 +248,8 @@ class Agent(Core):
     def _leave(self, record: Record) -> None:
         record.role, record.closing, record.holders, record.queue = Role.NONE, None, {}, []
         record.seen = record.known = record.asked = record.polls = record.closes = 0
-        record.answered = frozenset()
+        record.answered = record.elders = frozenset()
+        record.shut, record.renewals = False, 0
         for timer in (Timer.CLOSE, Timer.POLL, Timer.ADOPT):
             self.disarm(record, timer)
 
@@ -253,6 +267,24 @@ class Agent(Core):
         self.send(message)
         self.arm(record, Timer.CLOSE, now, 0)
 
+    def _renew(self, record: Record, now: float) -> None:
+        """Have the switch count from 0 again, and let readers in again that a writer kept out which waits no more.
+
+        Where the switch has granted nothing in this epoch, its count is not what keeps readers out.
+        """
+        flags = 0 if record.known else Flag.CANCEL
+        record.closing = Message(Type.RENEW, flags, record.known, record.lock, record.epoch, 0, self.host)
+        self.send(record.closing)
+        self.arm(record, Timer.CLOSE, now, 0)
+
+    def _go_on(self, record: Record, now: float) -> None:
+        """Be the agent still."""
+        record.closing, record.closes = None, 0
+        self.disarm(record, Timer.CLOSE)
+        early, record.early = record.early, []
+        record.take_in_held()
+        self._work_off(record, early, now)
+
     def _work_off(self, record: Record, early: Iterable[Message], now: float) -> None:
         early = list(early)
         for item in early:  # grants first: a request that the switch has granted must not be queued
@@ -268,82 +300,3 @@ class Agent(Core):
                 if request.wait:
                     record.enqueue(Entry(request.mode, self.host, task, request.attempt))
         self.settle(record, now)
-
-    def _drop_own(self, record: Record) -> None:
-        """This host's own requests: whether they still stand is known here."""
-        record.queue = [
-            item for item in record.queue if item.host != self.host
-            or ((request := record.pending.get(item.task)) is not None and request.attempt == item.attempt)]
-        for key in [key for key in record.holders if key[0] == self.host]:
-            task, attempt = key[1], record.holders[key]
-            held, request = record.held.get(task), record.pending.get(task)
-            if request is not None and request.attempt == attempt:
-                self.accept(record, task, record.epoch, 0)
-            elif held is None or held.attempt != attempt:
-                del record.holders[key]
-
-    def _decide(self, record: Record, message: Message) -> bool:
-        """Whether anything changed."""
-        entry = Entry(message.flags & Flag.EXCLUSIVE, message.machine_id, message.task_id, message.attempt)
-        key = entry.host, entry.task
-        held = record.holders.get(key)
-        if held is not None:
-            if is_newer(held, entry.attempt):
-                return False
-            if held == entry.attempt:
-                if record.mode == Mode.SHARED:
-                    self._grant(record, entry)
-                return True
-            del record.holders[key]  # the task asks anew: it holds no more
-        known = next((item.attempt for item in record.queue if (item.host, item.task) == key), None)
-        if known is None:
-            waits = any(item.kind for item in record.queue)
-            if record.mode == Mode.SHARED and entry.kind == Mode.SHARED and not waits:
-                self._admit(record, entry)
-                return True
-            if message.flags & Flag.TRY or len(record.queue) >= self.most_waiters:
-                self._refuse(record, message)
-                return True
-        if record.enqueue(entry) or known == entry.attempt:
-            if message.flags & Flag.RETRY and entry.host != self.host:
-                self.send(Message(Type.WAITING, 0, 0, record.lock, record.epoch, entry.host, self.host, entry.task,
-                                  entry.attempt))
-        return True
-
-    def _admit(self, record: Record, entry: Entry) -> None:
-        record.hold(entry.host, entry.task, entry.attempt)
-        self._grant(record, entry)
-
-    def _grant(self, record: Record, entry: Entry) -> None:
-        if entry.host == self.host:
-            request = record.pending.get(entry.task)
-            if request is not None and request.attempt == entry.attempt:
-                self.accept(record, entry.task, record.epoch, 0)
-        else:
-            self.send(Message(Type.GRANT_WO_AGENT, 0, 0, record.lock, record.epoch, entry.host, self.host, entry.task,
-                              entry.attempt))
-
-    def _refuse(self, record: Record, message: Message) -> None:
-        full = not message.flags & Flag.TRY
-        if message.machine_id == self.host:
-            request = record.pending.get(message.task_id)
-            if request is not None and request.attempt == message.attempt:
-                self.give_up(record, message.task_id, Why.FULL if full else Why.BUSY)
-        else:
-            self.send(Message(Type.REFUSE, Flag.FULL if full else 0, 0, record.lock, record.epoch, message.machine_id,
-                              self.host, message.task_id, message.attempt))
-
-    # This host's own tasks
-
-    def accept(self, record: Record, task: int, epoch: int, count: int) -> None:
-        """A task of this host holds the lock from now on."""
-        request = record.take(task)
-        self.disarm(record, Timer.ASK, task)
-        record.held[task] = Held(request.mode, request.attempt, epoch, count)
-        self.effect(Granted(record.lock, task, Mode(request.mode), epoch))
-
-    def give_up(self, record: Record, task: int, why: Why) -> None:
-        """A task of this host does not wait any more."""
-        record.take(task)
-        self.disarm(record, Timer.ASK, task)
-        self.effect(Refused(record.lock, task, why))

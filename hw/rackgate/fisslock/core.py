@@ -31,6 +31,10 @@ class Core:
         Tasks that a host queues for one lock as its agent; others are refused.
     first_attempt:
         Where this host's attempts begin. After a restart they must go on where they ended, or far from there.
+    most_renewals:
+        Renewals of an epoch after which those who held the lock before them must have gone before there are more; 0:
+        no epoch is renewed. A holder outlasts twice as many. That, and what the network keeps back, must stay below the
+        number of epochs that the switch's word tells apart.
     memory:
         Locks of which the last epoch is remembered though nobody here wants them. It saves messages, nothing depends
         on it.
@@ -42,7 +46,8 @@ class Core:
     """
 
     def __init__(self, host: int, hosts: Iterable[int], *, timeout: float = 0.002, longest: float = 0.25,
-                 retries: int | None = 12, most_waiters: int = 4096, first_attempt: int = 1, memory: int = 4096):
+                 retries: int | None = 12, most_waiters: int = 4096, first_attempt: int = 1,
+                 most_renewals: int = 32, memory: int = 4096):
         self._host = host
         self.hosts = frozenset(hosts) | {host}
         for number in self.hosts:
@@ -54,17 +59,21 @@ class Core:
             raise ValueError(f"retries must be at least 1, not {retries}")
         if most_waiters < 1 or memory < 0:
             raise ValueError(f"most_waiters must be at least 1 and memory at least 0, not {most_waiters} and {memory}")
+        if most_renewals < 0:
+            raise ValueError(f"most_renewals must be at least 0, not {most_renewals}")
         if not 1 <= first_attempt <= LARGEST_NUMBER:
             raise ValueError(f"first_attempt must be 1 to 2**32 - 1, not {first_attempt}")
         self.timeout, self.longest, self.retries, self.most_waiters = timeout, longest, retries, most_waiters
-        self.memory = memory
+        self.memory, self.most_renewals = memory, most_renewals
         #: Doublings after which waits are as long as they get.
         self.most_doublings = math.ceil(math.log2(longest / timeout))
         self.next_attempt = first_attempt
         #: Messages that were malformed, or that made no sense here.
         self.malformed = self.ignored = 0
+        #: Epochs that this host has renewed.
+        self.renewals = 0
         self.records: dict[int, Record] = {}
-        self._past: OrderedDict[int, int] = OrderedDict()
+        self._past: OrderedDict[int, tuple[int, tuple[int, ...]]] = OrderedDict()
         self._effects: list[Effect] = []
         self._due: dict[tuple[int, int, int], float] = {}
         self._heap: list[tuple[float, tuple[int, int, int]]] = []
@@ -90,15 +99,16 @@ class Core:
         """The record of a lock, a new one if nothing is known of it."""
         found = self.records.get(lock)
         if found is None:
-            found = self.records[lock] = Record(lock, self.host, epoch=self._past.pop(lock, -1))
+            epoch, past = self._past.pop(lock, (-1, ()))
+            found = self.records[lock] = Record(lock, self.host, epoch=epoch, past=past)
         return found
 
     def tidy(self, record: Record) -> None:
-        """Forget a record that says nothing but the last epoch."""
+        """Forget a record that says nothing but the last agentship's epochs."""
         if record.idle and self.records.get(record.lock) is record:
             del self.records[record.lock]
             if self.memory and record.epoch >= 0:
-                self._past[record.lock] = record.epoch
+                self._past[record.lock] = record.epoch, record.past
                 self._past.move_to_end(record.lock)
                 if len(self._past) > self.memory:
                     self._past.popitem(last=False)

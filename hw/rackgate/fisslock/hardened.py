@@ -2,7 +2,7 @@
 """The lock switch that users run: one word a lock, read and changed once a packet. Plain Python.
 
 A word has a state (:class:`~rackgate.fisslock.abi.State`), the host that is the agent, a count of the shared grants
-that the switch has made since the agent became it, and the epoch: the number of the agentship.
+that the switch has made in this epoch, and the epoch: an agentship has one or, when it is renewed, several.
 
 ======================  ====================  ===============================  =======================================
 packet                  word                  word afterwards                  what leaves
@@ -12,21 +12,24 @@ shared, first           shared, count below   count + 1                        G
 transmission            its largest                                            ACQUIRE with GRANTED to the agent
 exclusive, not TRY      shared                SHARED_WRITER                    ACQUIRE to the agent
 any other ACQUIRE       held                  unchanged                        ACQUIRE to the agent
-RELEASE                 held, of this epoch   unchanged                        RELEASE to the agent
-                        or with CANCEL
-any other RELEASE       any                   unchanged                        nothing
+RELEASE                 held                  unchanged                        RELEASE to the agent: without the number
+                                                                               of the grant if of another epoch
+RELEASE                 free                  unchanged                        nothing
 FREE of its agent and   held                  free, agent and count 0          ACK to the sender
 epoch, count agrees
 TRANSFER, as before     held                  next holder is agent, count 0,   GRANT_W_AGENT and the waiters to the
                                               epoch + 1                        next holder, ACK to the sender
-FREE, TRANSFER, count   held                  unchanged                        REJECT with the count to the sender
+RENEW, as before        held                  count 0, epoch + 1; with CANCEL  ACK to the sender
+                                              SHARED_WRITER becomes SHARED
+one of these, count     held                  unchanged                        REJECT with the count to the sender
 differs
-any other FREE or       any                   unchanged                        ACK to the sender: that epoch is over
-TRANSFER
+any other FREE,         any                   unchanged                        ACK to the sender: that epoch is over
+TRANSFER or RENEW
 ======================  ====================  ===============================  =======================================
 
-GRANT_WO_AGENT, WAITING, REFUSE, QUERY and REPORT from a host go to the host ``machine_id``. All other packets, those of
-locks that there are not, and those with a host that the word has no room for, are dropped.
+An ACK says which epoch the lock is in. GRANT_WO_AGENT, WAITING, REFUSE, QUERY and REPORT from a host go to the host
+``machine_id``. All other packets, those of locks that there are not, and those with a host that the word has no room
+for, are dropped.
 
 Why each rule is there, and what the hosts do, is in ``docs/fisslock.md``.
 """
@@ -108,23 +111,24 @@ def pipeline(locks: int = 65536, word: int | WordFormat = 36) -> Pipeline:
         ])
     this_epoch = lock.epoch == now.epoch.resize(32)
     release = RegisterAction("release", lock.type == Type.RELEASE, out=[
-        assign(meta.tell, ~free & (lock.cancel | this_epoch)), assign(meta.agent, now.agent.resize(8)),
-        assign(meta.count, lock.count), assign(meta.epoch, now.epoch.resize(32)),
+        assign(meta.tell, ~free), assign(meta.agent, now.agent.resize(8)),
+        assign(meta.count, mux(this_epoch, lock.count, 0)), assign(meta.epoch, now.epoch.resize(32)),
     ])
 
-    transfer = lock.type == Type.TRANSFER
+    transfer, renew = lock.type == Type.TRANSFER, lock.type == Type.RENEW
     own = ~free & (now.agent.resize(8) == lock.agent) & this_epoch
     ends = own & (now.count.resize(8) == lock.count)
-    passes = ends & transfer
-    end = RegisterAction("end", (lock.type == Type.FREE) | (transfer & is_host(lock.machine_id)), update={
-        "state": mux(ends, mux(transfer, as_asked, State.FREE), now.state),
-        "agent": mux(ends, mux(transfer, lock.machine_id[0:form.agent], 0), now.agent),
+    begins, passes = ends & (transfer | renew), ends & transfer
+    renewed = mux(lock.cancel & (now.state == State.SHARED_WRITER), Const(State.SHARED, 2), now.state)
+    end = RegisterAction("end", (lock.type == Type.FREE) | renew | (transfer & is_host(lock.machine_id)), update={
+        "state": mux(ends, mux(transfer, as_asked, mux(renew, renewed, State.FREE)), now.state),
+        "agent": mux(ends & ~renew, mux(transfer, lock.machine_id[0:form.agent], 0), now.agent),
         "count": mux(ends, 0, now.count),
-        "epoch": now.epoch + passes.resize(form.epoch),
+        "epoch": now.epoch + begins.resize(form.epoch),
     }, out=[
         assign(meta.grant, passes), assign(meta.makes_agent, 1), assign(meta.answer, 1),
         assign(meta.rejected, own & ~ends), assign(meta.agent, lock.machine_id),
-        assign(meta.count, now.count.resize(8)), assign(meta.epoch, (now.epoch + passes.resize(form.epoch)).resize(32)),
+        assign(meta.count, now.count.resize(8)), assign(meta.epoch, (now.epoch + begins.resize(form.epoch)).resize(32)),
     ])
 
     return Pipeline(
@@ -147,6 +151,7 @@ def pipeline(locks: int = 65536, word: int | WordFormat = 36) -> Pipeline:
             Copy("answer", meta.answer, [
                 assign(lock.type, mux(meta.rejected, Const(Type.REJECT, 8), Type.ACK)),
                 assign(lock.count, meta.count), assign(lock.waiters, 0),
+                assign(lock.task_id, mux(meta.rejected, lock.task_id, meta.epoch)),
                 assign(ipv4.total_length, _IPV4_SIZE + _UDP_SIZE + HARDENED_SIZE),
                 assign(udp.length, _UDP_SIZE + HARDENED_SIZE),
                 assign(route.host, lock.agent), assign(route.to_client, 0),

@@ -152,7 +152,8 @@ class HardenedParticipant(Agent):
         if self._is_asked_for(record, message) and record.role != Role.OPEN:
             self.accept(record, message.task_id, message.epoch, 0)
             self.open(record, message.epoch, message.flags & Flag.EXCLUSIVE, message.entries, now)
-        elif record.role == Role.OPEN or message.epoch == record.epoch or record.is_void(message.epoch, WITH_AGENT):
+        elif (record.role == Role.OPEN or record.was_agent(message.epoch)
+              or record.is_void(message.epoch, WITH_AGENT)):
             self.ignored += 1
         else:
             self.keep(record, message, now)
@@ -202,8 +203,8 @@ class HardenedParticipant(Agent):
     def _report(self, record: Record | None, message: Message) -> None:
         entries = []
         if record is not None:
-            entries = [Entry(Listed.HELD, item.count, task, item.attempt) for task, item in record.held.items()
-                       if item.epoch == message.epoch]
+            entries = [Entry(Listed.HELD, item.count if item.epoch == message.epoch else 0, task, item.attempt)
+                       for task, item in record.held.items()]
             entries += [Entry(Listed.WAITING, 0, task, item.attempt) for task, item in record.pending.items()
                         if item.mode == Mode.SHARED]
         if len(entries) <= Entry.MOST:  # else the agent learns of them one by one, as they are released
@@ -215,10 +216,12 @@ class HardenedParticipant(Agent):
     def _asked(self, record: Record, message: Message, now: float) -> None:
         granted = message.flags & Flag.GRANTED
         if record.role == Role.OPEN:
+            if not granted:
+                record.turned_away(message)
             (self.count if granted else self.serve)(record, message, now)
         elif record.role == Role.CLOSING:
             self.keep(record, message, now)
-        elif message.epoch != record.epoch:
+        elif not record.was_agent(message.epoch):
             self.keep(record, message, now)
         elif not granted:
             self.hand_back(record, message, now)
@@ -226,7 +229,7 @@ class HardenedParticipant(Agent):
     def _given_back(self, record: Record, message: Message, now: float) -> None:
         if record.role == Role.OPEN:
             self.released(record, message, now)
-        elif record.role == Role.CLOSING or message.epoch != record.epoch:
+        elif record.role == Role.CLOSING or not record.was_agent(message.epoch):
             self.keep(record, message, now)
 
     def _reported(self, record: Record, message: Message, now: float) -> None:

@@ -6,13 +6,16 @@ from collections.abc import Hashable
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
-from .abi import LARGEST_NUMBER, Entry, Message, Mode
+from .abi import LARGEST_NUMBER, Entry, Flag, Message, Mode
 
 __all__ = ["WITH_AGENT", "Held", "Record", "Request", "Role", "Timer", "is_newer"]
 
 
 #: Number of the grant that makes its receiver the agent, in :attr:`Record.voided`: larger than all others.
 WITH_AGENT = 256
+
+#: Epochs of an agentship that are remembered besides the last. It saves messages, nothing depends on it.
+REMEMBERED = 8
 
 
 def is_newer(one: int, other: int) -> bool:
@@ -72,8 +75,9 @@ class Record:
     voided:
         By epoch: which of the switch's grants are not accepted any more (numbers up to the first value,
         :data:`WITH_AGENT`: all) for attempts before the second value.
-    role, epoch, mode:
-        Its agentship. Outside one ``epoch`` is that of the last one, -1: it knows of none.
+    role, epoch, past, mode:
+        Its agentship: the epoch, and those before it, of which it is a renewal. Outside one ``epoch`` and ``past`` are
+        those of the last one, -1: it knows of none.
     holders:
         As agent: (host, task) to attempt, this host's own among them.
     queue:
@@ -83,8 +87,12 @@ class Record:
         largest number heard of.
     asked, answered:
         As agent: hosts that have said that grants up to number ``asked`` which they have not listed are void.
+    shut:
+        As agent: the switch lets no more readers in in this epoch, and no exclusive request waits that would say why.
+    renewals, elders:
+        As agent: how often the epoch was renewed since these were all its holders.
     closing:
-        The TRANSFER or FREE that is under way.
+        The TRANSFER or FREE that is under way; or, of an open agentship, the RENEW.
     early:
         What came for the agent while this host was none, or did not know whether it still was.
     """
@@ -96,6 +104,7 @@ class Record:
     voided: dict[int, tuple[int, int]] = field(default_factory=dict)
     role: int = Role.NONE
     epoch: int = -1
+    past: tuple[int, ...] = ()
     mode: int = Mode.SHARED
     holders: dict[tuple[int, int], int] = field(default_factory=dict)
     queue: list[Entry] = field(default_factory=list)
@@ -103,6 +112,9 @@ class Record:
     known: int = 0
     asked: int = 0
     answered: frozenset[int] = frozenset()
+    shut: bool = False
+    renewals: int = 0
+    elders: frozenset[tuple[tuple[int, int], int]] = frozenset()
     closing: Message | None = None
     early: list[Message] = field(default_factory=list)
     polls: int = 0
@@ -180,6 +192,16 @@ class Record:
         self.queue = [item for item in self.queue
                       if (item.host, item.task) != key or is_newer(item.attempt, message.attempt)]
 
+    def turned_away(self, message: Message) -> None:
+        """A request came that the switch has not granted: what that says of the switch.
+
+        It lets in whoever asks for a shared lock for the first time, unless its count is full or an exclusive request
+        has been there. Both last as long as the epoch.
+        """
+        if (message.epoch == self.epoch and self.mode == Mode.SHARED and not self.queue
+                and not message.flags & (Flag.EXCLUSIVE | Flag.RETRY)):
+            self.shut = True
+
     def take_in_held(self) -> None:
         """This host's own holders of this epoch are known here."""
         for task, item in self.held.items():
@@ -187,17 +209,42 @@ class Record:
                 self.hold(self.host, task, item.attempt)
                 self.see(item.count)
 
+    def was_agent(self, epoch: int) -> bool:
+        """Whether it is known that this host is, or was, the agent in an epoch: the last agentship's are remembered."""
+        return epoch == self.epoch or epoch in self.past
+
+    def may_renew(self, most: int) -> bool:
+        """Whether the epoch should be renewed, and may be: all grants by the switch are accounted for, and no holder
+        has seen ``most`` renewals twice.
+        """
+        return (self.shut and self.role == Role.OPEN and self.mode == Mode.SHARED and self.closing is None
+                and bool(self.holders) and not (self.queue or self.gap)
+                and (self.renewals < most or bool(most) and self.elders.isdisjoint(self.holders.items())))
+
+    def renew(self, epoch: int) -> None:
+        """Count the switch's grants from the first again. Whoever holds the lock goes on."""
+        elders = self.elders & self.holders.items()
+        if elders:
+            self.elders, self.renewals = elders, self.renewals + 1
+        else:
+            self.elders, self.renewals = frozenset(self.holders.items()), 1
+        self.past = (*self.past, self.epoch)[-REMEMBERED:]
+        self.epoch, self.shut = epoch, False
+        self.seen = self.known = self.asked = 0
+        self.answered = frozenset()
+
     def freeze(self) -> Hashable:
         """The record as a value. Order of tasks does not matter, so it is left out."""
         return (self.lock, self.host, tuple(sorted(self.pending.items())), tuple(sorted(self.held.items())),
-                tuple(sorted(self.voided.items())), self.role, self.epoch, self.mode,
+                tuple(sorted(self.voided.items())), self.role, self.epoch, self.past, self.mode,
                 tuple(sorted(self.holders.items())), tuple(self.queue), self.seen, self.known, self.asked,
-                self.answered, self.closing, tuple(self.early), self.polls, self.closes)
+                self.answered, self.shut, self.renewals, self.elders, self.closing, tuple(self.early), self.polls,
+                self.closes)
 
     @classmethod
     def thaw(cls, value: Any) -> "Record":
         """The record that was frozen."""
-        (lock, host, pending, held, voided, role, epoch, mode, holders, queue, seen, known, asked, answered, closing,
-         early, polls, closes) = value
-        return cls(lock, host, dict(pending), dict(held), dict(voided), role, epoch, mode, dict(holders), list(queue),
-                   seen, known, asked, answered, closing, list(early), polls, closes)
+        (lock, host, pending, held, voided, role, epoch, past, mode, holders, queue, seen, known, asked, answered, shut,
+         renewals, elders, closing, early, polls, closes) = value
+        return cls(lock, host, dict(pending), dict(held), dict(voided), role, epoch, past, mode, dict(holders), list(queue),
+                   seen, known, asked, answered, shut, renewals, elders, closing, list(early), polls, closes)

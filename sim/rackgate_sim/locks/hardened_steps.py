@@ -105,21 +105,24 @@ class HardenedSteps:
         return Link(down, host, int(flow) if self.configuration.network is Network.FLOWS else 0)
 
     def view(self, place: int, number: int) -> tuple[Any, ...]:
-        """Of a host: role, epoch, mode, seen, known, held epochs by task, whether it is at rest, timers,
-        exclusive requests in its queue."""
+        """Of a host: role, epoch, mode, seen, known, its tasks that hold (task, mode, epoch, attempt), whether it is
+        at rest, timers, exclusive requests in its queue, whether it renews the epoch, holders known to it as agent."""
         if self._views[number] is None:
             host = self.participants[place]
             host.thaw(self._frozen[number])
             record = host.records.get(LOCK)
             if record is None:
-                self._views[number] = (Role.NONE, -1, 0, 0, 0, (), True, host.armed, ())
+                self._views[number] = (Role.NONE, -1, 0, 0, 0, (), True, host.armed, (), False, frozenset())
             else:
                 # What came early for an agent that this host is not waits for a timer, and nobody waits for it.
                 at_rest = not (record.pending or record.held or record.role or self.configuration.timers)
                 self._views[number] = (record.role, record.epoch, record.mode, record.seen, record.known,
-                                       tuple((task, item.mode, item.epoch) for task, item in record.held.items()),
+                                       tuple((task, item.mode, item.epoch, item.attempt)
+                                             for task, item in record.held.items()),
                                        at_rest, host.armed,
-                                       tuple(item.task for item in record.queue if item.kind))
+                                       tuple(item.task for item in record.queue if item.kind),
+                                       record.role == Role.OPEN and record.closing is not None,
+                                       frozenset(record.holders.items()))
         return self._views[number]
 
     # The system

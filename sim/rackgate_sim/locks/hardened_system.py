@@ -32,16 +32,21 @@ class HardenedSystem(HardenedSteps):
         return "two tasks hold the lock, one of them exclusively" if X in modes and len(modes) > 1 else None
 
     def one_agent(self, state: Global) -> str | None:
-        """I2: at most one host knows itself to be the agent, and the switch knows it too."""
+        """I2: at most one host knows itself to be the agent, and the switch knows it too.
+
+        While it renews the epoch, the switch may be one epoch ahead.
+        """
         at, agent, count, epoch = self.word(state.word)
         for place, number in enumerate(state.hosts):
-            role, mine, mode, seen, known = self.view(place, number)[:5]
+            view = self.view(place, number)
+            role, mine, mode, seen, known = view[:5]
             if role == Role.OPEN:
-                if at == LockState.FREE or (agent, epoch) != (place + 1, mine):
+                renewed = view[9] and epoch == mine + 1
+                if at == LockState.FREE or agent != place + 1 or epoch != mine and not renewed:
                     return f"host {place + 1} is the agent of epoch {mine}, the switch has {agent} of {epoch}"
                 if (mode == X) != (at == LockState.EXCLUSIVE):
                     return f"host {place + 1} and the switch disagree on the mode"
-                if known > count or seen >> count:  # I4
+                if (known > count or seen >> count) and not renewed:  # I4
                     return f"host {place + 1} has seen more grants than the switch has made"
         return None
 
@@ -55,12 +60,19 @@ class HardenedSystem(HardenedSteps):
         return None
 
     def holders_are_current(self, state: Global) -> str | None:
-        """A task holds in the switch's epoch only, so tokens of exclusive holders differ and grow."""
-        at, _, _, epoch = self.word(state.word)
+        """A task that holds exclusively does so in the switch's epoch, so tokens of exclusive holders differ and grow,
+        and are larger than those of readers before them. One that holds since an earlier epoch is known to the agent,
+        who thus does not end his agentship.
+        """
+        at, agent, _, epoch = self.word(state.word)
         for place, number in enumerate(state.hosts):
-            for task, mode, since in self.view(place, number)[5]:
-                if since != epoch or (mode == X) != (at == LockState.EXCLUSIVE):
+            for task, mode, since, attempt in self.view(place, number)[5]:
+                if (mode == X) != (at == LockState.EXCLUSIVE) or since > epoch or mode == X and since != epoch:
                     return f"task {task} holds since epoch {since}, the switch is in {epoch}"
+                if since != epoch:
+                    known = self.view(agent - 1, state.hosts[agent - 1])
+                    if known[0] != Role.OPEN or ((place + 1, task), attempt) not in known[10]:
+                        return f"task {task} holds since epoch {since}, and the agent in {epoch} does not know"
         return None
 
     def bypasses_are_bounded(self, state: Global) -> str | None:
