@@ -26,7 +26,8 @@ class Agent(Serving):
         if record.role == Role.CLOSING:
             held_over = [*self._left_over(record), *held_over]
         self._leave(record)
-        record.role, record.epoch, record.past, record.mode, record.early = Role.OPEN, epoch, (), mode, []
+        record.enter(epoch)
+        record.role, record.mode, record.early = Role.OPEN, mode, []
         record.queue = list(queue)
         record.take_in_held()
         self._work_off(record, held_over, now)
@@ -49,7 +50,7 @@ class Agent(Serving):
         record.early = [*(_request(record.lock, epoch, entry) for entry in waiting),
                         *(item for item in record.early if item.type != Type.GRANT_W_AGENT or item.epoch != epoch)]
         self._leave(record)
-        record.epoch, record.past = epoch, ()
+        record.enter(epoch)
         self._close(record, now, self.new_attempt())
 
     def consider(self, record: Record, now: float) -> None:

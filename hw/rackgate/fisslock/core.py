@@ -104,7 +104,7 @@ class Core:
         return found
 
     def tidy(self, record: Record) -> None:
-        """Forget a record that says nothing but the last agentship's epochs."""
+        """Forget a record that says nothing but epochs."""
         if record.idle and self.records.get(record.lock) is record:
             del self.records[record.lock]
             if self.memory and record.epoch >= 0:

@@ -154,7 +154,7 @@ def pipeline(locks: int = 65536, word: int | WordFormat = 36) -> Pipeline:
                 assign(lock.task_id, mux(meta.rejected, lock.task_id, meta.epoch)),
                 assign(ipv4.total_length, _IPV4_SIZE + _UDP_SIZE + HARDENED_SIZE),
                 assign(udp.length, _UDP_SIZE + HARDENED_SIZE),
-                assign(route.host, lock.agent), assign(route.to_client, 0),
+                assign(route.host, lock.agent), assign(route.to_client, 1),
             ], payload=False),
             Copy("between_hosts", one_of(lock.type, (*_TO_CLIENTS, *_TO_AGENTS)), [
                 assign(route.host, lock.machine_id), assign(route.to_client, one_of(lock.type, _TO_CLIENTS)),

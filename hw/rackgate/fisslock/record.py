@@ -14,7 +14,7 @@ __all__ = ["WITH_AGENT", "Held", "Record", "Request", "Role", "Timer", "is_newer
 #: Number of the grant that makes its receiver the agent, in :attr:`Record.voided`: larger than all others.
 WITH_AGENT = 256
 
-#: Epochs of an agentship that are remembered besides the last. It saves messages, nothing depends on it.
+#: Epochs that are remembered besides the last. It saves messages, nothing depends on it.
 REMEMBERED = 8
 
 
@@ -76,8 +76,8 @@ class Record:
         By epoch: which of the switch's grants are not accepted any more (numbers up to the first value,
         :data:`WITH_AGENT`: all) for attempts before the second value.
     role, epoch, past, mode:
-        Its agentship: the epoch, and those before it, of which it is a renewal. Outside one ``epoch`` and ``past`` are
-        those of the last one, -1: it knows of none.
+        Its agentship: the epoch, and some of those before it in which this host was the agent. Outside one ``epoch`` is
+        that of the last one, -1: it knows of none.
     holders:
         As agent: (host, task) to attempt, this host's own among them.
     queue:
@@ -209,8 +209,14 @@ class Record:
                 self.hold(self.host, task, item.attempt)
                 self.see(item.count)
 
+    def enter(self, epoch: int) -> None:
+        """Be the agent of an epoch, or ask whether this host is."""
+        if self.epoch not in (-1, epoch):
+            self.past = (*self.past, self.epoch)[-REMEMBERED:]
+        self.epoch = epoch
+
     def was_agent(self, epoch: int) -> bool:
-        """Whether it is known that this host is, or was, the agent in an epoch: the last agentship's are remembered."""
+        """Whether it is known that this host is, or was, the agent in an epoch."""
         return epoch == self.epoch or epoch in self.past
 
     def may_renew(self, most: int) -> bool:
@@ -228,8 +234,8 @@ class Record:
             self.elders, self.renewals = elders, self.renewals + 1
         else:
             self.elders, self.renewals = frozenset(self.holders.items()), 1
-        self.past = (*self.past, self.epoch)[-REMEMBERED:]
-        self.epoch, self.shut = epoch, False
+        self.enter(epoch)
+        self.shut = False
         self.seen = self.known = self.asked = 0
         self.answered = frozenset()
 
