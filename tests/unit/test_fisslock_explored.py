@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Every interleaving of the hardened protocol: whatever the network does, exclusion, no lost waiter, a free lock."""
 
+import dataclasses
+
 import pytest
 from fisslock_mutants import HOSTS, SWITCHES, switch
 
@@ -31,26 +33,65 @@ def test_names_are_distinct():
 # What it would find
 
 UNORDERED = Network.UNORDERED
+ONE_BIT = WordFormat(2, 2, 1, 5)
 PAIR = Configuration("two readers of one host", (Task(1, S), Task(1, S)), UNORDERED, losses=1, duplicates=1,
                      timers=True)
 LOST = Configuration("a writer, then a reader", (Task(1, X), Task(2, S)), losses=1, timers=True)
 TWICE = Configuration("a writer comes twice", (Task(1, X, rounds=2), Task(2, X)), UNORDERED, duplicates=1, timers=True)
 MANY = Configuration("three readers and a writer", (Task(1, S), Task(2, S), Task(2, S), Task(2, X)),
-                     word=WordFormat(2, 2, 1, 5))
+                     word=ONE_BIT)
 POLLED = Configuration("a reader's release is lost", (Task(1, S), Task(2, S)), losses=1, timers=True)
 LATE = Configuration("a reader's grant is late", (Task(1, S), Task(2, S)), UNORDERED, losses=1, hasty=1, timers=True)
+RENEWED = Configuration("three readers", (Task(1, S), Task(2, S), Task(2, S)), word=ONE_BIT)
+RENEWED_BEHIND = Configuration("four readers", (Task(1, S), Task(2, S), Task(2, S), Task(2, S)), Network.FLOWS,
+                              word=ONE_BIT)
+RENEWED_LOST = Configuration("three readers and a loss", (Task(1, S), Task(2, S), Task(2, S)), losses=1, timers=True,
+                             word=ONE_BIT)
+AGAIN = Configuration("five readers", (Task(1, S), Task(2, S), Task(2, S), Task(2, S), Task(2, S)), word=ONE_BIT)
+PASSED = Configuration("a writer among readers", (Task(1, S), Task(2, S), Task(2, S, rounds=2), Task(2, X)),
+                       word=ONE_BIT, bypasses=0)
+PUSHED = dataclasses.replace(PASSED, name="a writer among readers, from the start")
 WHERE = {
     "lets its count wrap": MANY,
     "takes grants for any attempt": TWICE,
     "never adopts": LOST, "frees once": LOST, "asks once": LOST, "never polls": POLLED,
     "takes a grant that it has declared void": LATE,
+    "renews at any count": RENEWED_LOST, "leaves the epoch at a renewal": RENEWED,
+    "lets readers in at every renewal": PASSED, "keeps the RELEASE of an earlier epoch": RENEWED,
+    "tells the number of an earlier epoch": RENEWED, "renews though a grant is not accounted for": RENEWED_LOST,
+    "renews though a writer waits": PUSHED, "forgets holders when it renews": RENEWED,
+    "takes numbers of the next epoch for those of this one": RENEWED_BEHIND,
+    "does not report holders of other epochs": RENEWED_LOST, "reports numbers of other epochs": RENEWED_LOST,
 }
+
+
+#: Configurations that are searched from where so many readers hold. With two the count is full, with three the epoch was
+#: renewed, with four it is full again.
+BEGUN = {RENEWED_BEHIND: 2, PASSED: 2, AGAIN: 4}
+
+
+def begin(system):
+    """Where the search begins."""
+    state = system.initial()
+    for task in range(BEGUN.get(system.configuration, 0)):
+        state = dict(system.successors(state))["acquire", task]
+        while state.under_way:
+            state = next(after for step, after in system.successors(state) if step[0] == "deliver")
+    return state
 
 
 def found(name, **mutant):
     system = HardenedSystem(WHERE.get(name, PAIR), **mutant)
-    return explore([system.initial()], system.successors, invariants=system.invariants, good_end=system.good_end,
+    return explore([begin(system)], system.successors, invariants=system.invariants, good_end=system.good_end,
                    most_states=60_000)
+
+
+@pytest.mark.thorough
+@pytest.mark.parametrize("configuration", BEGUN, ids=lambda item: item.name.replace(" ", "-"))
+def test_it_holds_where_readers_hold(configuration):
+    system = HardenedSystem(configuration)
+    outcome = explore([begin(system)], system.successors, invariants=system.invariants, good_end=system.good_end)
+    assert outcome.verdict == HOLDS, (outcome.kind, outcome.message, outcome.trace)
 
 
 @pytest.mark.parametrize("name", SWITCHES)

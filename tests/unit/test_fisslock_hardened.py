@@ -4,6 +4,7 @@
 import random
 
 import pytest
+from fisslock_world import HOSTS, World
 
 from rackgate.fisslock.abi import (
     AGENT_PORT,
@@ -19,14 +20,13 @@ from rackgate.fisslock.abi import (
     Waiter,
     WordFormat,
 )
-from rackgate.fisslock.effects import Granted, Refused, Send, Why
+from rackgate.fisslock.effects import Granted, Refused, Why
 from rackgate.fisslock.hardened import lock, pipeline
 from rackgate.fisslock.participant import HardenedParticipant
 from rackgate.fisslock.record import Record, Role, is_newer
 from rackgate_sim.locks.messages import MessageSwitch
 
 S, X = Mode.SHARED, Mode.EXCLUSIVE
-HOSTS = (1, 2, 3)
 
 
 # Messages
@@ -76,6 +76,7 @@ def test_the_header_is_the_pipeline_s():
     (lambda: HardenedParticipant(1, HOSTS, timeout=2, longest=1), "timeout must be positive and at most longest"),
     (lambda: HardenedParticipant(1, HOSTS, retries=0), "retries must be at least 1"),
     (lambda: HardenedParticipant(1, HOSTS, most_waiters=0), "most_waiters must be at least 1"),
+    (lambda: HardenedParticipant(1, HOSTS, most_renewals=-1), "most_renewals must be at least 0, not -1"),
     (lambda: HardenedParticipant(1, HOSTS, first_attempt=0), "first_attempt must be 1 to"),
     (lambda: HardenedParticipant(1, HOSTS).acquire(1 << 32, 1, S, 0.0), "lock must fit 32 bits"),
     (lambda: HardenedParticipant(1, HOSTS).release(1, 1, 0.0), "task 1 does not hold lock 1"),
@@ -105,31 +106,41 @@ ROWS = [
     ((EXCLUSIVE, 2, 0, 4), Message(1, 0), (EXCLUSIVE, 2, 0, 4), [(2, False, 1, {"flags": 0})]),
     ((EXCLUSIVE, 2, 0, 4), Message(1, 1), (EXCLUSIVE, 2, 0, 4), [(2, False, 1, {"flags": 1})]),
     ((SHARED, 2, 1, 4), Message(4, count=1, epoch=4), (SHARED, 2, 1, 4), [(2, False, 4, {"count": 1, "epoch": 4})]),
-    ((SHARED, 2, 1, 4), Message(4, epoch=3), (SHARED, 2, 1, 4), []),
+    ((SHARED, 2, 1, 4), Message(4, count=1, epoch=3), (SHARED, 2, 1, 4), [(2, False, 4, {"count": 0, "epoch": 4})]),
     ((SHARED, 2, 1, 4), Message(4, Flag.CANCEL), (SHARED, 2, 1, 4), [(2, False, 4, {"epoch": 4})]),
     ((FREE, 0, 0, 4), Message(4, Flag.CANCEL, epoch=4), (FREE, 0, 0, 4), []),
-    ((SHARED, 2, 1, 4), Message(6, count=1, epoch=4, agent=2), (FREE, 0, 0, 4), [(2, False, 9, {"epoch": 4})]),
-    ((SHARED, 2, 2, 4), Message(6, count=1, epoch=4, agent=2), (SHARED, 2, 2, 4), [(2, False, 10, {"count": 2})]),
-    ((SHARED, 2, 1, 4), Message(6, count=1, epoch=3, agent=2), (SHARED, 2, 1, 4), [(2, False, 9, {"epoch": 3})]),
-    ((SHARED, 2, 1, 4), Message(6, count=1, epoch=4, agent=3), (SHARED, 2, 1, 4), [(3, False, 9, {})]),
+    ((SHARED, 2, 1, 4), Message(6, count=1, epoch=4, agent=2), (FREE, 0, 0, 4), [(2, True, 9, {"epoch": 4})]),
+    ((SHARED, 2, 2, 4), Message(6, count=1, epoch=4, agent=2), (SHARED, 2, 2, 4), [(2, True, 10, {"count": 2})]),
+    ((SHARED, 2, 1, 4), Message(6, count=1, epoch=3, agent=2), (SHARED, 2, 1, 4), [(2, True, 9, {"epoch": 3})]),
+    ((SHARED, 2, 1, 4), Message(6, count=1, epoch=4, agent=3), (SHARED, 2, 1, 4), [(3, True, 9, {})]),
     ((FREE, 0, 0, 4), Message(6, count=0, epoch=4, agent=0), (FREE, 0, 0, 4), []),
     ((EXCLUSIVE, 2, 0, 4), Message(5, 1, epoch=4, agent=2, entries=(Entry(1, 3, 7, 8),)), (EXCLUSIVE, 1, 0, 5),
      [(1, True, 2, {"epoch": 5, "agent": 1, "flags": 1 | Flag.TRANSFERRED, "entries": (Entry(1, 3, 7, 8),)}),
-      (2, False, 9, {"epoch": 4, "entries": ()})]),
+      (2, True, 9, {"epoch": 4, "entries": ()})]),
     ((SHARED, 2, 3, 4), Message(5, 0, 3, epoch=4, agent=2), (SHARED, 1, 0, 5),
-     [(1, True, 2, {"count": 0}), (2, False, 9, {})]),
+     [(1, True, 2, {"count": 0}), (2, True, 9, {})]),
     ((SHARED, 2, 3, 4), Message(5, Flag.WRITER, 3, epoch=4, agent=2), (WRITER, 1, 0, 5),
-     [(1, True, 2, {}), (2, False, 9, {})]),
-    ((SHARED, 2, 3, 4), Message(5, 0, 2, epoch=4, agent=2), (SHARED, 2, 3, 4), [(2, False, 10, {"count": 3})]),
+     [(1, True, 2, {}), (2, True, 9, {})]),
+    ((SHARED, 2, 3, 4), Message(5, 0, 2, epoch=4, agent=2), (SHARED, 2, 3, 4), [(2, True, 10, {"count": 3})]),
     ((EXCLUSIVE, 2, 0, 127), Message(5, 1, epoch=127, agent=2), (EXCLUSIVE, 1, 0, 0),
-     [(1, True, 2, {"epoch": 0}), (2, False, 9, {})]),
+     [(1, True, 2, {"epoch": 0}), (2, True, 9, {})]),
+    ((SHARED, 2, 7, 4), Message(15, count=7, epoch=4, agent=2), (SHARED, 2, 0, 5), [(2, True, 9, {"epoch": 4})]),
+    ((SHARED, 2, 0, 127), Message(15, epoch=127, agent=2), (SHARED, 2, 0, 0), [(2, True, 9, {"epoch": 127})]),
+    ((WRITER, 2, 7, 4), Message(15, count=7, epoch=4, agent=2), (WRITER, 2, 0, 5), [(2, True, 9, {})]),
+    ((WRITER, 2, 0, 4), Message(15, Flag.CANCEL, epoch=4, agent=2), (SHARED, 2, 0, 5), [(2, True, 9, {})]),
+    ((WRITER, 2, 1, 4), Message(15, Flag.CANCEL, epoch=4, agent=2), (WRITER, 2, 1, 4), [(2, True, 10, {"count": 1})]),
+    ((EXCLUSIVE, 2, 0, 4), Message(15, Flag.CANCEL, epoch=4, agent=2), (EXCLUSIVE, 2, 0, 5), [(2, True, 9, {})]),
+    ((SHARED, 2, 7, 4), Message(15, count=6, epoch=4, agent=2), (SHARED, 2, 7, 4), [(2, True, 10, {"count": 7})]),
+    ((SHARED, 2, 0, 5), Message(15, count=7, epoch=4, agent=2), (SHARED, 2, 0, 5), [(2, True, 9, {"epoch": 4})]),
+    ((SHARED, 2, 7, 4), Message(15, count=7, epoch=4, agent=3), (SHARED, 2, 7, 4), [(3, True, 9, {})]),
+    ((FREE, 0, 0, 4), Message(15, epoch=4, agent=2), (FREE, 0, 0, 4), [(2, True, 9, {})]),
     ((FREE, 0, 0, 4), Message(3), (FREE, 0, 0, 4), [(1, True, 3, {})]),
     ((FREE, 0, 0, 4), Message(11), (FREE, 0, 0, 4), [(1, True, 11, {})]),
     ((FREE, 0, 0, 4), Message(12), (FREE, 0, 0, 4), [(1, True, 12, {})]),
     ((FREE, 0, 0, 4), Message(13), (FREE, 0, 0, 4), [(1, False, 13, {})]),
     ((FREE, 0, 0, 4), Message(14, entries=(Entry(0, 0, 1, 1),)), (FREE, 0, 0, 4),
      [(1, False, 14, {"entries": (Entry(0, 0, 1, 1),)})]),
-    *[((FREE, 0, 0, 4), Message(kind), (FREE, 0, 0, 4), []) for kind in (0, 2, 7, 8, 9, 10, 15, 255)],
+    *[((FREE, 0, 0, 4), Message(kind), (FREE, 0, 0, 4), []) for kind in (0, 2, 7, 8, 9, 10, 16, 255)],
     ((FREE, 0, 0, 4), Message(1, lock=5), (FREE, 0, 0, 4), []),
 ]
 
@@ -145,7 +156,9 @@ def test_the_switch_by_rows(place):
     assert len(left) == len(leaves)
     for item, (host, to_client, kind, fields) in zip(left, leaves, strict=True):
         found = Message.from_bytes(item.message)
-        assert (item.host, item.to_client, found.type, found.task_id, found.attempt) == (host, to_client, kind, 77, 88)
+        task = after[3] if kind == Type.ACK else 77
+        assert (item.host, item.to_client, found.type, found.task_id, found.attempt) == (
+            host, to_client, kind, task, 88)
         assert {name: getattr(found, name) for name in fields} == fields
 
 
@@ -163,66 +176,6 @@ def test_hosts_that_the_word_has_no_room_for_are_dropped(kind, number):
 # Hosts
 
 
-class World:
-    """Hosts and a switch; messages are delivered in order, unless ``lose`` says that one is not."""
-
-    def __init__(self, hosts=HOSTS, word=36, locks=8, **options):
-        self.switch = MessageSwitch(pipeline(locks, word), lock, hosts)
-        self.hosts = {host: HardenedParticipant(host, hosts, **options) for host in hosts}
-        self.now = 0.0
-        self.up, self.down, self.told, self.sent = [], [], [], []
-        self.lose = lambda message: False
-
-    def gather(self, host):
-        for effect in self.hosts[host].take():
-            if isinstance(effect, Send):
-                self.sent.append(Message.from_bytes(effect.payload))
-                self.up.append(effect.payload)
-            else:
-                self.told.append((host, effect))
-
-    def call(self, host, what, *arguments, **options):
-        getattr(self.hosts[host], what)(*arguments, now=self.now, **options)
-        self.gather(host)
-
-    def settle(self):
-        while self.up or self.down:
-            if self.up:
-                message = self.up.pop(0)
-                if not self.lose(Message.from_bytes(message)):
-                    self.down += self.switch.send(message, AGENT_PORT)
-            else:
-                left = self.down.pop(0)
-                if not self.lose(Message.from_bytes(left.message)):
-                    self.hosts[left.host].receive(left.message, left.to_client, self.now)
-                    self.gather(left.host)
-
-    def run(self, seconds):
-        end = self.now + seconds
-        self.settle()
-        while True:
-            due = [(host.deadline, number) for number, host in self.hosts.items() if host.deadline is not None]
-            if not due or min(due)[0] > end:
-                self.now = end
-                return
-            self.now, number = min(due)
-            self.hosts[number].tick(self.now)
-            self.gather(number)
-            self.settle()
-
-    def do(self, host, what, *arguments, **options):
-        self.call(host, what, *arguments, **options)
-        self.settle()
-        told, self.told = self.told, []
-        return told
-
-    def word(self, number=0):
-        return tuple(self.switch.model.read("locks", number).values())
-
-    def is_over(self, number=0):
-        return self.word(number)[0] == FREE and all(host.idle for host in self.hosts.values())
-
-
 def test_hand_over_and_tokens():
     world = World()
     assert world.do(1, "acquire", 0, 10, X) == [(1, Granted(0, 10, X, 1))]
@@ -236,7 +189,7 @@ def test_hand_over_and_tokens():
 
 
 def test_who_asks_during_a_hand_over_within_a_host_keeps_his_place():
-    """The ACK may overtake the grant, as they go to two ports. The next agent is this host: it has the requests."""
+    """The ACK may overtake the grant. The next agent is this host: it has the requests."""
     world = World()
     world.do(1, "acquire", 0, 10, X)
     world.do(1, "acquire", 0, 11, X)

@@ -229,7 +229,7 @@ class Record:
 
     def renew(self, epoch: int) -> None:
         """Count the switch's grants from the first again. Whoever holds the lock goes on."""
-        elders = self.elders & self.holders.items()
+        elders = self.elders.intersection(self.holders.items())
         if elders:
             self.elders, self.renewals = elders, self.renewals + 1
         else:
