@@ -59,7 +59,8 @@ class Packets:
         number = rng.choice([0, 0, 0, 1, 1, 2, LOCKS - 1]) if rng.random() < 0.98 else rng.getrandbits(32)
         word = self.model.read("locks", number) if number < LOCKS else dict(state=0, agent=0, count=0, epoch=0)
         right = rng.random() < 0.85
-        kind = rng.choice([Type.ACQUIRE] * 5 + [Type.RELEASE] + [Type.TRANSFER, Type.FREE] * 2 + [rng.getrandbits(8)])
+        kind = rng.choice([Type.ACQUIRE] * 5 + [Type.RELEASE] + [Type.TRANSFER, Type.FREE, Type.RENEW] * 2
+                          + [rng.getrandbits(8)])
         if word["state"] == State.SHARED and rng.random() < 0.5:
             kind = Type.ACQUIRE
         chance = rng.getrandbits(8)
@@ -102,7 +103,7 @@ def test_hot_locks(core, seed):
     kinds = back_to_back(core, seed, 100_000)
     for path in ((Type.ACQUIRE, "grant"), (Type.ACQUIRE, "grant", "tell"), (Type.ACQUIRE, "tell"), (Type.ACQUIRE,),
                  (Type.RELEASE, "tell"), (Type.RELEASE,), (Type.TRANSFER, "grant", "answer"),
-                 (Type.TRANSFER, "answer"), (Type.FREE, "answer"), (None,)):
+                 (Type.TRANSFER, "answer"), (Type.FREE, "answer"), (Type.RENEW, "answer"), (None,)):
         assert kinds.get(path, 0) > 20, (path, kinds)
     back_to_back(core, seed + 1, 5000, reads=0.02, stall_i=0.3, stall_o=0.5)
 

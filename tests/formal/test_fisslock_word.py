@@ -16,7 +16,8 @@ from rackgate.pisa.lower import lower
 
 pytestmark = pytest.mark.formal
 
-FAULTS = ("an agent of nothing", "takes any count", "takes any sender", "joins writers", "wraps", "forgets the epoch")
+FAULTS = ("an agent of nothing", "takes any count", "takes any sender", "joins writers", "wraps", "forgets the epoch",
+          "renews for another", "lets readers in", "numbers of another epoch")
 
 
 def step(word, fault=None):
@@ -45,7 +46,8 @@ def step(word, fault=None):
         return ((free == (word["agent"] == 0)) & (~free | (word["count"] == 0)) & (~exclusive | (word["count"] == 0)))
 
     top = (1 << form["count"]) - 1
-    acquire, free_up, transfer = (get["type"] == kind for kind in (Type.ACQUIRE, Type.FREE, Type.TRANSFER))
+    acquire, free_up, transfer, renew, release = (
+        get["type"] == kind for kind in (Type.ACQUIRE, Type.FREE, Type.TRANSFER, Type.RENEW, Type.RELEASE))
     was_free, is_free = before["state"] == State.FREE, after["state"] == State.FREE
     same_epoch = before["epoch"] == after["epoch"]
     own = ~was_free & (get["agent"] == before["agent"]) & (get["epoch"] == before["epoch"])
@@ -66,17 +68,31 @@ def step(word, fault=None):
     elif fault == "forgets the epoch":
         same_epoch = same_epoch | transfer
 
+    elif fault == "renews for another":
+        after["agent"] = Mux(renew & ~same_epoch, get["machine_id"], after["agent"])
+    elif fault == "lets readers in":
+        after["state"] = Mux(renew & (before["state"] == State.SHARED_WRITER), State.SHARED, after["state"])
+    elif fault == "numbers of another epoch":
+        out["count"] = Mux(release, get["count"], out["count"])
+
     changed = ~was_free & (~same_epoch | is_free)
+    renewed = renew & ~same_epoch
+    opened = (before["state"] == State.SHARED_WRITER) & (after["state"] == State.SHARED)
     m.d.comb += [
         Assume(legal(before)),
         Assert(legal(after), "a free lock has an agent or a count"),
-        # An epoch begins with an ACQUIRE of a free lock or with a TRANSFER, and is one more than the last.
+        # An epoch begins with an ACQUIRE of a free lock, a TRANSFER or a RENEW, and is one more than the last.
         Assert(same_epoch | (after["epoch"] == (before["epoch"] + 1)[:form["epoch"]]), "the epoch jumped"),
-        Assert(same_epoch | out["grant"] & out["makes_agent"] & (acquire & was_free | transfer),
+        Assert(same_epoch | renew | out["grant"] & out["makes_agent"] & (acquire & was_free | transfer),
                "an epoch from nowhere"),
+        # A RENEW leaves agent and mode, and grants nothing; with CANCEL it lets readers in again.
+        Assert(~renew | (before["agent"] == after["agent"]) & ~out["grant"], "a RENEW changed the agent"),
+        Assert(~renewed | (after["count"] == 0), "a RENEW left the count"),
+        Assert(~renew | (after["state"] == before["state"]) | renewed & opened & get["cancel"],
+               "a RENEW changed the mode"),
         Assert(is_free | (before["agent"] == after["agent"]) | ~same_epoch, "the agent changed within an epoch"),
         # Only its agent ends it, and only when all grants are accounted for.
-        Assert(~changed | own & (free_up | transfer), "somebody else ended the epoch"),
+        Assert(~changed | own & (free_up | transfer | renew), "somebody else ended the epoch"),
         Assert(~changed | (get["count"] == before["count"]), "the epoch ended though a grant is not accounted for"),
         # Grants come of a free lock, of a reader beside readers, or of its agent.
         Assert(~out["grant"] | acquire & was_free | own & transfer | joined, "a grant from nowhere"),
@@ -87,9 +103,14 @@ def step(word, fault=None):
         Assert(~same_epoch | is_free | (after["state"] == before["state"])
                | acquire & (before["state"] == State.SHARED) & (after["state"] == State.SHARED_WRITER),
                "the mode changed within an epoch"),
-        # RELEASE changes nothing; TRANSFER and FREE are always answered, REJECT to the agent only.
-        Assert((get["type"] != Type.RELEASE) | unchanged(before, after), "RELEASE changed the word"),
-        Assert(~free_up | out["answer"], "no answer"),
+        # RELEASE changes nothing, and numbers grants of this epoch only; TRANSFER, FREE and RENEW are always answered
+        # with the epoch, REJECT to the agent only.
+        Assert(~release | unchanged(before, after), "RELEASE changed the word"),
+        Assert(~release | was_free | out["tell"], "RELEASE did not come to the agent"),
+        Assert(~release | ~out["tell"] | (out["count"] == 0)
+               | (get["epoch"] == before["epoch"]) & (out["count"] == get["count"]), "the number of another epoch"),
+        Assert(~(free_up | renew) | out["answer"], "no answer"),
+        Assert(~out["answer"] | (out["epoch"] == after["epoch"]), "an answer with another epoch"),
         Assert(~out["rejected"] | own & (get["count"] != before["count"]), "a REJECT without a reason"),
         # What is told goes to the agent.
         Assert(~out["tell"] | (out["agent"] == before["agent"]) & ~was_free, "told to somebody else"),
