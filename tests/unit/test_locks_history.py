@@ -58,7 +58,10 @@ def test_locks_do_not_exclude_each_other():
     ("AS a1 -a BS b1 -b", []),
     ("AX a1 -a BS b1 -b", ["lock 0: request 1 got fencing token 1 after 1"]),
     ("AS a1 -a BX b1 -b", ["lock 0: request 1 got fencing token 1 after 1"]),
-    ("AS BS a2 b1 -a -b", ["lock 0: request 1 got fencing token 1 after 2"]),
+    ("AS BS a2 b1 -a -b", []),
+    ("AS BS a2 b1 -a -b CX c2 -c", ["lock 0: request 2 got fencing token 2 after 2"]),
+    ("AX a1 -a BS CS b3 c2 -b -c", []),
+    ("AX a1 -a BS CS b2 c1 -b -c", ["lock 0: request 2 got fencing token 1 after 1"]),
     ("AX a7 -a BX b0 -b CX c4 -c", []),
     ("AX a7 -a BX b4 -b", ["lock 0: request 1 got fencing token 4 after 7"]),
 ])

@@ -77,9 +77,10 @@ def check(history: History, *, most_bypasses: int | None = None, token_bits: int
     """Everything that is wrong with a history that is over, in words; nothing is wrong with an empty list.
 
     Looks for: tasks that hold a lock together though one holds it exclusively; requests that never ended and locks that
-    were never given back; with ``token_bits`` (fencing tokens have so many, and wrap) tokens that do not grow where one
-    of two holders is exclusive, or that shrink; and with ``most_bypasses`` exclusive requests that more than so many
-    shared ones overtook: of those that were made after the exclusive one was SEEN (or, if that is not known, made).
+    were never given back; with ``token_bits`` (fencing tokens have so many, and wrap) exclusive holders whose token is
+    not larger than all before, and shared ones whose token is not larger than those of exclusive ones before; and with
+    ``most_bypasses`` exclusive requests that more than so many shared ones overtook: of those that were made after the
+    exclusive one was SEEN (or, if that is not known, made).
     """
     wrong: list[str] = []
     by_lock: dict[int, list[int]] = defaultdict(list)
@@ -95,12 +96,16 @@ def check(history: History, *, most_bypasses: int | None = None, token_bits: int
     return wrong
 
 
+def _is_newer(token: int, other: int, bits: int) -> bool:
+    return 0 < (token - other & (1 << bits) - 1) <= 1 << bits >> 1
+
+
 def _exclusion(history: History, lock: int, numbers: Iterable[int], token_bits: int) -> list[str]:
     wrong: list[str] = []
     mine = set(numbers)
     holders: set[int] = set()
-    last: int | None = None
-    last_mode = Mode.SHARED
+    newest: int | None = None
+    writer: int | None = None
     for event in history.events:
         if event.request not in mine:
             continue
@@ -111,13 +116,15 @@ def _exclusion(history: History, lock: int, numbers: Iterable[int], token_bits: 
                     wrong.append(f"lock {lock} was granted to request {event.request} ({request.mode.name.lower()}) at "
                                  f"{event.time:g} while request {other} held it "
                                  f"({history.requests[other].mode.name.lower()})")
-            # Readers of one epoch have one token, though they may come after each other.
-            ahead = 1 if last is None else event.token - last & (1 << token_bits) - 1
-            is_newer = 0 < ahead <= 1 << token_bits >> 1
-            if token_bits and not is_newer and (ahead or Mode.EXCLUSIVE in (request.mode, last_mode)):
-                wrong.append(f"lock {lock}: request {event.request} got fencing token {event.token} after {last}")
-            if is_newer:
-                last, last_mode = event.token, request.mode
+            # Readers that share a lock come after each other in any order of their tokens.
+            is_writer = request.mode == Mode.EXCLUSIVE
+            before = newest if is_writer else writer
+            if token_bits and before is not None and not _is_newer(event.token, before, token_bits):
+                wrong.append(f"lock {lock}: request {event.request} got fencing token {event.token} after {before}")
+            if newest is None or _is_newer(event.token, newest, token_bits):
+                newest = event.token
+            if is_writer:
+                writer = event.token
             holders.add(event.request)
         elif event.kind == Kind.RELEASE:
             holders.discard(event.request)
