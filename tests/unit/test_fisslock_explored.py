@@ -65,8 +65,8 @@ WHERE = {
 }
 
 
-#: Configurations that are searched from where so many readers hold. With two the count is full, with three the epoch was
-#: renewed, with four it is full again.
+#: Configurations that are searched from where so many readers hold. With two the count is full, with three the epoch
+#: was renewed, with four it is full again.
 BEGUN = {RENEWED_BEHIND: 2, PASSED: 2, AGAIN: 4}
 
 

@@ -222,8 +222,8 @@ class Message(NamedTuple):
     ``lock``        32    number of the lock
     ``epoch``       32    number of the agentship; the switch fills it in in what it sends. The fencing token
     ``machine_id``  8     requester; in TRANSFER the next holder's host; destination of what hosts send each other
-    ``agent``       8     sender of TRANSFER, FREE, RENEW and of what hosts send each other; the lock's agent in what the
-                          switch sends
+    ``agent``       8     sender of TRANSFER, FREE, RENEW and of what hosts send each other; the lock's agent in what
+                          the switch sends
     (``waiters``)   16    number of ``entries``
     ``task_id``     32    requester's task; opaque to the switch. In ACK: the epoch that the lock is in
     ``attempt``     32    tells a host's requests apart: a later one has a larger number, modulo 2**32. Opaque to the

@@ -194,7 +194,7 @@ class Agent(Serving):
         record.early = []
         for item in (*left, *early):
             if self._asks(item):
-                if record.was_agent(item.epoch) or not item.flags & Flag.RETRY:  # it goes round for nothing once at most
+                if record.was_agent(item.epoch) or not item.flags & Flag.RETRY:  # for nothing once at most
                     self._return(record, item)
                 else:
                     record.early.append(item)

@@ -252,5 +252,6 @@ class Record:
         """The record that was frozen."""
         (lock, host, pending, held, voided, role, epoch, past, mode, holders, queue, seen, known, asked, answered, shut,
          renewals, elders, closing, early, polls, closes) = value
-        return cls(lock, host, dict(pending), dict(held), dict(voided), role, epoch, past, mode, dict(holders), list(queue),
-                   seen, known, asked, answered, shut, renewals, elders, closing, list(early), polls, closes)
+        return cls(lock, host, dict(pending), dict(held), dict(voided), role, epoch, past, mode, dict(holders),
+                   list(queue), seen, known, asked, answered, shut, renewals, elders, closing, list(early), polls,
+                   closes)

@@ -41,8 +41,9 @@ class Grant:
     lock:
         The number of the lock that stands for the key.
     fencing_token:
-        A number for what the lock protects: it should refuse who comes with a smaller one than it has seen, because
-        that one has lost the lock without knowing. Holders that share the lock may have the same; 0 where the protocol
+        A number for what the lock protects: it should refuse a writer with a smaller one than it has seen, and a reader
+        with a smaller one than it has seen of a writer, because that one has lost the lock without knowing. Holders
+        that share the lock may have the same, or different ones in any order; 0 where the protocol
         has none. It wraps at the width of the switch's epoch.
     waited:
         Seconds from the request to the grant.
