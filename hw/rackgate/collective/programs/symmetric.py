@@ -230,10 +230,18 @@ def _exchange_blocks(c: Rank, is_frugal: bool) -> None:
 
 @collective(BARRIER)
 def barrier(c: Rank) -> None:
-    """No rank ends it before all have begun it."""
-    distance = c.variable(1)
+    """No rank ends it before all have begun it.
+
+    The message of a round is sent by the move that receives that of the round before, as that comes. A move that sends
+    is not begun before all messages of earlier rounds have come, as its own message says that they have.
+    """
+    with c.when(c.size == 1):
+        c.stop()
+    c.signal(c.right)
+    source, distance = c.variable(c.left), c.variable(2)
     with c.repeat_while(lambda: distance.value < c.size):
-        c.signal(c.plus(c.rank, distance.value))
-        c.wait_for(c.minus(c.rank, distance.value))
-        distance.set(distance.value * 2)  # while the messages are on their way
         c.sync()
+        c.wait_for(source.value, to=c.plus(c.rank, distance.value))
+        source.set(c.minus(c.rank, distance.value))
+        distance.set(distance.value * 2)
+    c.wait_for(source.value)
