@@ -11,7 +11,17 @@ import pytest
 
 from rackgate.paths import checkout
 from rackgate_tb.quality.__main__ import EXPLAINED
-from rackgate_tb.quality.run import ENGINES, Engine, QualityError, coverage, explained, mutate, write_record
+from rackgate_tb.quality.faults import Fault
+from rackgate_tb.quality.run import (
+    ENGINES,
+    Engine,
+    QualityError,
+    Verdict,
+    coverage,
+    explained,
+    mutate,
+    write_record,
+)
 
 pytestmark = pytest.mark.cosim
 
@@ -98,6 +108,18 @@ def test_one_that_looks_away_lets_them_by(small, path):
                           why={str(verdicts[0].fault): "nobody looks"})
     assert record["mutants"] == {"made": 2, "caught": 0, "timed_out": 0, "explained": 1}
     assert json.loads((path / "counter.json").read_text()) == record
+
+
+def test_a_record_keeps_the_half_that_was_not_measured(tmp_path, monkeypatch):
+    fault = Fault("\\counter", 3, "constant", "1'h1", "1'h0")
+    found = write_record("counter", [Verdict(fault, True, "test_it")], (None, None), why={}, seed=1, folder=tmp_path)
+    assert found["mutants"]["caught"] == 1 and found["line_percent"] is None and found["why"] == "not measured"
+    both = write_record("counter", [], (90.0, 80.0), why={}, seed=1, folder=tmp_path)
+    assert both == {**found, "line_percent": 90.0, "toggle_percent": 80.0, "why": ""}
+    assert write_record("counter", [], (None, None), why={}, seed=1, folder=tmp_path) == both
+    monkeypatch.setattr("rackgate_tb.quality.run.commit", lambda: "another")
+    later = write_record("counter", [], (91.0, 81.0), why={}, seed=1, folder=tmp_path)
+    assert later["mutants"] is None and later["line_percent"] == 91, "faults in other gateware"
 
 
 def test_a_regression_that_fails_says_nothing(small, path):

@@ -175,19 +175,34 @@ def explained(path: Path, name: str) -> dict[str, str]:
 
 def write_record(name: str, verdicts: Sequence[Verdict], percents: tuple[float | None, float | None], *,
                  why: Mapping[str, str], seed: int, folder: Path | None = None) -> dict[str, Any]:
-    """Write ``build/coverage/NAME.json``, which the report shows; returns what it says."""
-    survivors = [str(verdict.fault) for verdict in verdicts if not verdict.caught]
-    record = {
-        "engine": name, "line_percent": percents[0], "toggle_percent": percents[1],
-        "mutants": {"made": len(verdicts), "caught": len(verdicts) - len(survivors),
-                    "timed_out": sum(verdict.timed_out for verdict in verdicts),
-                    "explained": sum(text in why for text in survivors)} if verdicts else None,
-        "survivors": [{"fault": text, "why": why.get(text)} for text in survivors],
-        "processor_seconds": round(sum(verdict.seconds for verdict in verdicts)),
-        "seed": seed, "command": f"python -m rackgate_tb.quality {name} --faults {len(verdicts)} --seed {seed}",
-        "why": "" if percents[0] is not None else "not measured", "commit": commit() or "",
-    }
-    folder = folder or build_root() / "coverage"
-    folder.mkdir(parents=True, exist_ok=True)
-    (folder / f"{name}.json").write_text(json.dumps(record, indent=2) + "\n")
+    """Write ``build/coverage/NAME.json``, which the report shows; returns what it says.
+
+    Without verdicts, or without percents, that half stays as the record has it, if it is of the same commit.
+    """
+    place = (folder or build_root() / "coverage") / f"{name}.json"
+    now, record = commit() or "", _empty(name)
+    if place.exists() and (before := json.loads(place.read_text())).get("commit") == now:
+        record |= before
+    if verdicts:
+        survivors = [str(verdict.fault) for verdict in verdicts if not verdict.caught]
+        record |= {
+            "mutants": {"made": len(verdicts), "caught": len(verdicts) - len(survivors),
+                        "timed_out": sum(verdict.timed_out for verdict in verdicts),
+                        "explained": sum(text in why for text in survivors)},
+            "survivors": [{"fault": text, "why": why.get(text)} for text in survivors],
+            "processor_seconds": round(sum(verdict.seconds for verdict in verdicts)),
+            "seed": seed, "command": f"python -m rackgate_tb.quality {name} --faults {len(verdicts)} --seed {seed}",
+        }
+    if percents[0] is not None:
+        record |= {"line_percent": percents[0], "toggle_percent": percents[1], "why": ""}
+    record["commit"] = now
+    place.parent.mkdir(parents=True, exist_ok=True)
+    place.write_text(json.dumps(record, indent=2) + "\n")
     return record
+
+
+def _empty(name: str) -> dict[str, Any]:
+    """A record of nothing."""
+    return {"engine": name, "line_percent": None, "toggle_percent": None, "mutants": None, "survivors": [],
+            "processor_seconds": 0, "seed": None, "command": f"python -m rackgate_tb.quality {name}",
+            "why": "not measured", "commit": ""}
