@@ -142,6 +142,7 @@ def test_a_million_packets_on_hot_locks(library, seed):
 
 
 @pytest.mark.soak
+@pytest.mark.timeout(7200)
 @pytest.mark.parametrize("locks", [1 << 17, ALL_LOCKS])
 def test_hot_locks_of_several_banks(seed, locks):
     """With so many locks an array's memory has several banks, and three of the four are told the index ahead."""
