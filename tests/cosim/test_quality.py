@@ -110,6 +110,14 @@ def test_one_that_looks_away_lets_them_by(small, path):
     assert json.loads((path / "counter.json").read_text()) == record
 
 
+def test_an_engine_within_another_is_left_to_itself():
+    assert all(any(fault.module.startswith("\\iaa.engine_0.inflate") for fault in [fault]) != ENGINES["iaa"].owns(fault)
+               for fault in (Fault(module, 1, "never", "", "") for module in (
+                   "\\iaa.engine_0.inflate", "\\iaa.engine_0.inflate.slot_0", "\\iaa.engine_0.lane_1", "\\iaa")))
+    assert ENGINES["iaa"].owns(Fault("\\iaa.engine_0.inflated", 1, "never", "", ""))
+    assert ENGINES["inflate"].owns(Fault("\\inflate", 1, "never", "", ""))
+
+
 def test_a_record_keeps_the_half_that_was_not_measured(tmp_path, monkeypatch):
     fault = Fault("\\counter", 3, "constant", "1'h1", "1'h0")
     found = write_record("counter", [Verdict(fault, True, "test_it")], (None, None), why={}, seed=1, folder=tmp_path)
