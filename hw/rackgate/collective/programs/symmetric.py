@@ -11,18 +11,26 @@ from rackgate.collective.programs.contract import ALLGATHER, ALLREDUCE, ALLTOALL
 from rackgate.collective.programs.expression import Expression
 from rackgate.collective.programs.frugal import frugal_allgather, frugal_allreduce, frugal_reduce_scatter
 from rackgate.collective.programs.language import Buffer, Piece, Rank, collective
-from rackgate.collective.programs.rooted import copy_unless_same, whole
+from rackgate.collective.programs.rooted import (
+    LEAST_BYTES,
+    MOST_BYTES,
+    copy_unless_same,
+    has_fewer_bytes,
+    whole,
+)
 
 __all__ = ["CREDITS", "allgather", "allreduce", "alltoall", "barrier", "reduce_scatter"]
 
 #: Packets that each rank of a communicator must be able to have on its way to each other for the rings.
 CREDITS = 4
+#: Payload bytes of the largest packet, of engines in which that is shortest.
+_LEAST_SEGMENT = 256
 
 
 @collective(ALLGATHER)
 def allgather(c: Rank, *, limit: int = 512, credits: int = CREDITS) -> None:
     """The operand of rank r to block r of all results; the ring is taken from ``limit`` bytes of an operand on."""
-    with c.when((c.count << c.shift) < limit):
+    with c.when(has_fewer_bytes(c, limit, few=limit // MOST_BYTES, many=-(-limit // LEAST_BYTES))):
         copy_unless_same(c, whole(c.operand), c.result.block(c.rank))
         with c.when((c.size & (c.size - 1)) == 0):
             _doubling_allgather(c)
@@ -106,7 +114,8 @@ def reduce_scatter(c: Rank, *, credits: int = CREDITS) -> None:
 def allreduce(c: Rank, *, per_rank: int = 256, credits: int = CREDITS) -> None:
     """Of all ranks, to all ranks; the ring is taken from ``per_rank`` bytes times the size, or two packets, on."""
     packets = 2 if credits >= CREDITS else 1
-    with c.when((c.count << c.shift) < c.minimum(c.size * per_rank, c.segment * packets)):
+    limit = c.minimum(c.size * per_rank, c.segment * packets)
+    with c.when(has_fewer_bytes(c, limit, few=min(2 * per_rank, _LEAST_SEGMENT) // MOST_BYTES, many=c.segment)):
         _doubling_allreduce(c)
         c.stop()
     with c.when(c.size == 1):
