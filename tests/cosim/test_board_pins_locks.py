@@ -3,7 +3,8 @@
 
 import asyncio
 import contextlib
-from dataclasses import replace
+import socket
+import threading
 
 import pytest
 from board_port import plug
@@ -12,7 +13,6 @@ from test_locks_clients import PATIENCE, running
 
 import rackgate_host
 from rackgate.fisslock.abi import AGENT_PORT, Flag, Message, Mode, Type
-from rackgate.fisslock.participant import HardenedParticipant
 from rackgate.net.frames import Endpoint, split_udp_frame, udp_frame
 from rackgate.net.hosts import TO_HOST
 from rackgate_host.locks import LockClient, LockTimeout
@@ -29,9 +29,7 @@ from rackgate_sim.board.serve import serve
 
 pytestmark = [pytest.mark.cosim, pytest.mark.thorough, pytest.mark.xdist_group("native")]
 
-#: A simulated board may take seconds for an answer, and no host gives up on it.
-PROTOCOL = replace(PROTOCOLS["fisslock"], participant=lambda host, hosts, lives: HardenedParticipant(
-    host, hosts, timeout=0.1, longest=2.0, retries=None))
+PROTOCOL = PROTOCOLS["fisslock"]
 SMALL = {"locks": 64, "word": 18, "width": 4, "slots": 4, "slot_size": 256}
 
 
@@ -113,10 +111,33 @@ def test_clients_lock_through_the_pins(board, switch):
     assert not any(switch.read("locks", lock_of(key, SMALL["locks"]))["state"] for key in ("key", 5))
 
 
-def test_a_service_for_a_board(board, switch, monkeypatch):
-    """The service that users start: hosts learn from it where the switch is, and send there."""
-    monkeypatch.setitem(PROTOCOLS, "fisslock", PROTOCOL)
+def test_datagrams_come_as_fast_as_the_cable(board, switch, monkeypatch):
+    """All that have come while the simulation ran go on together: else a host that sends again would bury the board."""
+    count, looks, run, gate = 12, 0, board.simulation.run, threading.Event()
 
+    def gated(cycles):
+        nonlocal looks
+        gate.wait(PATIENCE)
+        looks += 1
+        run(cycles)
+
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as host:
+        host.bind(("127.0.0.1", 0))
+        host.settimeout(PATIENCE)
+        port = host.getsockname()[1]
+        switch.insert("hosts", 1, TO_HOST, mac=HOST_MAC, address=HOST_ADDRESS, server_port=port, client_port=port)
+        monkeypatch.setattr(board.simulation, "run", gated)
+        for lock in range(count):
+            host.sendto(Message(Type.ACQUIRE, Flag.EXCLUSIVE, lock=lock, machine_id=1, attempt=lock + 1).to_bytes(),
+                        board.addresses[AGENT_PORT])
+        gate.set()
+        granted = [Message.from_bytes(host.recv(2000)) for _ in range(count)]
+    assert [(grant.type, grant.lock) for grant in granted] == [(Type.GRANT_W_AGENT, lock) for lock in range(count)]
+    assert looks < count
+
+
+def test_a_service_for_a_board(board, switch):
+    """The service that users start: hosts learn from it where the switch is, and send there."""
     async def work():
         service = Service(PROTOCOL, switch, board=board.addresses[AGENT_PORT])
         address = show_address(await service.start(("127.0.0.1", 0)))
@@ -170,7 +191,7 @@ def test_transcripts(board, tmp_path):
     with rackgate_host.open("sim:fisslock?variant=brief", **SMALL) as device, record(device, places[0]):
         work_of_a_switch(device)
     with rackgate_host.open(board.url) as device:
-        Switch(device).reset()
+        device.regs.CONTROL.write(reset=1)
         plug(device, board, unpadded)
         with record(device, places[1]):
             work_of_a_switch(device)
