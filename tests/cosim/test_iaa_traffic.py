@@ -215,7 +215,7 @@ def flood(library, seed, count, kinds=(None,), most=None):
             traffic.bench.simulation.run(100)
         traffic.bench.simulation.run(traffic.rng.choice([0, 0, 0, 200]))
     traffic.drain()
-    assert traffic.accepted > count
+    assert traffic.accepted > count or None not in kinds, "no LIST was among them"
     traffic.check()
     return retries
 
@@ -226,7 +226,7 @@ def test_much_traffic(library, seed):
 
 
 def test_lanes_take_turns_at_the_utility(library, seed):
-    """Lanes that ask in the same cycle for what they share are both served."""
+    """Checksums and fills alone, short ones: the unit that lanes share is asked all the time, and each job is done once."""
     flood(library, seed, 300, ("crc", "fill"), 40)
 
 
