@@ -226,7 +226,7 @@ def test_much_traffic(library, seed):
 
 
 def test_lanes_take_turns_at_the_utility(library, seed):
-    """Checksums and fills alone, short ones: the unit that lanes share is asked all the time, and each job is done once."""
+    """Short checksums and fills alone, so that the unit that lanes share is asked all the time: each is done once."""
     flood(library, seed, 300, ("crc", "fill"), 40)
 
 
