@@ -20,6 +20,7 @@ from rackgate_tb.quality.run import (
     coverage,
     explained,
     mutate,
+    stable,
     write_record,
 )
 
@@ -104,10 +105,16 @@ def test_one_that_looks_away_lets_them_by(small, path):
     assert len(verdicts) == 2 and not any(verdict.caught for verdict in verdicts)
     branches, _ = coverage(small(LOOKS_AWAY), root=path, folder=path / "coverage")
     assert 0 < branches < 100
+    (path / "why.json").write_text(json.dumps({"counter": {str(verdicts[0].fault): "nobody looks"}}))
     record = write_record("counter", verdicts, (branches, None), seed=1, folder=path,
-                          why={str(verdicts[0].fault): "nobody looks"})
+                          why=explained(path / "why.json", "counter"))
     assert record["mutants"] == {"made": 2, "caught": 0, "timed_out": 0, "explained": 1}
     assert json.loads((path / "counter.json").read_text()) == record
+
+
+def test_explanations_outlive_the_numbers_of_names():
+    assert stable(r"\nic.guard: if (\$signal$8 ) _07_ <= \port$12209$0 ; -> 1'h1") == (
+        r"\nic.guard: if (\$signal$ ) _07_ <= \port$$ ; -> 1'h1")
 
 
 def test_an_engine_within_another_is_left_to_itself():

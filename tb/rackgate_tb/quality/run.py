@@ -25,7 +25,8 @@ from rackgate_sim.native import Coverage
 from .faults import VARIABLE, Fault, choose, find
 from .plugin import SETTING
 
-__all__ = ["ENGINES", "Engine", "QualityError", "Verdict", "coverage", "mutate", "write_record"]
+__all__ = ["ENGINES", "Engine", "QualityError", "Verdict", "coverage", "explained", "mutate", "stable",
+           "write_record"]
 
 # An exception of the simulation or of a driver that says what it waited for.
 _WAITED = re.compile(r": [\w.]*Timeout\w*: ")
@@ -177,8 +178,14 @@ def coverage(engine: Engine, *, root: Path, folder: Path) -> tuple[float, float]
 
 
 def explained(path: Path, name: str) -> dict[str, str]:
-    """Why faults of an engine that survive change nothing that can be seen, by their text."""
-    return json.loads(path.read_text()).get(name, {}) if path.exists() else {}
+    """Why faults of an engine that survive change nothing that can be seen, by their :func:`stable` text."""
+    known = json.loads(path.read_text()).get(name, {}) if path.exists() else {}
+    return {stable(text): why for text, why in known.items()}
+
+
+def stable(text: str) -> str:
+    """A fault's text without the numbers that end names in Verilog: any other part of a design may change them."""
+    return re.sub(r"\$\d+", "$", text)
 
 
 def write_record(name: str, verdicts: Sequence[Verdict], percents: tuple[float | None, float | None], *,
@@ -196,8 +203,8 @@ def write_record(name: str, verdicts: Sequence[Verdict], percents: tuple[float |
         record |= {
             "mutants": {"made": len(verdicts), "caught": len(verdicts) - len(survivors),
                         "timed_out": sum(verdict.timed_out for verdict in verdicts),
-                        "explained": sum(text in why for text in survivors)},
-            "survivors": [{"fault": text, "why": why.get(text)} for text in survivors],
+                        "explained": sum(stable(text) in why for text in survivors)},
+            "survivors": [{"fault": text, "why": why.get(stable(text))} for text in survivors],
             "processor_seconds": round(sum(verdict.seconds for verdict in verdicts)),
             "seed": seed, "command": f"python -m rackgate_tb.quality {name} --faults {len(verdicts)} --seed {seed}",
         }
