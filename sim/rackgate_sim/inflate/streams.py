@@ -215,17 +215,17 @@ def _every_code_at_every_offset() -> Corner:
     for symbol, (of_literal, of_match) in enumerate(zip(lengths, lengths, strict=True)):
         literals[256 if of_literal == 15 and symbol == 14 else symbol] = of_literal
         literals[matches[symbol]] = of_match
-    tokens: list[Token] = [rng.randrange(14) for _ in range(DISTANCE_BASE[16])]
-    output = bytearray(tokens)
+    output = bytearray(rng.randrange(14) for _ in range(DISTANCE_BASE[16]))
+    tokens: list[Token] = list(output)
     for number in range(4000):
         if number % 2:
-            tokens.append(rng.randrange(14))
-            output.append(tokens[-1])
+            output.append(rng.randrange(14))
+            tokens.append(output[-1])
         else:
-            reach = rng.randrange(16)
-            tokens.append((LENGTH_BASE[rng.choice(matches) - 257], DISTANCE_BASE[reach]))
-            for _ in range(tokens[-1][0]):
-                output.append(output[-DISTANCE_BASE[reach]])
+            length, distance = LENGTH_BASE[rng.choice(matches) - 257], DISTANCE_BASE[rng.randrange(16)]
+            tokens.append((length, distance))
+            for _ in range(length):
+                output.append(output[-distance])
     return _right("every code at every offset",
                   Assembler().dynamic(tokens, True, literals=literals, distances=_chain(16)), bytes(output))
 
