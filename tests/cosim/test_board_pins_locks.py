@@ -9,7 +9,7 @@ import threading
 import pytest
 from board_port import plug
 from lock_world import DeviceSwitch, Network, simulate
-from test_locks_clients import PATIENCE, running
+from test_locks_clients import PATIENCE, running, take_turns
 
 import rackgate_host
 from rackgate.fisslock.abi import AGENT_PORT, Flag, Message, Mode, Type
@@ -83,20 +83,8 @@ async def clients(board, switch, count):
 def test_clients_lock_through_the_pins(board, switch):
     async def work():
         async with clients(board, switch, 2) as (one, other):
-            inside, most, tokens = 0, 0, []
-
-            async def worker(client):
-                nonlocal inside, most
-                for _ in range(4):
-                    async with client.lock("key", timeout=PATIENCE) as grant:
-                        inside += 1
-                        most = max(most, inside)
-                        await asyncio.sleep(0)
-                        inside -= 1
-                        tokens.append(grant.fencing_token)
-
-            await asyncio.gather(*(worker(client) for client in (one, other) for _ in range(2)))
-            assert most == 1 and len(tokens) == 16 and tokens == sorted(set(tokens))
+            tokens = await take_turns((one, other), 2, 4)
+            assert tokens == sorted(set(tokens))
             async with one.lock(5, "shared", PATIENCE) as first, other.lock(5, Mode.SHARED, PATIENCE) as second:
                 assert first.fencing_token == second.fencing_token
                 with pytest.raises(LockTimeout, match="no exclusive lock of 5"):

@@ -212,9 +212,9 @@ def _every_code_at_every_offset() -> Corner:
     """
     rng, lengths = random.Random(1), [*range(2, 16), 15]
     literals, matches = [0] * 286, range(257, 257 + len(lengths))
-    for symbol, (of_literal, of_match) in enumerate(zip(lengths, lengths, strict=True)):
-        literals[256 if of_literal == 15 and symbol == 14 else symbol] = of_literal
-        literals[matches[symbol]] = of_match
+    for symbol, length in zip([*range(14), 256], lengths, strict=True):
+        literals[symbol] = length
+    literals[matches.start:matches.stop] = lengths
     output = bytearray(rng.randrange(14) for _ in range(DISTANCE_BASE[16]))
     tokens: list[Token] = list(output)
     for number in range(4000):

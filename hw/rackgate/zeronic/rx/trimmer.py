@@ -89,8 +89,6 @@ class Trimmer(wiring.Component):
         m.d.comb += [
             first.eq(Mux(seen.begin < 0, 0, seen.begin)),
             end.eq(Mux(is_end, seen.size, seen.end)),
-        ]
-        m.d.comb += [
             moves.valid.eq(self._has_seen & seen.is_wanted & (seen.end > 0) & (seen.begin < seen.size)
                             & (seen.end != seen.begin)),
             move.word.eq(seen.word),
