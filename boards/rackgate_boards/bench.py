@@ -14,6 +14,7 @@ __all__ = ["CASES", "run", "units"]
 #: Case: (component as "module:class", its parameters).
 CASES: Mapping[str, tuple[str, Mapping[str, int]]] = {
     "inflate-1x4k-8": ("rackgate.inflate.top:Inflate", {"contexts": 1, "window": 4096, "lanes": 8}),
+    "inflate-2x4k": ("rackgate.inflate.top:Inflate", {"contexts": 2, "window": 4096, "lanes": 16}),
     "inflate-1x4k": ("rackgate.inflate.top:Inflate", {"contexts": 1, "window": 4096, "lanes": 16}),
     "inflate-2x32k": ("rackgate.inflate.top:Inflate", {"contexts": 2, "window": 32768, "lanes": 16}),
     "fisslock-words-64k": ("rackgate_boards.pisa:LockWords", {"locks": 65536, "word": 18}),

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from .ranks import Scheduler
     from .transport import Joined
 
-__all__ = ["World", "open_world"]
+__all__ = ["World", "join_boards", "open_world"]
 
 #: Longest stretch of device time between two looks at what is being waited for.
 _SLICE = 1 << 16
@@ -132,3 +132,27 @@ def open_world(url: str, nodes: int, **options: Any) -> World:
     except BaseException:
         joined.close()
         raise
+
+
+def join_boards(devices: Sequence[Device]) -> World:
+    """A world of boards whose cables are joined: device ``n`` is node ``n``. They are closed with it.
+
+    Their time passes by itself, at each board for itself; that of the world is the first one's.
+
+    Raises
+    ------
+    UsageError
+        A device is in this process, or of a kind that has no links.
+
+    >>> import rackgate_host
+    >>> boards = [rackgate_host.open(f"udp:192.0.2.{10 + node}") for node in range(2)]
+    >>> world = join_boards(boards)
+    """
+    from .transport.boards import JoinedBoards
+
+    for device in devices:
+        if device.transport.memory is not None:
+            raise UsageError(f"{device.url} is no board: use open_world")
+        if not device.kind.has_links:
+            raise UsageError(f"{device.url}: devices of kind {device.name} have no links to join them by")
+    return World(JoinedBoards([device.transport for device in devices]), devices)

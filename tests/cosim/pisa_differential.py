@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The gateware of a pipeline against its model: any packets, all outputs, all registers, in the native simulation."""
 
+import dataclasses
 import functools
 from collections import deque
 
@@ -8,7 +9,10 @@ from amaranth.hdl import Module
 from amaranth.lib import stream, wiring
 from amaranth.lib.wiring import Out
 
-from rackgate.pisa.declare import standard
+from rackgate.net.headers import ethernet, udp
+from rackgate.net.hosts import route
+from rackgate.pisa.declare import Compute, assign, standard
+from rackgate.pisa.expr import cat
 from rackgate.pisa.layout import name_of, phv_layout
 from rackgate.pisa.liveness import deparsed
 from rackgate.pisa.pipeline import PipelineCore
@@ -19,6 +23,14 @@ __all__ = ["Differential", "Observed", "control_access", "differential", "with_c
 
 _SLOT_BITS = 4
 _AT_ONCE = 4096
+
+
+def without_hosts(pipeline):
+    """The pipeline with the host's number and flow written into the packet, in place of the table of hosts."""
+    shown = Compute("show", [assign(ethernet.destination, route.host.resize(48)),
+                             assign(udp.source_port, cat(route.to_client).resize(16))])
+    assert pipeline.egress[-1].name == "hosts"
+    return dataclasses.replace(pipeline, egress=(*pipeline.egress[:-1], shown))
 
 
 class Observed(wiring.Component):

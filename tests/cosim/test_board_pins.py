@@ -189,11 +189,18 @@ def test_addresses(options, message):
 
 def test_datagrams():
     link = Udp()
-    datagrams = Datagrams(link, 21074)
+    datagrams = Datagrams(link)
     board, host = Endpoint(link.mac, link.address, 21074), Endpoint(HOST_MAC, HOST_ADDRESS, 5000)
+    system = board._replace(port=20001)
     assert datagrams.pack(b"ask", ("127.0.0.1", 5000)) == udp_frame(host, board, b"ask")
-    assert datagrams.unpack(udp_frame(board, host, b"answer").ljust(60, b"\0")) == (b"answer", ("127.0.0.1", 5000))
+    assert datagrams.pack(b"lock", ("127.0.0.2", 5001), 20001) == udp_frame(host._replace(port=5001), system, b"lock")
+    answer = udp_frame(board, host, b"answer").ljust(60, b"\0")
+    assert datagrams.unpack(answer) == (21074, b"answer", ("127.0.0.1", 5000))
+    for port, receiver in ((5001, ("127.0.0.2", 5001)), (5002, ("127.0.0.1", 5002))):
+        assert datagrams.unpack(udp_frame(system, host._replace(port=port), b"x")) == (20001, b"x", receiver)
     assert datagrams.unpack(udp_frame(board, host._replace(mac=5), b"other")) is None
-    for wrong in (udp_frame(board, host._replace(port=6000), b"x"), udp_frame(board._replace(port=1), host, b"x")):
-        with pytest.raises(ValueError, match="is none of the bridge's answers"):
+    with pytest.raises(ValueError, match="is none of the bridge's answers"):
+        datagrams.unpack(udp_frame(board, host._replace(port=6000), b"x"))
+    for wrong in (udp_frame(system._replace(mac=5), host, b"x"), udp_frame(system, host._replace(address=5), b"x")):
+        with pytest.raises(ValueError, match="is not from the board to its host"):
             datagrams.unpack(wrong)

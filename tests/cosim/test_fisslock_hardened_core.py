@@ -1,18 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
 """Gateware of the hardened lock switch, in both formats: packets that fit the state it is in, on a handful of locks."""
 
-import dataclasses
 import random
 
 import pytest
-from pisa_differential import Observed, differential, with_control
+from pisa_differential import Observed, differential, with_control, without_hosts
 
 from rackgate.fisslock.abi import WORD_FORMATS, State, Type
 from rackgate.fisslock.hardened import pipeline
-from rackgate.net.headers import ethernet, udp
-from rackgate.net.hosts import route
-from rackgate.pisa.declare import Compute, assign
-from rackgate.pisa.expr import cat
 from rackgate.pisa.layout import name_of
 from rackgate.pisa.pipeline import PipelineCore
 from rackgate_sim.native import build
@@ -24,12 +19,8 @@ LOCKS = 64
 
 
 def bare(word, locks=LOCKS):
-    """The pipeline with the host's number and flow written into the packet, in place of the table of hosts."""
-    one = pipeline(locks, word)
-    assert one.egress[-1].name == "hosts"
-    shown = Compute("show", [assign(ethernet.destination, route.host.resize(48)),
-                             assign(udp.source_port, cat(route.to_client).resize(16))])
-    return dataclasses.replace(one, egress=(*one.egress[:-1], shown))
+    """The pipeline that shows where packets go, in place of the table of hosts."""
+    return without_hosts(pipeline(locks, word))
 
 
 @pytest.fixture(scope="module", params=sorted(WORD_FORMATS))

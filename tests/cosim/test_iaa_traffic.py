@@ -199,18 +199,23 @@ def test_dedicated_queue_overflows(library, seed):
     traffic.check()
 
 
-def flood(library, seed, count):
+def flood(library, seed, count, kinds=(None,), most=None):
+    """Send ``count`` descriptors of ``kinds`` (None: any) and check them; returns how many had to be sent again.
+
+    FILL writes less than ``most`` bytes.
+    """
     traffic = Traffic(library, seed)
     retries = 0
     for _ in range(count):
-        descriptor, queue = traffic.descriptor(), traffic.rng.choice(QUEUES)
+        size = None if most is None else traffic.rng.randrange(1, most)
+        descriptor, queue = traffic.descriptor(traffic.rng.choice(kinds), size), traffic.rng.choice(QUEUES)
         while not traffic.send(descriptor, queue):
             traffic.sent.pop()
             retries += 1
             traffic.bench.simulation.run(100)
         traffic.bench.simulation.run(traffic.rng.choice([0, 0, 0, 200]))
     traffic.drain()
-    assert traffic.accepted > count
+    assert traffic.accepted > count or None not in kinds, "no LIST was among them"
     traffic.check()
     return retries
 
@@ -218,6 +223,11 @@ def flood(library, seed, count):
 def test_much_traffic(library, seed):
     """Descriptors of all kinds over queues of several priorities: each completes exactly once."""
     assert flood(library, seed, 120) > 5
+
+
+def test_lanes_take_turns_at_the_utility(library, seed):
+    """Short checksums and fills alone, so that the unit that lanes share is asked all the time: each is done once."""
+    flood(library, seed, 300, ("crc", "fill"), 40)
 
 
 def test_a_list_shares_the_lanes(library, seed):

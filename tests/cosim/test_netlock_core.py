@@ -5,7 +5,7 @@ import dataclasses
 import random
 
 import pytest
-from pisa_differential import Differential, control_access
+from pisa_differential import Differential, control_access, without_hosts
 
 from rackgate.netlock.abi import Op
 from rackgate.netlock.pipeline import LOCAL, PARTITIONS, SERVER, pipeline
@@ -22,12 +22,12 @@ SLICES = place([Demand(100 + k, 1.0, size) for k, size in enumerate((1, 2, 5, 9)
 
 
 def with_entries(declared):
-    """The pipeline with its tables' entries built in, and without the table of hosts: those have tests of their own."""
+    """The pipeline with its tables' entries built in, showing where packets go in place of the table of hosts."""
     entries = {
         "servers": [Entry((number,), SERVER, {"host": 200 + number % 3}) for number in range(PARTITIONS)],
         "locks": [Entry((one.lock,), LOCAL, {"index": one.index}) for one in SLICES],
     }
-    return dataclasses.replace(declared, egress=(), ingress=[
+    return dataclasses.replace(without_hosts(declared), ingress=[
         Table(stage.name, stage.keys, entries[stage.name], when=stage.when) if isinstance(stage, Table) else stage
         for stage in declared.ingress])
 

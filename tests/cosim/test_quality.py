@@ -11,7 +11,18 @@ import pytest
 
 from rackgate.paths import checkout
 from rackgate_tb.quality.__main__ import EXPLAINED
-from rackgate_tb.quality.run import ENGINES, Engine, QualityError, coverage, explained, mutate, write_record
+from rackgate_tb.quality.faults import Fault
+from rackgate_tb.quality.run import (
+    ENGINES,
+    Engine,
+    QualityError,
+    Verdict,
+    coverage,
+    explained,
+    mutate,
+    stable,
+    write_record,
+)
 
 pytestmark = pytest.mark.cosim
 
@@ -94,10 +105,37 @@ def test_one_that_looks_away_lets_them_by(small, path):
     assert len(verdicts) == 2 and not any(verdict.caught for verdict in verdicts)
     branches, _ = coverage(small(LOOKS_AWAY), root=path, folder=path / "coverage")
     assert 0 < branches < 100
+    (path / "why.json").write_text(json.dumps({"counter": {str(verdicts[0].fault): "nobody looks"}}))
     record = write_record("counter", verdicts, (branches, None), seed=1, folder=path,
-                          why={str(verdicts[0].fault): "nobody looks"})
+                          why=explained(path / "why.json", "counter"))
     assert record["mutants"] == {"made": 2, "caught": 0, "timed_out": 0, "explained": 1}
     assert json.loads((path / "counter.json").read_text()) == record
+
+
+def test_explanations_outlive_the_numbers_of_names():
+    assert stable(r"\nic.guard: if (\$signal$8 ) _07_ <= \port$12209$0 ; -> 1'h1") == (
+        r"\nic.guard: if (\$signal$ ) _07_ <= \port$$ ; -> 1'h1")
+
+
+def test_an_engine_within_another_is_left_to_itself():
+    def owned(engine, *modules):
+        return [ENGINES[engine].owns(Fault(module, 1, "never", "", "")) for module in modules]
+
+    assert owned("iaa", r"\iaa.engine_0.inflate", r"\iaa.engine_0.inflate.slot_0") == [False, False]
+    assert owned("iaa", r"\iaa", r"\iaa.engine_0.lane_1", r"\iaa.engine_0.inflated") == [True, True, True]
+    assert owned("inflate", r"\inflate", r"\inflate.engine.slot_0") == [True, True]
+
+
+def test_a_record_keeps_the_half_that_was_not_measured(tmp_path, monkeypatch):
+    fault = Fault("\\counter", 3, "constant", "1'h1", "1'h0")
+    found = write_record("counter", [Verdict(fault, True, "test_it")], (None, None), why={}, seed=1, folder=tmp_path)
+    assert found["mutants"]["caught"] == 1 and found["line_percent"] is None and found["why"] == "not measured"
+    both = write_record("counter", [], (90.0, 80.0), why={}, seed=1, folder=tmp_path)
+    assert both == {**found, "line_percent": 90.0, "toggle_percent": 80.0, "why": ""}
+    assert write_record("counter", [], (None, None), why={}, seed=1, folder=tmp_path) == both
+    monkeypatch.setattr("rackgate_tb.quality.run.commit", lambda: "another")
+    later = write_record("counter", [], (91.0, 81.0), why={}, seed=1, folder=tmp_path)
+    assert later["mutants"] is None and later["line_percent"] == 91, "faults in other gateware"
 
 
 def test_a_regression_that_fails_says_nothing(small, path):

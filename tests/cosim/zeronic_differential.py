@@ -219,6 +219,8 @@ class Traffic:
         segment = draw.choice((0, 0, 1, 536, 1448, draw.randrange(1, 2000))) if SendFlag.OFFLOAD in flags else 0
         if segment == 1:
             payload %= 40
+        if flags == gathered and draw.random() < 0.1:  # the most that a command may have, and one more
+            payload, segment = draw.choice((65495, 65496)), 1448
         if draw.random() < 0.04:
             header = header[:draw.choice((13, 14, 40, 53))]
         inline = b"" if SendFlag.GATHER in flags else draw.randbytes(payload)

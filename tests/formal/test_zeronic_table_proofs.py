@@ -156,8 +156,9 @@ def walker(fault=None):
     m.submodules.dut = dut = Walker(2, 4)
     drive(m, dut.i, name="i")
     stall(m, dut.o, name="o")
-    # A segment comes 2 cycles after it has been asked for; the next is not asked for before the stretch is out.
-    segment, wanted, stretch = dut.segment, dut.i.payload, dut.o.payload
+    # A segment comes 2 cycles after it has been asked for; the next is not asked for before the stretch is out. What
+    # follows is a skid buffer, with a proof of its own: looked at is what goes in.
+    segment, wanted, stretch = dut.segment, dut.i.payload, dut._given.i.payload
     granted, read = Signal(2), Signal(segment.shape())
     m.d.comb += [
         dut.granted.eq(AnySeq(1) & dut.read),
@@ -168,18 +169,18 @@ def walker(fault=None):
     m.d.sync += granted.eq(Cat(dut.granted, granted))
     with m.If(granted[1]):
         m.d.sync += read.eq(segment)
-    # What is left of the range; a stretch shows in the cycle after, in which the next range may have come.
-    expected, left, was_expected, was_left, pieces = Signal(32), Signal(6), Signal(32), Signal(6), Signal(2)
-    was_held, is_new, before, end = Signal(), Signal(), Signal(32), Signal(33)
-    m.d.sync += [was_held.eq(dut.o.valid & ~dut.o.ready), was_expected.eq(expected), was_left.eq(left)]
+    # What is left of the range.
+    expected, left, pieces = Signal(32), Signal(6), Signal(2)
+    is_new, before, end = Signal(), Signal(32), Signal(33)
     m.d.comb += [
-        is_new.eq(dut.o.valid & ~was_held), before.eq(stretch.position - read.start), end.eq(before + stretch.size),
+        is_new.eq(dut._given.i.valid & dut._given.i.ready),
+        before.eq(stretch.position - read.start), end.eq(before + stretch.size),
     ]
     with m.If(is_new):
         m.d.comb += [
-            Assert((stretch.position == was_expected) & (stretch.size <= was_left), "a stretch outside the range"),
-            Assert(stretch.last | (stretch.size != 0) & (stretch.size != was_left), "an empty stretch, or no last"),
-            Assert(~stretch.last | (stretch.missing == (stretch.size != was_left)), "a wrong cause"),
+            Assert((stretch.position == expected) & (stretch.size <= left), "a stretch outside the range"),
+            Assert(stretch.last | (stretch.size != 0) & (stretch.size != left), "an empty stretch, or no last"),
+            Assert(~stretch.last | (stretch.missing == (stretch.size != left)), "a wrong cause"),
         ]
         m.d.sync += pieces.eq(Mux(stretch.last, 0, pieces + 1))
         with m.If(~stretch.last):

@@ -44,25 +44,31 @@ def running(work):
     return asyncio.run(asyncio.wait_for(work, 120))
 
 
+async def take_turns(clients, workers, rounds):
+    """``workers`` tasks of each client lock a key ``rounds`` times each: the tokens, in order. Never two at a time."""
+    inside, most, tokens = 0, 0, []
+
+    async def worker(client):
+        nonlocal inside, most
+        for _ in range(rounds):
+            async with client.lock("key", timeout=PATIENCE) as grant:
+                inside += 1
+                most = max(most, inside)
+                await asyncio.sleep(0)
+                inside -= 1
+                tokens.append(grant.fencing_token)
+
+    await asyncio.gather(*(worker(client) for client in clients for _ in range(workers)))
+    assert most == 1 and len(tokens) == len(clients) * workers * rounds
+    return tokens
+
+
 @pytest.mark.parametrize("protocol", PROTOCOLS)
 def test_clients_exclude_each_other(protocol):
     async def work():
         async with serving(protocol) as (service, address):
             async with await LockClient.connect(address) as one, await LockClient.connect(address) as other:
-                inside, most, tokens = 0, 0, []
-
-                async def worker(client):
-                    nonlocal inside, most
-                    for _ in range(10):
-                        async with client.lock("key", timeout=PATIENCE) as grant:
-                            inside += 1
-                            most = max(most, inside)
-                            await asyncio.sleep(0)
-                            inside -= 1
-                            tokens.append(grant.fencing_token)
-
-                await asyncio.gather(*(worker(client) for client in (one, other) for _ in range(3)))
-                assert most == 1 and len(tokens) == 60
+                tokens = await take_turns((one, other), 3, 10)
                 if protocol == "fisslock":
                     assert tokens == sorted(set(tokens)), "fencing tokens must grow"
                 assert one.grants == other.grants == ()

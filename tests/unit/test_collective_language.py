@@ -1,11 +1,14 @@
 # SPDX-License-Identifier: Apache-2.0
 """The language of collectives: what it computes, what it refuses, and what the compiler makes of it."""
 
+import re
+
 import pytest
 from collective_microcode import interpreted_steps, microcode_steps
 from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 
+from rackgate.collective.isa import REGISTER_BITS
 from rackgate.collective.programs import interpreter
 from rackgate.collective.programs.assembler import disassemble
 from rackgate.collective.programs.contract import NOTHING
@@ -350,6 +353,40 @@ def test_a_step_of_a_ring_is_short():
     loop = [line for line in text.splitlines() if line.startswith("    ")]
     top = next(number for number, line in enumerate(loop) if "subm" in line and "MV" not in line and number > 10)
     assert "div" not in body and len(loop) - top <= 18
+
+
+def test_a_move_behind_a_sync_starts_at_once():
+    """Its fields are written before the sync, also those that the move before has other values in."""
+    def program(c):
+        with c.loop(c.size) as k:
+            c.signal(k, tag=3)
+            c.sync()
+            c.wait_for(c.minus(c.rank, k), tag=4, to=c.right)
+    steps = both(program, CALL._replace(size=3, rank=1))
+    assert len(steps) == 9 and [step.tag for step in steps if isinstance(step, interpreter.Step)] == 3 * [3, 4]
+    text = disassemble(build(program_of(program), ()).words)
+    assert text.count("sync") == 1 and re.search(r"sync 0\n +go\n", text)
+
+
+def test_a_comparison_takes_no_shift():
+    """A shift takes a cycle for each bit."""
+    def program(c):
+        c.signal(c.rank < c.count, tag=c.tag <= c.count)
+    text = disassemble(build(program_of(program), ()).words)
+    assert "sh" not in text
+    for count in (0, 1, 7, 8):
+        step, = both(program, CALL._replace(rank=1, count=count, tag=7))
+        assert (step.destination, step.tag) == (int(1 < count), int(7 <= count))
+
+
+def test_comparisons_of_all_numbers():
+    """Also of those that are further apart than half of what a register can hold."""
+    least, most = 0, (1 << REGISTER_BITS) - 1
+
+    def program(c):
+        low, high = c.variable(least), c.variable(most)
+        return [low.value < high.value, high.value < low.value, high.value <= high.value, high.value <= low.value]
+    assert values(program) == [1, 0, 1, 0]
 
 
 def test_an_exchange_is_short():

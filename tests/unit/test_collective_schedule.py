@@ -6,9 +6,12 @@ import random
 
 import pytest
 
+from rackgate.collective.isa import Local, MoveControl, Target
 from rackgate.collective.programs import shipped
 from rackgate.collective.programs.contract import Case
+from rackgate.collective.programs.interpreter import Pause, Step
 from rackgate.collective.programs.language import CollectiveError
+from rackgate.collective.programs.machine import Machine
 from rackgate.collective.programs.schedule import Place, lay_out, moves, run
 
 SIZES = (1, 2, 3, 4, 5, 8, 13, 16)
@@ -231,7 +234,28 @@ def test_steps_of_small_collectives(size):
     assert bytes_of("bcast", size, FEW).busiest == rounds * n
     assert bytes_of("reduce", size, FEW).busiest == rounds * n
     assert bytes_of("allgather", size, FEW).busiest == (size - 1) * n
-    assert len(moves(shipped.barrier.trace(), Place(size, 0, 0))) == 3 * rounds  # signal, wait_for and sync
+    # A signal; a sync and a wait_for in each round but the last one; a wait_for.
+    assert len(moves(shipped.barrier.trace(), Place(size, 0, 0))) == 2 * rounds
+
+
+@pytest.mark.parametrize("size", SIZES[1:])
+def test_nobody_passes_the_barrier_before_all_have_come(size, seed):
+    """With one rank that does not come none gets beyond it, in any order of events; with it, all do."""
+    steps = [moves(shipped.barrier.trace(), Place(size, rank, 0)) for rank in range(size)]
+    beyond = [Pause("behind the barrier", 0),
+              Step(0, "behind the barrier", "copy", MoveControl(Local.STREAM, target=Target.STREAM), 1)]
+    for missing in (None, *range(size)):
+        machine = Machine([[] if rank == missing else [*own, *beyond] for rank, own in enumerate(steps)],
+                          [[] for _ in steps], max, credits=1, choose=random.Random(f"{seed} {missing}").shuffle)
+        for rank, stream in enumerate(machine.kernel_in):
+            stream.append(rank)
+        if missing is None:
+            machine.run()
+            assert machine.kernel_out == [[rank] for rank in range(size)]
+        else:
+            with pytest.raises(CollectiveError, match=f"rank {missing} has ended"):
+                machine.run()
+            assert not any(machine.kernel_out)
 
 
 @pytest.mark.parametrize("size", SIZES)

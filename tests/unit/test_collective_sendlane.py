@@ -125,6 +125,7 @@ def test_random_long(seed, width, convert, round):
     random_run(rng, 100, width, convert, rng.choice([0, 0.1, 0.3, 0.7]))
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("size, shift, cycles", [(1024, 0, 128), (64, 0, 8), (1024, 3, 129), (64, 5, 9)])
 def test_throughput(size, shift, cycles):
     """Segments follow each other without a gap."""

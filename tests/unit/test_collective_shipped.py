@@ -9,7 +9,7 @@ from collective_microcode import interpreted_steps, microcode_steps
 
 from rackgate.collective.abi import Scenario
 from rackgate.collective.programs import shipped
-from rackgate.collective.programs.interpreter import Place, Step, moves
+from rackgate.collective.programs.interpreter import Pause, Place, Step, moves
 from rackgate.collective.programs.program import build
 
 CALL = Place(1, 0, 0, tag=7, segment=256, operand=0x12_3456_7000, operand_1=0x1000, result=0xFE_0000_0000)
@@ -66,12 +66,31 @@ def test_programs(width):
     """Each engine's programs fit its memory, with those for few credits; sizes follow the width."""
     plenty, few = shipped.programs(width), shipped.programs(width, credits=1)
     assert list(plenty) == list(few) == list(shipped.COLLECTIVES)
-    assert sum(len(program.words) for one in (plenty, few) for program in one.values()) < 2048
+    loaded = {(scenario, tuple(program.words)) for one in (plenty, few) for scenario, program in one.items()}
+    assert sum(len(words) for _, words in loaded) < 2048  # those that are alike are loaded once
     differ = {scenario for scenario in plenty if plenty[scenario].words != few[scenario].words}
     assert differ == {Scenario.ALLGATHER, Scenario.ALLREDUCE, Scenario.REDUCE_SCATTER, Scenario.ALLTOALL}
     assert all(program.is_collective == (scenario in (
         Scenario.BCAST, Scenario.SCATTER, Scenario.GATHER, Scenario.REDUCE, Scenario.ALLGATHER, Scenario.ALLREDUCE,
         Scenario.REDUCE_SCATTER, Scenario.BARRIER, Scenario.ALLTOALL)) for scenario, program in plenty.items())
+
+
+@pytest.mark.parametrize("shift", [1, 2, 3])
+@pytest.mark.parametrize("size", [3, 4, 8, 16])
+def test_bytes_at_which_algorithms_change(size, shift):
+    """The limit is one of bytes, at any size and element, though for most counts no bytes are computed."""
+    def is_few(name, count):
+        steps = moves(getattr(shipped, name).trace(), CALL._replace(size=size, count=count, shift=shift, segment=1024))
+        if name in ("bcast", "reduce"):  # in a chain the root has one neighbour
+            return len(steps) > 1
+        return not any(isinstance(step, Pause) for step in steps)  # rings have rounds
+
+    limits = {"bcast": size * 128, "reduce": size * 128, "allgather": 512, "allreduce": min(size * 256, 2048)}
+    for name, limit in limits.items():
+        counts = {around + k for around in (8, 16, 32, 64, 128, 256, 512, 1024, 2048, limit >> shift)
+                  for k in (-1, 0, 1)}
+        assert {count for count in counts if is_few(name, count)} == {
+            count for count in counts if count << shift < limit}, name
 
 
 @pytest.mark.parametrize("width,count,is_ring", [(8, 511, False), (8, 512, True), (64, 511, False), (4, 255, False),

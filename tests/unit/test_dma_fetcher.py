@@ -185,6 +185,7 @@ def test_default_fifo_hides_40_cycles_at_8_bytes(size, outstanding):
     assert idle(given) == 0
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("width", WIDTHS)
 def test_back_pressure_costs_only_its_own_cycles(width):
     ranges = [(BASE + 1024 * number, 1024) for number in range(12)]

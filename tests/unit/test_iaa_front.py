@@ -388,12 +388,14 @@ def test_bad_parameters():
         Front(reporters=0)
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("engines, ports", [(1, 2), (2, 4), (4, 3), (8, 0)])
 def test_wrong_ports(engines, ports):
     with pytest.raises(ValueError, match=f"ports must be 1, 2, 4 or 8 and at most {engines}, one an engine, not"):
         Iaa(engines=engines, window=4096, lanes=8, ports=ports)
 
 
+@pytest.mark.thorough
 def test_ports():
     """Each port has ids for the engines that share it."""
     one, some = Iaa(engines=4, window=4096, lanes=8), Iaa(engines=4, window=4096, lanes=8, ports=2)

@@ -181,6 +181,7 @@ def test_end_of_source():
         assert max(e for e in ends if e <= end) <= bench.stop.position <= end
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("symbol, error", [(286, ErrorCode.BAD_LITERAL_CODE), (287, ErrorCode.BAD_LITERAL_CODE)])
 def test_invalid_length_symbol(symbol, error):
     """Fixed codes 286 and 287 (8 bits, from 0b11000110) are errors after the literals before them."""
@@ -192,6 +193,7 @@ def test_invalid_length_symbol(symbol, error):
     assert bench.stop.position == 16
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("distance", [30, 31])
 @pytest.mark.parametrize("end", [20, 30, 50])
 def test_invalid_distance_symbol(distance, end):

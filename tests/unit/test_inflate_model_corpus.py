@@ -192,11 +192,13 @@ def test_pages(take):
         take(0)
 
 
+@pytest.mark.thorough
 def test_more_pages_than_there_are():
     with pytest.raises(RuntimeError, match="no pages: .*the process has [0-9]+ code pages, not 1000000"):
         pages.code_pages(1_000_000)
 
 
+@pytest.mark.thorough
 def test_tar():
     tar = pages.tar_bytes(100_000)
     assert len(tar) == 100_000 and tar[257:262] == b"ustar" and tar[:5] == b"text/"

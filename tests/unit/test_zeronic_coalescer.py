@@ -177,6 +177,7 @@ def test_random(width, flows, idle, stall, seed):
     assert model.merged > 5
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("width", WIDTHS)
 def test_memory_is_later_than_headers(width, seed):
     """What the comparison of headers has found holds until the frame's writes have been answered."""

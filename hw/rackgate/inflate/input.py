@@ -86,6 +86,7 @@ class InputBuffer(wiring.Component):
         if self.depth < 16 or self.depth & (self.depth - 1):
             raise ValueError(f"depth must be a power of two of at least 16, not {depth}")
         self._written = Signal(27, name="written")  # words that have arrived
+        self._at_end = Signal(name="at_end")  # no half word is left to load
         super().__init__({
             "i": In(stream.Signature(SourceWord)),
             "restart": In(1),
@@ -144,13 +145,16 @@ class InputBuffer(wiring.Component):
 
         # Up to the end, ``count`` less what the window holds. After it, zeros keep coming and do not count.
         full, shown = Signal(), Signal()
+        self._show(m, shown, cross=cross, move=move, place=place, primed=primed | prime, first=has_first,
+                   second=has_second, is_padding=Mux(~staged.valid | place, self._at_end, staged.is_padding))
         m.d.comb += [
-            shown.eq(primed & has_first & (~staged.is_padding | has_second)),
             full.eq(count[6] | (staged.is_padding & count[5])),
             self.level.eq(Mux(shown, Mux(full, WINDOW, count[:5]), 0)),
             self.exhausted.eq(shown & staged.is_padding & ~at_least(count, WINDOW + 1)),
         ]
         self._fetch(m, staged, place)
+        m.d.sync += Assert(shown == (primed & has_first & (~staged.is_padding | has_second)),
+                           "the window is shown too early or too late")
 
         with m.If(self.restart | self.flush):
             target = Signal(32)
@@ -159,6 +163,15 @@ class InputBuffer(wiring.Component):
                          Cat(offset, high).eq(target), count.eq(-target[:5])]
         self._check(m, count)
         return m
+
+    def _show(self, m, shown, *, cross, move, place, primed, first, second, is_padding):
+        """Keep ``shown``: the window is filled, and so is what follows, to where the source ends.
+
+        A register, as ``level`` is where the longest paths begin. All but ``cross`` is known early in the cycle.
+        ``primed`` and ``is_padding`` are those of the next cycle.
+        """
+        moved, stays = second & (~is_padding | place), first & (~is_padding | place | second)
+        m.d.sync += shown.eq(primed & Mux(cross | move, moved, stays) & ~(self.restart | self.flush))
 
     def _fetch(self, m, staged, place):
         """The ring, and the loading of ``staged`` from it."""
@@ -191,7 +204,7 @@ class InputBuffer(wiring.Component):
         with m.Elif(write.en):
             m.d.sync += self._written.eq(self._written + 1)
 
-        failed, error, at_end = Signal(), Signal(), Signal()
+        failed, error, at_end = Signal(), Signal(), self._at_end
         last = self.end[:5]
         m.d.comb += [
             read.addr.eq(half[1:]),

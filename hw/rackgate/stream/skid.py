@@ -51,8 +51,7 @@ class SkidBuffer(wiring.Component):
             with m.Else():
                 m.d.sync += self.o.payload.eq(self.i.payload)
         with m.Elif(self.i.ready):
-            m.d.sync += [
-                self._is_skidded.eq(self.i.valid),
-                self._skidded.eq(self.i.payload),
-            ]
+            m.d.sync += self._is_skidded.eq(self.i.valid)
+        with m.If(self.i.ready):  # whether it is wanted or not: that depends on o.ready, which may come late
+            m.d.sync += self._skidded.eq(self.i.payload)
         return m

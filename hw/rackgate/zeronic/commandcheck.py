@@ -1,17 +1,19 @@
 # SPDX-License-Identifier: Apache-2.0
 """Which commands are refused, as logic."""
 
-from amaranth.hdl import Module, Mux, Signal, Value
+from amaranth.hdl import Module, Mux, Signal, Value, signed
 
 from rackgate.zeronic.abi import COMMAND_ALIGNMENT, ETHERNET_SIZE, HEADER_MOST, PROFILES
 from rackgate.zeronic.messages import ChecksumKind, CommandKind, SendFlag
 from rackgate.zeronic.records import ADDRESS_BITS
 from rackgate.zeronic.tx.records import PAYLOAD_MOST
 
-__all__ = ["SEND_HEAD", "add_check", "field"]
+__all__ = ["ROOM_SHAPE", "SEND_HEAD", "add_check", "field", "room_in_send"]
 
 #: Bytes of a SEND command before its header.
 SEND_HEAD = 16
+#: Of :func:`room_in_send`.
+ROOM_SHAPE = signed(22)
 _SEND_MOST = 65535 - 40
 _TCP_LEAST = 20
 
@@ -21,10 +23,16 @@ def field(command: Value, first: int, size: int) -> Value:
     return command[8 * first:8 * (first + size)]
 
 
-def add_check(m: Module, command: Value, *, flows: int, regions: int) -> Value:
+def room_in_send(command: Value) -> Value:
+    """Bytes of payload that fit behind the header of a SEND, as its first 8 bytes say; below 0 not even that fits."""
+    return field(command, 2, 2) * COMMAND_ALIGNMENT - SEND_HEAD - field(command, 6, 2)[:7]
+
+
+def add_check(m: Module, command: Value, room: Value, *, flows: int, regions: int) -> Value:
     """Whether ``command``, its first 32 bytes (16 of SEND), is refused as :mod:`rackgate.zeronic.messages` says.
 
-    What only tables and the header of a SEND can tell is not looked at. Adds the logic to ``m``.
+    ``room``: of :func:`room_in_send`. What only tables and the header of a SEND can tell is not looked at. Adds the
+    logic to ``m``.
     """
     is_bad, argument, units = Signal(), field(command, 6, 2), field(command, 2, 2)
     is_no_flow = field(command, 4, 2) >= flows
@@ -47,19 +55,17 @@ def add_check(m: Module, command: Value, *, flows: int, regions: int) -> Value:
             m.d.comb += is_bad.eq((argument >= PROFILES) | (field(command, 9, 1) > max(ChecksumKind))
                                   | is_bad_size | is_bad_position)
         with m.Case(CommandKind.SEND):
-            m.d.comb += is_bad.eq(is_no_flow | _is_bad_send(command))
+            m.d.comb += is_bad.eq(is_no_flow | _is_bad_send(command, room))
         with m.Default():
             m.d.comb += is_bad.eq(1)
     return is_bad | (units == 0)
 
 
-def _is_bad_send(command):
+def _is_bad_send(command, room):
     headers, payload, segment = field(command, 6, 2), field(command, 8, 4), field(command, 12, 2)
     gather, offload, snoop = ((field(command, 1, 1) & flag) != 0 for flag in (
         SendFlag.GATHER, SendFlag.OFFLOAD, SendFlag.SNOOP))
-    is_cut = (segment != 0) & (segment < payload[:16])
-    need = SEND_HEAD + headers[:7] + Mux(gather, 0, payload[:16])
     return ((headers < ETHERNET_SIZE) | (headers > HEADER_MOST) | (payload > _SEND_MOST)
-            | (Mux(is_cut, segment, payload[:16]) > PAYLOAD_MOST)
+            | (payload[:16] > PAYLOAD_MOST) & ((segment == 0) | (segment > PAYLOAD_MOST))
             | ~offload & (gather | snoop | (segment != 0))
-            | (need > field(command, 2, 2) * COMMAND_ALIGNMENT))
+            | (Mux(gather, 0, payload[:16]) > room))

@@ -101,11 +101,11 @@ class CommandReader(wiring.Component):
     def _request(self, m, asked):
         """Ask for one unit, or for two that make an aligned block. ``asked``: words asked for now."""
         per_unit = COMMAND_ALIGNMENT // self.width
-        mask, left, is_pair = Signal(RING_BITS[1]), Signal.like(self._position), Signal()
+        mask, ahead, is_pair = Signal.like(self._position), Signal.like(self._position), Signal()
         addr, words = self.ar.payload.addr, Signal(range(2 * per_unit + 1))
         m.d.comb += [
-            mask.eq((1 << self.log_size) - 1),
-            left.eq(self.producer[_UNIT:] - self._position),
+            mask.eq(((1 << self.log_size) - 1) >> _UNIT),
+            ahead.eq(self.producer[_UNIT:] + ~self._position),  # of the doorbell, less 1: all ones if there is nothing
             words.eq(Mux(is_pair, 2 * per_unit, per_unit)),
             self.ar.payload.id.eq(self.id),
             self.ar.payload.len.eq(words - 1),
@@ -115,10 +115,10 @@ class CommandReader(wiring.Component):
         is_ring = (self.log_size >= RING_BITS[0]) & (self.log_size <= RING_BITS[1])
         with m.If(~self.ar.valid):
             m.d.sync += [
-                self.ar.valid.eq(self.enable & is_ring & (left != 0) & (left <= (mask >> _UNIT) + 1)
+                self.ar.valid.eq(self.enable & is_ring & ((ahead & ~mask) == 0)
                                  & (self._room >= 2 * per_unit)),
-                addr.eq(Cat(Const(0, 6), self.base[6:]) + ((self._position << _UNIT) & mask)),
-                is_pair.eq(~self._position[0] & (left > 1)),
+                addr.eq(Cat(Const(0, 6), self.base[6:]) + ((self._position & mask) << _UNIT)),
+                is_pair.eq(~self._position[0] & (ahead != 0)),
             ]
         with m.Elif(self.ar.ready):
             m.d.comb += asked.eq(words)

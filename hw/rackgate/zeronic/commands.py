@@ -8,7 +8,7 @@ from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
 
 from rackgate.zeronic.abi import COMMAND_ALIGNMENT, Direction
-from rackgate.zeronic.commandcheck import SEND_HEAD, add_check, field
+from rackgate.zeronic.commandcheck import ROOM_SHAPE, SEND_HEAD, add_check, field, room_in_send
 from rackgate.zeronic.messages import CommandKind, SendFlag
 from rackgate.zeronic.records import (
     FLOW_BITS,
@@ -106,6 +106,7 @@ class CommandDecoder(wiring.Component):
             "consumer": Out(32), "command": Out(1), "bad_command": Out(1), "idle": Out(1),
         })
         self._unit = Signal(8 * COMMAND_ALIGNMENT)  # the command's first
+        self._room = Signal(ROOM_SHAPE)  # if it is a SEND: worked out as its first word comes, the check is long enough
         self._left = Signal(range((COMMAND_ALIGNMENT // self.width << 16) + 1))  # words of it behind those taken
         self._position = Signal(32 - 5)  # units done with
 
@@ -118,7 +119,7 @@ class CommandDecoder(wiring.Component):
         index, kind = Signal(range(per_unit)), self._bytes(0, 1)
         is_refused, is_taken, ends, units = Signal(), Signal(), Signal(), Signal(16)
         m.d.comb += [
-            is_refused.eq(add_check(m, self._unit, flows=self.flows, regions=self.regions)),
+            is_refused.eq(add_check(m, self._unit, self._room, flows=self.flows, regions=self.regions)),
             units.eq(Mux(self._bytes(2, 2) == 0, 1, self._bytes(2, 2))),
             self.consumer.eq(self._position << 5),
             self.command.eq(ends),
@@ -133,6 +134,8 @@ class CommandDecoder(wiring.Component):
                 is_send = Mux(index == 0, self.i.payload[:8], kind) == CommandKind.SEND
                 with m.If(self.i.valid):
                     m.d.sync += [self._unit.word_select(index, 8 * self.width).eq(self.i.payload), index.eq(index + 1)]
+                    with m.If(index == 0):
+                        m.d.sync += self._room.eq(room_in_send(self.i.payload))
                     with m.If((index == per_unit - 1) | is_send & (index == send_words - 1)):
                         m.d.sync += index.eq(0)
                         m.next = "CHECK"

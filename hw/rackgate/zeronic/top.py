@@ -180,5 +180,9 @@ class Zeronic(wiring.Component):
             with m.State("STOP"):
                 m.d.comb += stop.eq(1)
                 with m.If(Cat(part.quiet for part in (*isolators, exit_)).all()):
-                    m.d.comb += restart.eq(1)
-                    m.next = "RUN"
+                    m.d.sync += restart.eq(1)
+                    m.next = "FORGET"
+            with m.State("FORGET"):  # a register resets all: nothing that is quiet has begun since
+                m.d.comb += stop.eq(1)
+                m.d.sync += restart.eq(0)
+                m.next = "RUN"

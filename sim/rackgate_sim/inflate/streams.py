@@ -5,10 +5,11 @@ The negative list has the names of the cases that Intel's QPL tests by (sabre.md
 answers with; the streams are our own. :data:`CORNERS` holds streams at the edges of what zlib takes.
 """
 
+import random
 from dataclasses import dataclass
 
 from rackgate.inflate.abi import ErrorCode, Format
-from rackgate_sim.inflate.assembler import Assembler, Bits, Match, Symbol, gzip_frame, run_lengths, zlib_frame
+from rackgate_sim.inflate.assembler import Assembler, Bits, Match, Symbol, Token, gzip_frame, run_lengths, zlib_frame
 from rackgate_sim.inflate.model import DISTANCE_BASE, LENGTH_BASE
 
 __all__ = ["CORNERS", "NEGATIVES", "Corner", "Negative"]
@@ -199,7 +200,34 @@ def _right_codes() -> tuple[Corner, ...]:
                                    code_lengths=[3, 2, 1, 4, 5, 6, 7, *[0] * 11, 7]), b"\x01\0" + b"\x01" * 5),
         _right("a new code each block", Assembler().dynamic([1, 2, 3]).dynamic([4, 5, (3, 4)]).dynamic([(5, 1)], True),
                bytes([1, 2, 3, 4, 5, 2, 3, 4, 4, 4, 4, 4, 4])),
+        _every_code_at_every_offset(),
     )
+
+
+def _every_code_at_every_offset() -> Corner:
+    """Codes of every length, the first of each length among them, at every bit offset of a decoder's block.
+
+    Each length from 2 on has one literal and, behind it, one match length. So the first code of a length is what
+    all shorter ones end at, and the second is what the literals of its own length end at.
+    """
+    rng, lengths = random.Random(1), [*range(2, 16), 15]
+    literals, matches = [0] * 286, range(257, 257 + len(lengths))
+    for symbol, length in zip([*range(14), 256], lengths, strict=True):
+        literals[symbol] = length
+    literals[matches.start:matches.stop] = lengths
+    output = bytearray(rng.randrange(14) for _ in range(DISTANCE_BASE[16]))
+    tokens: list[Token] = list(output)
+    for number in range(4000):
+        if number % 2:
+            output.append(rng.randrange(14))
+            tokens.append(output[-1])
+        else:
+            length, distance = LENGTH_BASE[rng.choice(matches) - 257], DISTANCE_BASE[rng.randrange(16)]
+            tokens.append((length, distance))
+            for _ in range(length):
+                output.append(output[-distance])
+    return _right("every code at every offset",
+                  Assembler().dynamic(tokens, True, literals=literals, distances=_chain(16)), bytes(output))
 
 
 def _wrong_blocks() -> tuple[Corner, ...]:

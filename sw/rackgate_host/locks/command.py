@@ -20,8 +20,10 @@ from ..device import open_device
 from ..errors import UsageError
 from ..output import JsonOption, print_json, table_console
 from ..switch import Switch
+from ..transport.udp import split_address
+from ..url import DeviceURL
 from .client import Grant, LockClient
-from .control import parse_address, show_address
+from .control import Address, parse_address, show_address
 from .demo import Lesson, demonstrate
 from .errors import LockError
 from .keys import Key
@@ -36,6 +38,9 @@ app = typer.Typer(name="locks", no_args_is_help=True,
 
 #: The model checker, as "module:function": named and not imported, as the host depends on no simulator.
 _CHECKS = "rackgate_sim.locks.checks:run"
+
+# How the URLs of devices begin that say themselves what they are.
+_BOARDS = ("tcp:", "uart:", "udp:")
 
 ProtocolName = StrEnum("ProtocolName", {name.upper(): name for name in PROTOCOLS})
 
@@ -58,18 +63,31 @@ class Checked(StrEnum):
 
 _DeviceOption = Annotated[str, typer.Option("--device", help="The switch: model:fisslock, sim:fisslock, "
                                             "model:netlock or sim:netlock, with parameters as in "
-                                            "sim:fisslock?locks=1024.")]
+                                            "sim:fisslock?locks=1024; or a board, as udp:192.0.2.10.")]
 
 
-def _protocol(name: str | None, device: str) -> Protocol:
+def _protocol(name: str | None, device: str, kind: str = "") -> Protocol:
+    """The protocol of that name, or that of the device, which is of a ``kind`` if its URL does not say."""
     if name is not None:
         return PROTOCOLS[name]
-    kind = device.partition(":")[2].partition("?")[0]
+    kind = kind or device.partition(":")[2].partition("?")[0]
     for protocol in PROTOCOLS.values():
         if protocol.device == kind:
             return protocol
     known = ", ".join(f"model:{protocol.device}" for protocol in PROTOCOLS.values() if protocol.device)
     raise UsageError(f"{device!r} is no switch for locks: there are {known}, and sim: for model:")
+
+
+def _board(url: str, switch: str | None, protocol: Protocol) -> Address | None:
+    """Where hosts reach the switch, if it is on a board."""
+    parsed = DeviceURL.parse(url)
+    if switch is not None:
+        return parse_address(switch)
+    if parsed.scheme == "udp":
+        return split_address(parsed.name, protocol.port, "192.0.2.10")[0], protocol.port
+    if parsed.scheme in ("tcp", "uart"):
+        raise UsageError("--switch must tell where hosts reach the switch, if that does not follow from its device")
+    return None
 
 
 def _serve(
@@ -78,11 +96,13 @@ def _serve(
     protocol: Annotated[ProtocolName | None, typer.Option(
         "--protocol", help="By default that of the device; server needs no device.")] = None,
     hosts: Annotated[int | None, typer.Option("--hosts", help="Most hosts at a time.")] = None,
+    switch_at: Annotated[str | None, typer.Option(
+        "--switch", help="IP:PORT where a board takes lock packets; by default the device's, the protocol's.")] = None,
     placed: Annotated[int, typer.Option("--placed", min=0, help="NetLock: locks that the switch has.")] = 64,
     seconds: Annotated[float | None, typer.Option("--seconds", help="End after so long; else on Ctrl-C.")] = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Serve locks on a UDP socket, before a simulated switch or a model of one.
+    """Serve locks on a UDP socket, before a simulated switch, a model of one, or one on a board.
 
     Clients connect with `rackgate locks client` or rackgate_host.locks. Ends on Ctrl-C, and then shows what it counted.
     JSON: protocol, device, address, seconds, statistics.
@@ -92,14 +112,20 @@ def _serve(
     address = parse_address(listen)
     if seconds is not None and not seconds > 0:
         raise UsageError(f"seconds must be positive, not {seconds}")
-    wanted = _protocol(protocol.value if protocol else None, device)
+    named = protocol.value if protocol else None
     console = Console(stderr=True)
     with ExitStack() as stack:
+        opened = None
+        if device.startswith(_BOARDS):
+            with console.status(f"opening {device}"):
+                opened = stack.enter_context(open_device(device))
+        wanted = _protocol(named, device, opened.name if opened else "")
         switch = None
         if wanted.device is not None:
             with console.status(f"opening {device}"):
-                switch = Switch(stack.enter_context(open_device(device)))
-        service = Service(wanted, switch, most_hosts=hosts, placed=placed)
+                switch = Switch(opened or stack.enter_context(open_device(device)))
+        service = Service(wanted, switch, most_hosts=hosts, placed=placed,
+                          board=_board(device, switch_at, wanted) if switch else None)
         service.report = lambda line: console.print(line, markup=False, highlight=False)
         began = time.monotonic()
         where = asyncio.run(_run(service, address, seconds, console, device if switch else "no switch"))

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """A lock service: a UDP socket before a switch, which may be a model, a simulation or a board.
 
-Lock packets from hosts go to the switch as Ethernet frames, what it sends goes to the hosts' sockets. Beside that the
-service knows the hosts, and writes them into the switch's table.
+Lock packets from hosts go to the switch as Ethernet frames, what it sends goes to the hosts' sockets; with a board they
+go there without the service. Beside that the service knows the hosts, and writes them into the switch's table.
 """
 
 import asyncio
@@ -21,6 +21,7 @@ from ..errors import UsageError
 from ..switch import Switch
 from .control import Address, Peer, decode, encode, show_address
 from .errors import NoService
+from .neighbours import check_network, find, is_loopback
 from .netlock import place_locks
 from .node import Node
 from .protocols import SERVER_HOST, Protocol
@@ -30,7 +31,6 @@ __all__ = ["Service", "ServiceCounts"]
 
 _SWITCH_MAC = 0x0200_0000_00FE
 _HOST_MAC = 0x0200_0000_0100
-
 #: Device cycles that a batch of frames may take.
 _BATCH_CYCLES = 1_000_000
 _MOST_AT_ONCE = 32
@@ -81,19 +81,25 @@ class Service(asyncio.DatagramProtocol):
         Numbers that are given to hosts are 1 to this.
     placed:
         NetLock: this many locks, from 0 on, are the switch's; the others are the server's.
+    board:
+        Where hosts send lock packets, if the switch is on a board: its own address, and the protocol's port.
 
     Raises
     ------
     UsageError
-        The switch is not the protocol's, or ``most_hosts`` is out of range.
+        The switch is not the protocol's, ``most_hosts`` is out of range, or ``board`` lacks or is one too many.
     """
 
-    def __init__(self, protocol: Protocol, switch: Switch | None, *, most_hosts: int | None = None, placed: int = 64):
+    def __init__(self, protocol: Protocol, switch: Switch | None, *, most_hosts: int | None = None, placed: int = 64,
+                 board: Address | None = None):
         self.protocol = protocol
         self.switch = switch
+        self.board = board
         if (switch.device.name if switch else None) != protocol.device:
             raise UsageError(f"protocol {protocol.name} needs {protocol.device or 'no'} switch, not "
                              f"{switch.device.name if switch else 'none'}")
+        if (switch is not None and switch.device.transport.memory is None) != (board is not None):
+            raise UsageError("board must be given for a switch on a board, and for no other")
         largest = protocol.largest_host
         if switch and "word" in switch.device.parameters:
             largest = WORD_FORMATS[switch.device.parameters["word"]].hosts
@@ -128,6 +134,7 @@ class Service(asyncio.DatagramProtocol):
     async def start(self, listen: Address) -> Address:
         """Bind to an address, port 0: any. Returns it. Raises :class:`NoService` if that cannot be done."""
         loop = asyncio.get_running_loop()
+        check_network(listen, self.board)
         self.failed = loop.create_future()
         try:
             self._transport, _ = await loop.create_datagram_endpoint(
@@ -174,7 +181,7 @@ class Service(asyncio.DatagramProtocol):
             self._control(message, source)
             return
         number = self._by_address.get(source)
-        if number is None or self.switch is None:
+        if number is None or self.switch is None or self.board:
             self.counts.strangers += 1
             return
         self.counts.received += 1
@@ -276,7 +283,12 @@ class Service(asyncio.DatagramProtocol):
             number = wanted
         lives = self._lives.get(number, 0)
         host = _Host(Peer(one.source[0], *ports), name, lives)
-        self._enter(number, host)
+        mac = _HOST_MAC | number
+        if self.board and not is_loopback(self.board[0]):  # the kernel asks for it when something is sent
+            mac = await find(one.source[0], lambda: self._send(one.source, "wait"))
+        if mac is None:
+            return "its hardware address is not known: it must be in the board's network"
+        self._enter(number, host, mac)
         silent = await self._tell({number})
         if silent:
             del self._hosts[number]
@@ -286,19 +298,19 @@ class Service(asyncio.DatagramProtocol):
         self._lives[number] = lives + 1
         host.known = self._version
         host.welcome = encode("welcome", id=name, host=number, protocol=self.protocol.name, locks=self.locks,
-                              lives=lives, version=self._version, hosts=self._peers())
+                              lives=lives, version=self._version, hosts=self._peers(), switch=self.board)
         if self._transport:
             self._transport.sendto(host.welcome, one.source)
         self.counts.joined += 1
         self.report(f"host {number} joined from {show_address(one.source)}")
         return ""
 
-    def _enter(self, number: int, host: _Host) -> None:
+    def _enter(self, number: int, host: _Host, mac: int) -> None:
         self._hosts[number] = host
         self._by_address[host.peer.port(False)] = number
         self._version += 1
         if self.switch:
-            self.switch.insert("hosts", number, TO_HOST, mac=_HOST_MAC | number,
+            self.switch.insert("hosts", number, TO_HOST, mac=mac,
                                address=int(ipaddress.IPv4Address(host.peer.address)),
                                server_port=host.peer.agent_port, client_port=host.peer.client_port)
 

@@ -48,6 +48,7 @@ class UdpLink:
 
     def __init__(self, service: Address):
         self.service = service
+        self._switch: Address | None = None
         self.host = 0
         self.peers: dict[int, Peer] = {}
         #: Called when hosts have come or gone, before the service is told that it is known.
@@ -73,9 +74,12 @@ class UdpLink:
         self._receive = receive
 
     def send(self, message: bytes, host: int | None, to_client: bool) -> None:
-        """Send to the switch, or to a host; what is for one that is not known is lost."""
+        """Send to the switch, or to a host; what is for one that is not known is lost.
+
+        A switch has the service's address, unless that has named another one.
+        """
         if host is None:
-            self._sockets[0].sendto(message, self.service)
+            self._sockets[0].sendto(message, self._switch or self.service)
         elif peer := self.peers.get(host):
             self._sockets[0].sendto(message, peer.port(to_client))
 
@@ -105,6 +109,8 @@ class UdpLink:
                                 f"{answer.get('why')}")
             if answer["op"] == "welcome":
                 self.host = int(answer["host"])
+                if answer.get("switch"):
+                    self._switch = str(answer["switch"][0]), int(answer["switch"][1])
                 self._know(answer)
                 return answer
         raise NoService(f"no lock service answers at {show_address(self.service)} within {timeout:g} s: start one with "

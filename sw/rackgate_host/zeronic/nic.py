@@ -43,7 +43,8 @@ class Nic:
     Parameters
     ----------
     device:
-        The device, opened: ``model:zeronic`` or ``sim:zeronic``. It is reset.
+        The device, opened: ``model:zeronic``, ``sim:zeronic``, or a board, whose frames come and go at its own port. It
+        is reset.
     command_bytes, entry_bytes:
         Sizes of the rings, powers of two.
     coalesce_cycles:

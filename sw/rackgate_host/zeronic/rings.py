@@ -9,7 +9,7 @@ from rackgate.zeronic.abi import COMMAND_ALIGNMENT
 from rackgate.zeronic.messages import Command, CommandKind, Entry, EntryKind
 
 from ..device import Device
-from ..errors import DeviceFault, Unavailable
+from ..errors import DeviceFault
 from ..memory import Buffer
 
 __all__ = ["CommandRing", "EntryRing"]
@@ -19,15 +19,29 @@ _MODULUS = 1 << 32
 _ROOM_CYCLES = 10_000_000
 
 
-def _shared(device: Device, size: int) -> tuple[Buffer, memoryview]:
-    """``size`` bytes of memory that device and host share, and their content; the buffer must be kept with it."""
+class _Apart:
+    """A ring's bytes where host and device share no memory: each access is one of the device's memory."""
+
+    def __init__(self, buffer: Buffer):
+        self._buffer = buffer
+
+    def __getitem__(self, place: slice) -> memoryview:
+        part = self._buffer[place]
+        part.sync_from_device()
+        return part.view(np.ndarray).data
+
+    def __setitem__(self, place: slice, content: bytes) -> None:
+        part = self._buffer[place]
+        part[:] = np.frombuffer(content, np.uint8)
+        part.sync_to_device()
+
+
+def _ring(device: Device, size: int) -> tuple[Buffer, "memoryview | _Apart"]:
+    """``size`` bytes of device memory, and their content; the buffer must be kept with it."""
     if size < 1 << 12 or size > 1 << 26 or size & (size - 1):
         raise ValueError(f"a ring must have a power of two of 4 KiB to 64 MiB, not {size}")
     buffer = device.allocate(size, alignment=4096)
-    if not buffer.coherent:
-        raise Unavailable(f"{device.url}: the driver of the NIC needs memory that host and device share: use "
-                          "model:zeronic or sim:zeronic")
-    return buffer, buffer.view(np.ndarray).data
+    return buffer, buffer.view(np.ndarray).data if buffer.coherent else _Apart(buffer)
 
 
 def _set_base(device: Device, name: str, address: int, size: int) -> None:
@@ -58,7 +72,7 @@ class CommandRing:
         self._device = device
         self._size = size
         self._meanwhile = meanwhile
-        self._buffer, self._memory = _shared(device, size)
+        self._buffer, self._memory = _ring(device, size)
         _set_base(device, "COMMAND", self._buffer.device_address, size)
         self._doorbell = device.map["COMMAND_PRODUCER"].offset
         self._consumer = device.map["COMMAND_CONSUMER"].offset
@@ -140,7 +154,7 @@ class EntryRing:
         self._device = device
         self._size = size
         self._number = number
-        self._buffer, self._memory = _shared(device, size)
+        self._buffer, self._memory = _ring(device, size)
         _set_base(device, f"RING{number}", self._buffer.device_address, size)
         self._producer = device.map[f"RING{number}_PRODUCER"].offset
         self._doorbell = device.map[f"RING{number}_CONSUMER"].offset

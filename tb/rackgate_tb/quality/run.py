@@ -25,7 +25,8 @@ from rackgate_sim.native import Coverage
 from .faults import VARIABLE, Fault, choose, find
 from .plugin import SETTING
 
-__all__ = ["ENGINES", "Engine", "QualityError", "Verdict", "coverage", "mutate", "write_record"]
+__all__ = ["ENGINES", "Engine", "QualityError", "Verdict", "coverage", "explained", "mutate", "stable",
+           "write_record"]
 
 # An exception of the simulation or of a driver that says what it waited for.
 _WAITED = re.compile(r": [\w.]*Timeout\w*: ")
@@ -37,16 +38,24 @@ class QualityError(Exception):
 
 @dataclass(frozen=True)
 class Engine:
-    """The name that an engine's models are built by, and the tests of it: paths, and options of pytest."""
+    """The name that an engine's models are built by, and the tests of it: paths, and options of pytest.
+
+    No faults are planted in the instance ``apart`` and what is in it: it is an engine that is measured by itself.
+    """
 
     model: str
     tests: tuple[str, ...]
+    apart: str = ""
+
+    def owns(self, fault: Fault) -> bool:
+        """Whether a fault is in what is measured here."""
+        return not self.apart or fault.module != self.apart and not fault.module.startswith(f"{self.apart}.")
 
 
 ENGINES: Mapping[str, Engine] = {
     "inflate": Engine("inflate", ("tests/cosim/test_inflate_gateware.py",)),
     "iaa": Engine("iaa", ("tests/cosim/test_iaa_gateware.py", "tests/cosim/test_iaa_resume_gateware.py",
-                          "tests/cosim/test_iaa_traffic.py")),
+                          "tests/cosim/test_iaa_traffic.py"), apart=r"\iaa.engine_0.inflate"),
     "fisslock": Engine("core_fisslock_hardened_18", ("tests/cosim/test_fisslock_hardened_core.py",
                                                      "-k", "hot_locks and 18")),
     "netlock": Engine("core_netlock", ("tests/cosim/test_netlock_core.py", "-k", "hot_locks")),
@@ -116,7 +125,7 @@ def mutate(engine: Engine, *, root: Path, count: int, seed: int, folder: Path, b
         raise QualityError(f"the tests do not pass without a fault: {by}")
     if not verilog.exists():
         raise QualityError(f"the tests build no model named {engine.model}")
-    faults = choose(find(verilog.read_text()), count, seed)
+    faults = choose([fault for fault in find(verilog.read_text()) if engine.owns(fault)], count, seed)
     setting = {"faults": [dataclasses.asdict(fault) for fault in faults], "verdicts": str(file),
                "budget": budget}
 
@@ -169,25 +178,46 @@ def coverage(engine: Engine, *, root: Path, folder: Path) -> tuple[float, float]
 
 
 def explained(path: Path, name: str) -> dict[str, str]:
-    """Why faults of an engine that survive change nothing that can be seen, by their text."""
-    return json.loads(path.read_text()).get(name, {}) if path.exists() else {}
+    """Why faults of an engine that survive change nothing that can be seen, by their :func:`stable` text."""
+    known = json.loads(path.read_text()).get(name, {}) if path.exists() else {}
+    return {stable(text): why for text, why in known.items()}
+
+
+def stable(text: str) -> str:
+    """A fault's text without the numbers that end names in Verilog: any other part of a design may change them."""
+    return re.sub(r"\$\d+", "$", text)
 
 
 def write_record(name: str, verdicts: Sequence[Verdict], percents: tuple[float | None, float | None], *,
                  why: Mapping[str, str], seed: int, folder: Path | None = None) -> dict[str, Any]:
-    """Write ``build/coverage/NAME.json``, which the report shows; returns what it says."""
-    survivors = [str(verdict.fault) for verdict in verdicts if not verdict.caught]
-    record = {
-        "engine": name, "line_percent": percents[0], "toggle_percent": percents[1],
-        "mutants": {"made": len(verdicts), "caught": len(verdicts) - len(survivors),
-                    "timed_out": sum(verdict.timed_out for verdict in verdicts),
-                    "explained": sum(text in why for text in survivors)} if verdicts else None,
-        "survivors": [{"fault": text, "why": why.get(text)} for text in survivors],
-        "processor_seconds": round(sum(verdict.seconds for verdict in verdicts)),
-        "seed": seed, "command": f"python -m rackgate_tb.quality {name} --faults {len(verdicts)} --seed {seed}",
-        "why": "" if percents[0] is not None else "not measured", "commit": commit() or "",
-    }
-    folder = folder or build_root() / "coverage"
-    folder.mkdir(parents=True, exist_ok=True)
-    (folder / f"{name}.json").write_text(json.dumps(record, indent=2) + "\n")
+    """Write ``build/coverage/NAME.json``, which the report shows; returns what it says.
+
+    Without verdicts, or without percents, that half stays as the record has it, if it is of the same commit.
+    """
+    place = (folder or build_root() / "coverage") / f"{name}.json"
+    now, record = commit() or "", _empty(name)
+    if place.exists() and (before := json.loads(place.read_text())).get("commit") == now:
+        record |= before
+    if verdicts:
+        survivors = [str(verdict.fault) for verdict in verdicts if not verdict.caught]
+        record |= {
+            "mutants": {"made": len(verdicts), "caught": len(verdicts) - len(survivors),
+                        "timed_out": sum(verdict.timed_out for verdict in verdicts),
+                        "explained": sum(stable(text) in why for text in survivors)},
+            "survivors": [{"fault": text, "why": why.get(stable(text))} for text in survivors],
+            "processor_seconds": round(sum(verdict.seconds for verdict in verdicts)),
+            "seed": seed, "command": f"python -m rackgate_tb.quality {name} --faults {len(verdicts)} --seed {seed}",
+        }
+    if percents[0] is not None:
+        record |= {"line_percent": percents[0], "toggle_percent": percents[1], "why": ""}
+    record["commit"] = now
+    place.parent.mkdir(parents=True, exist_ok=True)
+    place.write_text(json.dumps(record, indent=2) + "\n")
     return record
+
+
+def _empty(name: str) -> dict[str, Any]:
+    """A record of nothing."""
+    return {"engine": name, "line_percent": None, "toggle_percent": None, "mutants": None, "survivors": [],
+            "processor_seconds": 0, "seed": None, "command": f"python -m rackgate_tb.quality {name}",
+            "why": "not measured", "commit": ""}

@@ -3,11 +3,12 @@
 
 Values live in registers from when they are first needed until a register is wanted for another; variables, and what
 stays the same in a loop, keep theirs. A field of the move latch is written only if it does not hold the value yet, and
-before a loop if the loop never changes it. A division is made where it stands, or before a loop if its divisor cannot
-be zero.
+before a loop if the loop never changes it; those of a move behind a sync before the sync. A division is made where it
+stands, or before a loop if its divisor cannot be zero.
 """
 
 from collections.abc import Iterator
+from itertools import zip_longest
 
 from rackgate.collective.isa import MAX_PROGRAM, Field, Opcode, Special
 from rackgate.collective.programs.assembler import AssemblyError, Label, assemble
@@ -84,7 +85,7 @@ class _Compiler(Emitter):
         """Compile ``body``; whether it always ends the program. Its variables end with it."""
         kept: list[int] = []
         has_ended = False
-        for statement in body:
+        for statement, following in zip_longest(body, body[1:]):
             if has_ended:
                 raise CollectiveError(f"{statement.line}: nothing comes here, as the collective has ended before")
             self.line = statement.line
@@ -101,6 +102,8 @@ class _Compiler(Emitter):
                 case When():
                     has_ended = self._when(statement)
                 case Sync(moves=moves):
+                    if isinstance(following, Move):  # so that it starts at once then
+                        self._set_fields(following)
                     self.emit(Opcode.SYNC, immediate=moves)
                 case Stop():
                     self.emit(Opcode.RET)
@@ -113,10 +116,13 @@ class _Compiler(Emitter):
         return has_ended
 
     def _move(self, move: Move) -> None:
+        self._set_fields(move)
+        self.emit(Opcode.GO)
+
+    def _set_fields(self, move: Move) -> None:
         for field in _ORDER:
             if field in move.fields:
                 self._set_field(field, move.fields[field])
-        self.emit(Opcode.GO)
 
     def _set_field(self, field: Field, value: Expression) -> None:
         held = self.latch.get(field)

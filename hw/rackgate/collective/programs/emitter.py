@@ -66,9 +66,10 @@ class Emitter:
                 first, second = expression.operands
                 if kind == "<=":  # not (second < first)
                     first, second = second, first
-                return self._lower(expression, into, Opcode.SHR, ("-", first, second), 39, kind == "<=")
+                excess = operation("-", second, operation("min", first, second))
+                return self._lower(expression, into, excess, kind == "<=")
             case "==" | "!=":
-                return self._lower(expression, into, Opcode.MIN, ("^", *expression.operands), 1, kind == "==")
+                return self._lower(expression, into, operation("^", *expression.operands), kind == "==")
             case "not":
                 return self._with_operand(expression, into, Opcode.XOR, expression.operands[0], 1)
         first, second = expression.operands
@@ -87,12 +88,11 @@ class Emitter:
                       immediate: int) -> int:
         return self._result(expression, into, opcode | Opcode.IMMEDIATE, self.value(operand), immediate=immediate)
 
-    def _lower(self, expression: Expression, into: int | None, opcode: Opcode, inner: tuple, immediate: int,
-               is_inverted: bool) -> int:
-        """A comparison as a number: of a difference, its sign or whether it is 0. The difference may wrap."""
-        difference = self.value(operation(*inner))
+    def _lower(self, expression: Expression, into: int | None, difference: Expression, is_inverted: bool) -> int:
+        """A comparison as a number: whether a difference is not 0, or is. No shift: those take a cycle a bit."""
+        operand = self.value(difference)
         register = self.registers.take(self.line, self._price) if into is None else into
-        self.emit(opcode | Opcode.IMMEDIATE, register, difference, immediate=immediate)
+        self.emit(Opcode.MIN | Opcode.IMMEDIATE, register, operand, immediate=1)
         if is_inverted:
             self.emit(Opcode.XOR | Opcode.IMMEDIATE, register, register, immediate=1)
         if into is None:

@@ -33,6 +33,8 @@ class Expression:
     ``plus minus``          modulo the communicator's size; both operands must be smaller than it
     ``< <= == != not``      1 if it is so, else 0
     ======================  ===================================================================================
+
+    Where a program branches, the second operand of ``&`` and ``|`` is computed only if the first does not decide.
     """
 
     __slots__ = ("key", "kind", "operands")
@@ -187,7 +189,8 @@ _NEUTRAL = {"+": 0, "-": 0, "*": 1, "//": 1, "<<": 0, ">>": 0, "|": 0, "^": 0, "
 def operation(kind: str, *values: Any) -> Expression:
     """``kind`` applied to ``values``, simplified where that is safe. Raises as :func:`as_expression`."""
     operands = [as_expression(value) for value in values]
-    if kind in _COMMUTATIVE:  # one order for equal sums: constants last
+    # One order for equal sums, constants last; but of conditions the one that is written first is to be asked first.
+    if kind in _COMMUTATIVE and not (kind in ("&", "|") and all(part.is_condition for part in operands)):
         operands.sort(key=lambda part: (part.kind == CONST, repr(part.key)))
     if kind == "not":
         inner = operands[0]

@@ -157,10 +157,15 @@ class Rank:
         self._start("signal", MoveControl(Local.MEMORY, send=True), {Field.COUNT: 0, Field.DESTINATION: to,
                                                                     Field.TAG: tag})
 
-    def wait_for(self, source: Number, tag: Number = 0) -> None:
-        """Receive a :meth:`signal`. What follows does not wait for it but with :meth:`sync`."""
-        self._start("wait_for", MoveControl(other=Other.RECEIVE, target=Target.MEMORY),
-                    {Field.COUNT: 0, Field.SOURCE: source, Field.TAG: tag})
+    def wait_for(self, source: Number, tag: Number = 0, *, to: Number | None = None) -> None:
+        """Receive a :meth:`signal`, and then send one to rank ``to`` if there is one, which has the same tag.
+
+        What follows does not wait for it but with :meth:`sync`.
+        """
+        fields = {Field.COUNT: 0, Field.SOURCE: source, Field.TAG: tag}
+        if to is not None:
+            fields[Field.DESTINATION] = to
+        self._start("wait_for", MoveControl(other=Other.RECEIVE, target=Target.MEMORY, send=to is not None), fields)
 
     def send(self, piece: Piece | Buffer, to: Number, tag: Number = 0) -> None:
         """Send ``piece`` to rank ``to``."""

@@ -4,11 +4,16 @@
 See :mod:`rackgate.collective.programs.shipped`.
 """
 
+from rackgate.collective.abi import NODES
 from rackgate.collective.programs.contract import BCAST, GATHER, REDUCE, SCATTER
-from rackgate.collective.programs.expression import Expression
+from rackgate.collective.programs.expression import Expression, Number
 from rackgate.collective.programs.language import Buffer, Piece, Rank, collective
 
-__all__ = ["bcast", "copy_unless_same", "gather", "reduce", "scatter", "whole"]
+__all__ = ["LEAST_BYTES", "MOST_BYTES", "bcast", "copy_unless_same", "gather", "has_fewer_bytes", "reduce", "scatter",
+           "whole"]
+
+#: Of an element.
+LEAST_BYTES, MOST_BYTES = 2, 8
 
 
 def copy_unless_same(c: Rank, source: Piece, target: Piece) -> None:
@@ -17,19 +22,33 @@ def copy_unless_same(c: Rank, source: Piece, target: Piece) -> None:
         c.copy(source, target)
 
 
+def has_fewer_bytes(c: Rank, limit: Number, *, few: int, many: Number) -> Expression:
+    """Whether the call has fewer bytes than ``limit``.
+
+    ``few``, ``many``: below ``few`` elements it must be so, whatever their type and the number of ranks, and from
+    ``many`` on it cannot be. Then nothing is computed: a shift takes as long as five other instructions or more, and
+    the first move would wait for it.
+    """
+    return (c.count < few) | ((c.count < many) & ((c.count << c.shift) < limit))
+
+
 def whole(buffer: Buffer) -> Piece:
     """``c.count`` elements of ``buffer``, as a piece."""
     return buffer.block(0)
 
 
+def _is_few(c: Rank, per_rank: int) -> Expression:
+    """Whether there are fewer bytes than ``per_rank`` times the size. A single rank may take either way."""
+    return has_fewer_bytes(c, c.size * per_rank, few=2 * per_rank // MOST_BYTES, many=NODES * per_rank // LEAST_BYTES)
+
+
 @collective(BCAST)
 def bcast(c: Rank, *, per_rank: int = 128) -> None:
     """From the root to all; the chain is taken from ``per_rank`` bytes times the size on."""
-    v = c.minus(c.rank, c.root)
-    with c.when((c.count << c.shift) < c.size * per_rank):
-        _binomial_bcast(c, c.let(v))
+    with c.when(_is_few(c, per_rank)):
+        _binomial_bcast(c)
         c.stop()
-    with c.when(v == 0):
+    with c.when(c.rank == c.root):
         with c.when(c.size > 1):
             c.send(c.operand, to=c.right)
         c.stop()
@@ -39,14 +58,15 @@ def bcast(c: Rank, *, per_rank: int = 128) -> None:
         c.recv_forward(c.left, into=c.result, to=c.right)
 
 
-def _binomial_bcast(c: Rank, v: Expression) -> None:
-    """v receives from v less its highest bit, and sends to v + m for the greater powers of two m."""
+def _binomial_bcast(c: Rank) -> None:
+    """v = rank - root receives from v less its highest bit, and sends to v + m for the greater powers of two m."""
     m = c.variable(1)
-    with c.when(v == 0):
+    with c.when(c.rank == c.root):
         with c.repeat_while(lambda: m.value < c.size):
             c.send(c.operand, to=c.plus(c.rank, m.value))
             m.set(m.value * 2)
         c.stop()
+    v = c.let(c.minus(c.rank, c.root))
     with c.repeat_while(lambda: m.value <= v):
         m.set(m.value * 2)
     parent = c.minus(c.rank, m.value >> 1)
@@ -88,7 +108,7 @@ def gather(c: Rank) -> None:
 def reduce(c: Rank, *, per_rank: int = 128) -> None:
     """Of all ranks to the root; the chain is taken from ``per_rank`` bytes times the size on, and with streams."""
     v = c.let(c.minus(c.rank, c.root))
-    with c.when(((c.count << c.shift) < c.size * per_rank) & (c.streams == 0)):
+    with c.when(_is_few(c, per_rank) & (c.streams == 0)):
         _binomial_reduce(c, v)
         c.stop()
     with c.when(v == 0):

@@ -11,18 +11,26 @@ from rackgate.collective.programs.contract import ALLGATHER, ALLREDUCE, ALLTOALL
 from rackgate.collective.programs.expression import Expression
 from rackgate.collective.programs.frugal import frugal_allgather, frugal_allreduce, frugal_reduce_scatter
 from rackgate.collective.programs.language import Buffer, Piece, Rank, collective
-from rackgate.collective.programs.rooted import copy_unless_same, whole
+from rackgate.collective.programs.rooted import (
+    LEAST_BYTES,
+    MOST_BYTES,
+    copy_unless_same,
+    has_fewer_bytes,
+    whole,
+)
 
 __all__ = ["CREDITS", "allgather", "allreduce", "alltoall", "barrier", "reduce_scatter"]
 
 #: Packets that each rank of a communicator must be able to have on its way to each other for the rings.
 CREDITS = 4
+#: Payload bytes of the largest packet, of engines in which that is shortest.
+_LEAST_SEGMENT = 256
 
 
 @collective(ALLGATHER)
 def allgather(c: Rank, *, limit: int = 512, credits: int = CREDITS) -> None:
     """The operand of rank r to block r of all results; the ring is taken from ``limit`` bytes of an operand on."""
-    with c.when((c.count << c.shift) < limit):
+    with c.when(has_fewer_bytes(c, limit, few=limit // MOST_BYTES, many=-(-limit // LEAST_BYTES))):
         copy_unless_same(c, whole(c.operand), c.result.block(c.rank))
         with c.when((c.size & (c.size - 1)) == 0):
             _doubling_allgather(c)
@@ -106,7 +114,8 @@ def reduce_scatter(c: Rank, *, credits: int = CREDITS) -> None:
 def allreduce(c: Rank, *, per_rank: int = 256, credits: int = CREDITS) -> None:
     """Of all ranks, to all ranks; the ring is taken from ``per_rank`` bytes times the size, or two packets, on."""
     packets = 2 if credits >= CREDITS else 1
-    with c.when((c.count << c.shift) < c.minimum(c.size * per_rank, c.segment * packets)):
+    limit = c.minimum(c.size * per_rank, c.segment * packets)
+    with c.when(has_fewer_bytes(c, limit, few=min(2 * per_rank, _LEAST_SEGMENT) // MOST_BYTES, many=c.segment)):
         _doubling_allreduce(c)
         c.stop()
     with c.when(c.size == 1):
@@ -230,10 +239,18 @@ def _exchange_blocks(c: Rank, is_frugal: bool) -> None:
 
 @collective(BARRIER)
 def barrier(c: Rank) -> None:
-    """No rank ends it before all have begun it."""
-    distance = c.variable(1)
+    """No rank ends it before all have begun it.
+
+    The message of a round is sent by the move that receives that of the round before, as that comes. A move that sends
+    is not begun before all messages of earlier rounds have come, as its own message says that they have.
+    """
+    with c.when(c.size == 1):
+        c.stop()
+    c.signal(c.right)
+    source, distance = c.variable(c.left), c.variable(2)
     with c.repeat_while(lambda: distance.value < c.size):
-        c.signal(c.plus(c.rank, distance.value))
-        c.wait_for(c.minus(c.rank, distance.value))
-        distance.set(distance.value * 2)  # while the messages are on their way
         c.sync()
+        c.wait_for(source.value, to=c.plus(c.rank, distance.value))
+        source.set(c.minus(c.rank, distance.value))
+        distance.set(distance.value * 2)
+    c.wait_for(source.value)

@@ -81,6 +81,7 @@ class Coalescer(wiring.Component):
         # that: all but the room; bytes of both.
         self._fits, self._goes_on, self._total = Signal(), Signal(), Signal(18)
         self._has_context = Signal()  # its flow has one
+        self._frame, self._has_placed = Signal(Decision), Signal()  # ``i`` a cycle ago; something of it is placed
         self._is_taken = Signal(init=1)  # it is done, and ``i`` has moved on
 
     def elaborate(self, platform):
@@ -92,11 +93,12 @@ class Coalescer(wiring.Component):
         frame, is_free, is_complete = self.i.payload, Signal(), Signal()
         m.d.comb += [
             is_free.eq(~self.o.valid | self.o.ready),
-            is_complete.eq((frame.placed == 0) | self.placed.valid),
-            self.failed.eq((frame.placed != 0) & self.placed.payload.error),
-            self.placed.ready.eq(self.i.ready & (frame.placed != 0)),
+            is_complete.eq(~self._has_placed | self.placed.valid),
+            self.failed.eq(self._has_placed & self.placed.payload.error),
+            self.placed.ready.eq(self.i.ready & self._has_placed),
             contexts.flow.eq(frame.flow), contexts.cycles.eq(self.cycles), contexts.at.eq(self._at),
         ]
+        m.d.sync += [self._frame.eq(frame), self._has_placed.eq(frame.placed != 0)]
         with m.If(self.o.ready):
             m.d.sync += self.o.valid.eq(0)
 
@@ -145,7 +147,7 @@ class Coalescer(wiring.Component):
 
     def _judge(self, m, is_free):
         """A frame whose payload is in memory: it joins a context, or that goes, and it begins one or goes up itself."""
-        frame, contexts, slots = self.i.payload, self._contexts, self._slots
+        frame, contexts, slots = self._frame, self._contexts, self._slots
         ends = frame.flags[_PSH_BIT]
         with m.If(self._may_wait & self._has_context & self._fits & self._compare.is_same & ~self.failed):
             m.d.comb += [self.i.ready.eq(1), self.merged.eq(1), contexts.update.eq(1)]
@@ -171,7 +173,8 @@ class Coalescer(wiring.Component):
 
     def _look(self, m, slot):
         """The headers into their slot, next to those of the context; what the context will be with the frame."""
-        frame, contexts, slots, compare = self.i.payload, self._contexts, self._slots, self._compare
+        coming, frame = self.i.payload, self._frame
+        contexts, slots, compare = self._contexts, self._slots, self._compare
         found, context, index, takes = contexts.found, contexts.context, Signal.like(slots.put_index), Signal()
         m.d.comb += [
             takes.eq(self.headers.valid & self.headers.ready),
@@ -200,12 +203,12 @@ class Coalescer(wiring.Component):
         m.d.sync += [
             compare.step.eq(takes), compare.index.eq(index), compare.left.eq(self.headers.payload.data),
             compare.count.eq(self.headers.payload.count),
-            self._may_wait.eq(frame.coalesce & frame.split & ~frame.deferred & ~frame.is_fence & (self.cycles != 0)
-                              & (frame.payload != 0) & (frame.placed == frame.payload)
-                              & (frame.flags | _PSH == _ACK | _PSH)),
-            self._goes_on.eq((found.next == frame.position) & (found.ring == frame.ring)
-                             & (found.headers == frame.headers) & (found.frames != _FRAMES_MOST)),
-            self._total.eq(found.payload + frame.payload),
+            self._may_wait.eq(coming.coalesce & coming.split & ~coming.deferred & ~coming.is_fence & (self.cycles != 0)
+                              & (coming.payload != 0) & (coming.placed == coming.payload)
+                              & (coming.flags | _PSH == _ACK | _PSH)),
+            self._goes_on.eq((found.next == coming.position) & (found.ring == coming.ring)
+                             & (found.headers == coming.headers) & (found.frames != _FRAMES_MOST)),
+            self._total.eq(found.payload + coming.payload),
             self._fits.eq(self._goes_on & (self._total <= self.most)),
         ]
         with m.If(takes):
@@ -213,7 +216,7 @@ class Coalescer(wiring.Component):
 
     def _enter(self, m):
         """The entry of the frame or fence at ``i``."""
-        frame, job = self.i.payload, self.o.payload
+        frame, job = self._frame, self.o.payload
         entry, is_plain = job.entry, frame.has_flow & ~frame.is_fence
         kind = Mux(frame.is_fence, EntryKind.FENCE, Mux(frame.deferred, EntryKind.DEFERRED, EntryKind.HEADER))
         flags = Cat(is_plain, frame.checked, self.failed)  # as EntryFlag

@@ -5,6 +5,7 @@ from amaranth.hdl import Assert, Module, Mux, Signal, signed, unsigned
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
 
+from rackgate.stream.skid import SkidBuffer
 from rackgate.zeronic.records import ADDRESS_BITS, LENGTH_BITS, Piece
 from rackgate.zeronic.rx.records import Move, TrimOrder
 
@@ -54,8 +55,11 @@ class Trimmer(wiring.Component):
         m = Module()
         order, piece, seen, move, takes = self.order.payload, self.pieces.payload, self._seen, Signal(), Signal()
         begin = Signal(signed(_DISTANCE))
+        # Behind it stands what reads the frame buffer: who reads it next must not reach back to the decisions.
+        m.submodules.moves = moves = SkidBuffer(Move)
+        wiring.connect(m, moves.o, wiring.flipped(self.o))
         m.d.comb += [
-            move.eq(~self.o.valid | self.o.ready),
+            move.eq(moves.i.ready),
             takes.eq(move & self.order.valid & self.pieces.valid),
             self.pieces.ready.eq(move & self.order.valid),
             self.order.ready.eq(move & self.pieces.valid & piece.last),
@@ -75,25 +79,23 @@ class Trimmer(wiring.Component):
                 seen.is_last.eq(piece.last),
                 Assert(piece.last | (piece.size != 0), "a piece before the last is empty"),
             ]
-        with m.If(move):
-            self._cut(m)
+        self._cut(m, moves.i)
         return m
 
-    def _cut(self, m):
-        seen, move = self._seen, self.o.payload
+    def _cut(self, m, moves):
+        seen, move = self._seen, moves.payload
         first, end = Signal(unsigned(LENGTH_BITS)), Signal(signed(_DISTANCE))
         is_end = seen.end >= seen.size
         m.d.comb += [
             first.eq(Mux(seen.begin < 0, 0, seen.begin)),
             end.eq(Mux(is_end, seen.size, seen.end)),
-        ]
-        m.d.sync += [
-            self.o.valid.eq(self._has_seen & seen.is_wanted & (seen.end > 0) & (seen.begin < seen.size)
+            moves.valid.eq(self._has_seen & seen.is_wanted & (seen.end > 0) & (seen.begin < seen.size)
                             & (seen.end != seen.begin)),
             move.word.eq(seen.word),
             move.offset.eq(seen.offset + first),
             move.size.eq(end - first),
             move.address.eq(seen.address + Mux(seen.begin < 0, -seen.begin, 0)),
             move.last.eq(is_end),
-            Assert(~self._has_seen | ~seen.is_last | is_end | (seen.size == 0), "bytes to be written are in no piece"),
         ]
+        m.d.sync += Assert(~self._has_seen | ~seen.is_last | is_end | (seen.size == 0),
+                           "bytes to be written are in no piece")

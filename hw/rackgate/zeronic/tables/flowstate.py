@@ -7,6 +7,7 @@ from amaranth.lib.memory import Memory
 from amaranth.lib.wiring import In, Out
 
 from rackgate.collisions import ATTRIBUTE
+from rackgate.stream.skid import SkidBuffer
 from rackgate.zeronic.messages import FlowFlag
 from rackgate.zeronic.records import FLOW_BITS, FlowUpdate
 from rackgate.zeronic.tables.flowtable import check_flows
@@ -24,7 +25,7 @@ class FlowState(wiring.Component):
     taken after it sees it. A cursor only goes forward, unless the flow begins.
 
     After reset all flows are cleared, one a cycle: no flags, cursor 0; until then (``ready``) nothing is taken.
-    ``i.ready`` depends combinationally on ``o.ready``.
+    ``i.ready`` depends on no input.
 
     Parameters
     ----------
@@ -80,11 +81,15 @@ class FlowState(wiring.Component):
         return m
 
     def _look(self, m, port, writes):
-        moves, is_there, carried = Signal(), Signal(), Signal.like(self.i.payload.carried)
+        # Behind it stands all that a frame waits for: that must not reach back to the front.
+        m.submodules.known = known = SkidBuffer(self.o.payload.shape())
+        wiring.connect(m, known.o, wiring.flipped(self.o))
+        moves, is_there, carried = known.i.ready, Signal(), Signal.like(self.i.payload.carried)
         m.d.comb += [
-            moves.eq(~self.o.valid | self.o.ready),
             self.i.ready.eq(self.ready & moves & ~writes),
             self.idle.eq(~is_there & ~self.o.valid),
+            known.i.valid.eq(is_there), known.i.payload.carried.eq(carried),
+            *(known.i.payload[name].eq(port.data[name]) for name in (*_FLAGS, "cursor")),
             port.addr.eq(self.i.payload.flow),
             port.en.eq(self.i.ready),
         ]
@@ -92,9 +97,6 @@ class FlowState(wiring.Component):
             m.d.sync += [
                 is_there.eq(self.i.valid & self.i.ready),
                 carried.eq(self.i.payload.carried),
-                self.o.valid.eq(is_there),
-                self.o.payload.carried.eq(carried),
-                *(self.o.payload[name].eq(port.data[name]) for name in (*_FLAGS, "cursor")),
             ]
 
     def _update(self, m, port, old, writes):

@@ -6,6 +6,7 @@ from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
 from amaranth.utils import exact_log2
 
+from rackgate.stream.skid import SkidBuffer
 from rackgate.zeronic.records import ADDRESS_BITS, FLOW_BITS, LENGTH_BITS, REGION_BITS
 from rackgate.zeronic.tables.search import check_lists, found_layout
 from rackgate.zeronic.tables.segments import Segment
@@ -37,9 +38,9 @@ def walk_layout(flows: int, segments: int) -> data.StructLayout:
 class Walker(wiring.Component):
     """Cut a range of a stream at the borders of its segments, up to the first byte that is in none.
 
-    Each segment that is read, and so each stretch, takes 5 cycles, and more while ``granted`` or ``o.ready`` is low;
-    the first comes 6 cycles after the range. Whether a byte is in a segment is told by what is read, and nothing else.
-    Reset forgets the range.
+    Each segment that is read, and so each stretch, takes 5 cycles, and more while ``granted`` is low or two stretches
+    wait at ``o``; the first comes 6 cycles after the range. ``i.ready`` depends on no input. Whether a byte is in a
+    segment is told by what is read, and nothing else. Reset forgets the range.
 
     Parameters
     ----------
@@ -74,13 +75,15 @@ class Walker(wiring.Component):
         # Of the segment that was read: bytes before the position, and behind it; whether the position is in it.
         self._before, self._length, self._behind, self._is_inside = Signal(32), Signal(31), Signal(31), Signal()
         self._region, self._offset = Signal(REGION_BITS), Signal(ADDRESS_BITS + 1)
+        # Behind a stretch the next range is taken: whether that goes on must not depend on all that follows.
+        self._given = SkidBuffer(Stretch)
 
     def elaborate(self, platform):
         m = Module()
         wanted, segment = self._range, self.segment
-        m.d.comb += [self.place.eq(wanted.found.place)]
-        with m.If(self.o.ready):
-            m.d.sync += self.o.valid.eq(0)
+        m.submodules.given = given = self._given
+        wiring.connect(m, given.o, wiring.flipped(self.o))
+        m.d.comb += self.place.eq(wanted.found.place)
         with m.FSM():
             with m.State("IDLE"):
                 self._accept(m)
@@ -103,7 +106,7 @@ class Walker(wiring.Component):
                 ]
                 m.next = "GIVE"
             with m.State("GIVE"):
-                self._give(m)
+                self._give(m, given.i)
         return m
 
     def _accept(self, m):
@@ -114,25 +117,25 @@ class Walker(wiring.Component):
         with m.Else():
             m.next = "IDLE"
 
-    def _give(self, m):
+    def _give(self, m, given):
         """A stretch, and on to the next segment, or to the next range."""
-        wanted, stretch, found = self._range, self.o.payload, self._range.found
+        wanted, stretch, found = self._range, given.payload, self._range.found
         has_all, number = Signal(), Signal(range(self.segments))
         bits = exact_log2(self.segments)
         m.d.comb += [
             has_all.eq((wanted.size == 0) | self._is_inside & (wanted.size <= self._behind)),
             number.eq(found.place[:bits] + 1),
+            given.valid.eq(1),
+            stretch.flow.eq(found.place[bits:]), stretch.position.eq(wanted.position),
+            stretch.size.eq(Mux(has_all, wanted.size, Mux(self._is_inside, self._behind, 0))),
+            stretch.region.eq(self._region), stretch.offset.eq(self._offset),
+            stretch.last.eq(has_all | ~self._is_inside | (found.left == 0)), stretch.missing.eq(~has_all),
         ]
-        with m.If(~self.o.valid | self.o.ready):
+        with m.If(given.ready):
             m.d.sync += [
-                self.o.valid.eq(1),
-                stretch.flow.eq(found.place[bits:]), stretch.position.eq(wanted.position),
-                stretch.size.eq(Mux(has_all, wanted.size, Mux(self._is_inside, self._behind, 0))),
-                stretch.region.eq(self._region), stretch.offset.eq(self._offset),
-                stretch.last.eq(has_all | ~self._is_inside | (found.left == 0)), stretch.missing.eq(~has_all),
                 wanted.position.eq(wanted.position + self._behind), wanted.size.eq(wanted.size - self._behind),
                 found.place.eq(Cat(number, found.place[bits:])), found.left.eq(found.left - 1),
             ]
             m.next = "READ"
-            with m.If(has_all | ~self._is_inside | (found.left == 0)):
+            with m.If(stretch.last):
                 self._accept(m)

@@ -7,6 +7,7 @@ from amaranth.lib.wiring import In, Out
 from amaranth.utils import exact_log2
 
 from rackgate.dma.rotate import rotate_up
+from rackgate.stream.skid import SkidBuffer
 from rackgate.zeronic.records import check_width
 from rackgate.zeronic.tx.merger import parts_layout
 
@@ -19,8 +20,8 @@ class Joiner(wiring.Component):
     A word is given out when the next one has a byte, so that words of ``count`` 0 may stand anywhere, at the end too
     (but a frame without any byte fails an assertion). A word a cycle goes in; the last word of a frame leaves while the
     first of the next comes in. So a frame takes as many cycles as the more of its words in and its words out: one more
-    than the frame has words for each piece at most. Latency 3 cycles from a word to the one it completes. ``o`` comes
-    from registers, ``i.ready`` combinationally from ``o.ready``. Reset forgets everything.
+    than the frame has words for each piece at most. Latency 3 cycles from a word to the one it completes. ``o`` and
+    ``i.ready`` come from registers. Reset forgets everything.
 
     Parameters
     ----------
@@ -50,10 +51,13 @@ class Joiner(wiring.Component):
 
     def elaborate(self, platform):
         m = Module()
+        # Behind it stands what stores frames: whether that has room must not reach back to the memory's words.
+        m.submodules.joined = joined = SkidBuffer(self.o.payload.shape())
+        wiring.connect(m, joined.o, wiring.flipped(self.o))
         moves, place = Signal(), Signal(range(self.width + 1))
-        word, turned, held, out = self.i.payload, self._turned, self._held, self.o.payload
+        word, turned, held, out = self.i.payload, self._turned, self._held, joined.i.payload
         total = Signal(range(2 * self.width + 1))
-        m.d.comb += [moves.eq(~self.o.valid | self.o.ready), self.i.ready.eq(moves), total.eq(place + word.count)]
+        m.d.comb += [moves.eq(joined.i.ready), self.i.ready.eq(moves), total.eq(place + word.count)]
         data = rotate_up(m, word.data, place[:exact_log2(self.width)])
         with m.If(moves):
             m.d.sync += self._has_turned.eq(self.i.valid)
@@ -71,14 +75,11 @@ class Joiner(wiring.Component):
             merged.eq(Cat(Mux(self._start > k, held.data.word_select(k, 8), turned.data.word_select(k, 8))
                           for k in range(self.width))),
         ]
+        m.d.comb += [joined.i.valid.eq(self._is_ended | is_full), out.eq(held)]
+        with m.If(~self._is_ended):
+            m.d.comb += [out.data.eq(merged), out.count.eq(self.width)]
         with m.If(moves):
-            m.d.sync += [
-                self.o.valid.eq(self._is_ended | is_full),
-                out.eq(held),
-                self._is_ended.eq(self._has_turned & turned.last),
-            ]
-            with m.If(~self._is_ended):
-                m.d.sync += [out.data.eq(merged), out.count.eq(self.width)]
+            m.d.sync += self._is_ended.eq(self._has_turned & turned.last)
             with m.If(self._has_turned):
                 m.d.sync += [
                     held.eq(turned), held.data.eq(Mux(is_full, turned.data, merged)),

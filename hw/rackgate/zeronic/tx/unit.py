@@ -10,6 +10,7 @@ from rackgate.axi.bus import AXI4Signature
 from rackgate.stream.fork import Fork
 from rackgate.stream.packet import PacketSignature
 from rackgate.stream.queue import Queue
+from rackgate.stream.skid import SkidBuffer
 from rackgate.zeronic.abi import Direction, Right
 from rackgate.zeronic.commandreader import CommandReader
 from rackgate.zeronic.commands import CommandDecoder
@@ -24,6 +25,7 @@ from rackgate.zeronic.records import (
     RegionUpdate,
     RetireUpdate,
 )
+from rackgate.zeronic.relay import Relay
 from rackgate.zeronic.tables.cover import Cover
 from rackgate.zeronic.tx.assembler import Assembler
 from rackgate.zeronic.tx.editor import Editor
@@ -49,9 +51,10 @@ class SendUnit(wiring.Component):
 
     What each command does and what is refused: :mod:`rackgate.zeronic.messages`. Commands take effect strictly in
     order. An update has been applied when the output for it is taken, and the table here, if there is one, has taken
-    it too. ``consumer`` passes an update when it has been applied, and a SEND when its words have been taken; its
-    frames follow in order, and updates that they could see wait for them. ``halted``: the memory refused to read the
-    ring; no command is taken any more until reset, and one that had begun is not carried out.
+    it too; this costs 2 cycles more than the table takes. ``consumer`` passes an update when it has been applied, and a
+    SEND when its words have been taken; its frames follow in order, and updates that they could see wait for them.
+    ``halted``: the memory refused to read the ring; no command is taken any more until reset, and one that had begun is
+    not carried out.
 
     Memory is read only where the ring is, and where :class:`~rackgate.zeronic.tables.cover.Cover` says that a region
     allows it.
@@ -132,16 +135,10 @@ class SendUnit(wiring.Component):
         wiring.connect(m, reader.o, decoder.i)
         wiring.connect(m, decoder.send, intake.i)
         wiring.connect(m, decoder.words, intake.words)
-        for name in ("key", "profile", "fence"):
-            wiring.connect(m, getattr(decoder, name), wiring.flipped(getattr(self, name)))
-        wiring.connect(m, decoder.post[Direction.RECEIVE], wiring.flipped(self.post))
-        wiring.connect(m, decoder.retire[Direction.RECEIVE], wiring.flipped(self.retire))
-        wiring.connect(m, decoder.post[Direction.SEND], cover.post)
-        wiring.connect(m, decoder.retire[Direction.SEND], cover.retire)
         for port in ("ar", "r"):
             inner, outer = getattr(reader, port), getattr(wiring.flipped(self.rings), port)
             wiring.connect(m, inner, outer)
-        self._update(m, decoder, intake, cover, rings)
+        told = self._update(m, decoder, intake, cover, rings)
         segmenter, gather, assembler = self._make_frames(m, intake, cover)
 
         sends = Signal(range(SLOTS + _FRAMES + 1))  # SEND commands whose last frame is not yet stored
@@ -152,11 +149,11 @@ class SendUnit(wiring.Component):
         m.d.comb += [
             reader.base.eq(self.base), reader.log_size.eq(self.log_size), reader.producer.eq(self.producer),
             reader.enable.eq(self.enable), self.consumer.eq(decoder.consumer), self.halted.eq(reader.halted),
-            decoder.header_pending.eq(intake.pending),
+            decoder.header_pending.eq(intake.pending | told),
             decoder.search_pending.eq(segmenter.busy | gather.searching),
             decoder.send_pending.eq((sends != 0) | assembler.unsent.valid),
             self.ready.eq(cover.ready & rings.ready),
-            self.idle.eq(reader.idle & decoder.idle & ~intake.pending & (sends == 0) & ~assembler.unsent.valid
+            self.idle.eq(reader.idle & decoder.idle & ~intake.pending & ~told & (sends == 0) & ~assembler.unsent.valid
                          & assembler.idle),
         ]
         wiring.connect(m, assembler.o, wiring.flipped(self.net_tx))
@@ -166,16 +163,36 @@ class SendUnit(wiring.Component):
         return m
 
     def _update(self, m, decoder, intake, cover, rings):
-        """Updates that go to both halves: each takes its own when it can, the command goes on when all have."""
+        """Updates to their tables. Of those that go to both halves each takes its own when it can, the command goes on
+        when all have. Returns whether a cursor of SNOOP is on its way.
+        """
+        ports = {name: getattr(decoder, name) for name in ("flow", "key", "region", "profile", "fence")}
+        for direction in Direction:
+            suffix = direction.name.lower()
+            ports[f"post_{suffix}"], ports[f"retire_{suffix}"] = decoder.post[direction], decoder.retire[direction]
+        updates = {}
+        for name, port in ports.items():  # none counts as taken before its table has it
+            m.submodules[f"relay_{name}"] = relay = Relay(port.payload.shape())
+            wiring.connect(m, port, relay.i)
+            updates[name] = relay.o
+        for name in ("key", "profile", "fence"):
+            wiring.connect(m, updates[name], wiring.flipped(getattr(self, name)))
+        for name in ("post", "retire"):
+            wiring.connect(m, updates[f"{name}_receive"], wiring.flipped(getattr(self, name)))
+            wiring.connect(m, updates[f"{name}_send"], getattr(cover, name))
+        m.submodules.cursors = cursors = SkidBuffer(FlowUpdate)
+        wiring.connect(m, intake.cursor, cursors.i)
+
         m.submodules.flows = flows = Fork(FlowUpdate, 3)
         m.submodules.shared_regions = shared = Fork(RegionUpdate, 2)
-        is_begin = decoder.flow.payload.begin
-        for source, fork, to in ((decoder.flow, flows, Cat(1, is_begin, is_begin)), (decoder.region, shared, 0b11)):
+        is_begin = updates["flow"].payload.begin
+        for source, fork, to in ((updates["flow"], flows, Cat(1, is_begin, is_begin)),
+                                 (updates["region"], shared, 0b11)):
             m.d.comb += [fork.i.valid.eq(source.valid), source.ready.eq(fork.i.ready),
                          fork.i.payload.item.eq(source.payload), fork.i.payload.to.eq(to)]
-        with m.If(intake.cursor.valid):  # never in the same cycle as an update by a command
-            m.d.comb += [self.flow.payload.eq(intake.cursor.payload), self.flow.valid.eq(1),
-                         intake.cursor.ready.eq(self.flow.ready)]
+        with m.If(cursors.o.valid):  # never in the same cycle as an update by a command, which waits for it
+            m.d.comb += [self.flow.payload.eq(cursors.o.payload), self.flow.valid.eq(1),
+                         cursors.o.ready.eq(self.flow.ready)]
         with m.Else():
             wiring.connect(m, flows.o[0], wiring.flipped(self.flow))
         m.d.comb += [cover.clear.valid.eq(flows.o[1].valid), flows.o[1].ready.eq(cover.clear.ready),
@@ -183,7 +200,8 @@ class SendUnit(wiring.Component):
         wiring.connect(m, flows.o[2], rings.update)
         wiring.connect(m, shared.o[0], wiring.flipped(self.region))
         wiring.connect(m, shared.o[1], cover.region)
-        m.d.sync += Assert(~(intake.cursor.valid & decoder.flow.valid), "two updates of flows at a time")
+        m.d.sync += Assert(~(cursors.o.valid & decoder.flow.valid), "two updates of flows at a time")
+        return cursors.o.valid
 
     def _make_frames(self, m, intake, cover):
         """From the headers of commands to frames on the wire."""
@@ -219,7 +237,7 @@ class SendUnit(wiring.Component):
 
     def _count(self, m, decoder, intake, cover, assembler):
         """Each event adds to the counter of its name."""
-        events, post = self.events, decoder.post[Direction.SEND]
+        events, post = self.events, cover.post
         refused = (decoder.bad_command, intake.bad_command, cover.refused & post.valid & post.ready,
                    cover.region_refused & cover.region.valid & cover.region.ready)
         m.d.comb += [
