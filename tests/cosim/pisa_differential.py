@@ -255,6 +255,7 @@ def differential(pipeline, packets, count, *, seed, stall_i=0.0, stall_o=0.0, li
     both = Differential(pipeline, seed=seed, library=library, variant=variant)
     both.simulation.stream("i").stall(stall_i)
     both.simulation.stream("o").stall(stall_o)
+    both.simulation.run(max((register.depth for register in pipeline.registers), default=0))  # first, words are written
     both.run(iter(packets), count, limit=limit)
     both.check_registers()
     return both

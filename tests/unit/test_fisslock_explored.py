@@ -7,6 +7,7 @@ import pytest
 from fisslock_mutants import HOSTS, SWITCHES, switch
 
 from rackgate.fisslock.abi import Mode, WordFormat
+from rackgate.fisslock.participant import HardenedParticipant
 from rackgate_sim.locks.check import CASES
 from rackgate_sim.locks.explore import HOLDS, VIOLATED, explore
 from rackgate_sim.locks.hardened_state import Configuration, Network, Task
@@ -50,6 +51,8 @@ RENEWED_LOST = Configuration("three readers and a loss", (Task(1, S), Task(2, S)
 AGAIN = Configuration("five readers", (Task(1, S), Task(2, S), Task(2, S), Task(2, S), Task(2, S)), word=ONE_BIT)
 PASSED = Configuration("a writer among readers", (Task(1, S), Task(2, S), Task(2, S, rounds=2), Task(2, X)),
                        word=ONE_BIT, bypasses=0)
+OUTLASTED = Configuration("two readers outlast a third that comes ten times", (
+    Task(1, S), Task(2, S), Task(2, S, rounds=10)), word=WordFormat(2, 2, 1, 2))
 PUSHED = dataclasses.replace(PASSED, name="a writer among readers, from the start")
 WHERE = {
     "lets its count wrap": MANY,
@@ -70,10 +73,10 @@ WHERE = {
 BEGUN = {RENEWED_BEHIND: 2, PASSED: 2, AGAIN: 4}
 
 
-def begin(system):
-    """Where the search begins."""
+def begin(system, readers=0):
+    """Where the search begins: the first tasks hold."""
     state = system.initial()
-    for task in range(BEGUN.get(system.configuration, 0)):
+    for task in range(BEGUN.get(system.configuration, readers)):
         state = dict(system.successors(state))["acquire", task]
         while state.under_way:
             state = next(after for step, after in system.successors(state) if step[0] == "deliver")
@@ -113,6 +116,18 @@ def test_an_epoch_of_two_bits_is_too_narrow():
     system = HardenedSystem(configuration)
     outcome = explore([system.initial()], system.successors, invariants=system.invariants, good_end=system.good_end)
     assert (outcome.verdict, outcome.kind) == (VIOLATED, "invariant"), outcome
+
+
+@pytest.mark.parametrize("most", [1, 32])
+def test_a_holder_must_not_outlast_the_epochs(most):
+    """Of four epochs a holder sees two renewals at most where agents keep to one; where nobody counts them, more."""
+    class Host(HardenedParticipant):
+        def __init__(self, *arguments, **keywords):
+            super().__init__(*arguments, most_renewals=most, **keywords)
+
+    system = HardenedSystem(OUTLASTED, participant=Host)
+    outcome = explore([begin(system, 2)], system.successors, invariants=system.invariants, good_end=system.good_end)
+    assert outcome.verdict == (HOLDS if most == 1 else VIOLATED), (outcome.kind, outcome.message, outcome.trace)
 
 
 def test_a_trace_reads_as_a_story():

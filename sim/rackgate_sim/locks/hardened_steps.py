@@ -69,6 +69,11 @@ class HardenedSteps:
         return (value & self._mask[0], value >> self._shift[0] & self._mask[1],
                 value >> self._shift[1] & self._mask[2], value >> self._shift[2] & self._mask[3])
 
+    def epochs_from(self, one: int, other: int) -> int:
+        """How many epochs ``other`` is after ``one``, negative if it is before: less than half of those there are."""
+        gone = other - one & self._mask[3]
+        return gone if 2 * gone <= self._mask[3] + 1 else gone - self._mask[3] - 1
+
     def _switched(self, word: int, message: bytes) -> tuple[int, tuple[tuple[Link, bytes], ...]]:
         key = word, message
         if key not in self._switch_steps:

@@ -41,7 +41,7 @@ class HardenedSystem(HardenedSteps):
             view = self.view(place, number)
             role, mine, mode, seen, known = view[:5]
             if role == Role.OPEN:
-                renewed = view[9] and epoch == mine + 1
+                renewed = view[9] and self.epochs_from(mine, epoch) == 1
                 if at == LockState.FREE or agent != place + 1 or epoch != mine and not renewed:
                     return f"host {place + 1} is the agent of epoch {mine}, the switch has {agent} of {epoch}"
                 if (mode == X) != (at == LockState.EXCLUSIVE):
@@ -67,9 +67,10 @@ class HardenedSystem(HardenedSteps):
         at, agent, _, epoch = self.word(state.word)
         for place, number in enumerate(state.hosts):
             for task, mode, since, attempt in self.view(place, number)[5]:
-                if (mode == X) != (at == LockState.EXCLUSIVE) or since > epoch or mode == X and since != epoch:
+                gone = self.epochs_from(since, epoch)
+                if (mode == X) != (at == LockState.EXCLUSIVE) or gone < 0 or gone and mode == X:
                     return f"task {task} holds since epoch {since}, the switch is in {epoch}"
-                if since != epoch:
+                if gone:
                     known = self.view(agent - 1, state.hosts[agent - 1])
                     if known[0] != Role.OPEN or ((place + 1, task), attempt) not in known[10]:
                         return f"task {task} holds since epoch {since}, and the agent in {epoch} does not know"
