@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from rackgate.fisslock.abi import Mode
+from rackgate.fisslock.abi import WORD_FORMATS, Mode
 from rackgate_host.device import open_device
 from rackgate_host.errors import DeviceFault, UsageError
 from rackgate_host.locks import Lock, LockClient, LockTimeout, NoService, ThreadClient
@@ -395,16 +395,40 @@ def test_the_habits_of_a_lock():
     client.close()
 
 
-def test_the_manuals_examples_run(capsys):
+def manuals_examples():
     text = (Path(__file__).parents[2] / "docs" / "locks.md").read_text()
-    examples = re.findall(r"^```python\n(.*?)^```$", text, re.MULTILINE | re.DOTALL)
-    assert len(examples) == 2
+    return re.findall(r"^```python\n(.*?)^```$", text, re.MULTILINE | re.DOTALL)
+
+
+def test_the_manuals_examples_run(capsys):
+    asyncio_example, threads_example, store_example = manuals_examples()
     with served_in_a_thread() as address:
-        for example in examples:
+        for example in (asyncio_example, threads_example):
             assert "127.0.0.1:20000" in example
             exec(example.replace("127.0.0.1:20000", address), {})
     out = capsys.readouterr().out
     assert out.count("held, fencing token") == 2 and "no exclusive lock of 'orders/17'" in out
+    exec(store_example, {})
+    assert capsys.readouterr().out.splitlines() == ["3 has read before 4 wrote: the lock was lost",
+                                                    "4 was followed by 6: the lock was lost"]
+
+
+@pytest.mark.parametrize(("text", "late"), [
+    ("w4 r6 r5 r6 w7", []), ("r2 r1 w3 w3 r4", []), ("w1048575 r0 r1 w2", []),
+    ("w4 r3 r5", ["r3"]), ("r6 r5 w5 w7", ["w5"]), ("w4 w6 r5 w5", ["r5", "w5"]), ("w0 r1048575", ["r1048575"]),
+])
+def test_the_manuals_store_refuses_who_has_lost_the_lock(text, late):
+    """``w4``: a write with token 4."""
+    scope = {}
+    exec(manuals_examples()[2], scope)
+    assert scope["EPOCHS"] == 1 << WORD_FORMATS[36].epoch
+    store, refused = scope["Store"](), []
+    for word in text.split():
+        try:
+            store.read(int(word[1:])) if word[0] == "r" else store.write(int(word[1:]), None)
+        except PermissionError:
+            refused.append(word)
+    assert refused == late
 
 
 def test_a_thread_client_without_a_service():

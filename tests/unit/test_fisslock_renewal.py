@@ -229,3 +229,21 @@ def test_frozen_and_thawed():
         frozen = host.freeze()
         host.thaw(frozen)
         assert host.freeze() == frozen and hash(frozen) == hash(host.freeze())
+
+
+def test_an_epoch_that_comes_again_costs_time_only():
+    """After 128 epochs a host takes a grant that it does not want for an old one: the lock stays held by nobody."""
+    world = World(word=18)
+    world.do(1, "acquire", 0, 0, S)
+    release_all(world, (1, 0))
+    for task in range(127):
+        assert len(world.do(2, "acquire", 0, task, X)) == 1
+        release_all(world, (2, task))
+    world.call(1, "acquire", 0, 1, X)
+    world.call(1, "cancel", 0, 1)
+    world.settle()
+    world.told.clear()
+    assert world.word() == (State.EXCLUSIVE, 1, 0, 1) and world.hosts[1].idle
+    assert world.do(3, "acquire", 0, 2, X) == [(3, Granted(0, 2, X, 2))]
+    release_all(world, (3, 2))
+    assert world.is_over()

@@ -73,7 +73,8 @@ def pipeline(locks: int = 65536, word: int | WordFormat = 36) -> Pipeline:
         1 to 2**32. After a reset all are free, in epoch 0.
     word:
         Width of a word, a key of :data:`~rackgate.fisslock.abi.WORD_FORMATS`, or a format of one's own, with 2 bits
-        of state, 1 to 8 of agent and of count, 1 to 32 of epoch.
+        of state, 1 to 8 of agent and of count, 1 to 32 of epoch. With fewer than 7 bits of epoch, hosts must renew
+        less often than they do by themselves (``most_renewals`` of :class:`~rackgate.fisslock.core.Core`).
 
     Raises
     ------

@@ -41,10 +41,11 @@ class Grant:
     lock:
         The number of the lock that stands for the key.
     fencing_token:
-        A number for what the lock protects: it should refuse a writer with a smaller one than it has seen, and a reader
-        with a smaller one than it has seen of a writer, because that one has lost the lock without knowing. Holders
-        that share the lock may have the same, or different ones in any order; 0 where the protocol
-        has none. It wraps at the width of the switch's epoch.
+        A number for what the lock protects, which must refuse a writer whose token is before the newest that it has
+        seen, and a reader whose token is before the last *writer's*: these have lost the lock without knowing. It must
+        not compare readers' tokens with each other: those that share the lock may have the same, or different ones in
+        any order. The number wraps at the width of the switch's epoch, so "before" is modulo that (20 bits; the 7 of
+        an 18-bit word are too few to fence with). 0 where the protocol has none. ``docs/locks.md`` has an example.
     waited:
         Seconds from the request to the grant.
     """

@@ -44,7 +44,7 @@ class Counts:
 
 @dataclass(frozen=True)
 class Hold:
-    """A lock that a task holds. ``token``: the fencing token; it grows from holder to holder where there is one."""
+    """A lock that a task holds. ``token``: the fencing token, see :attr:`~.client.Grant.fencing_token`."""
 
     lock: int
     task: int
