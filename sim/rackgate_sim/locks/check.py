@@ -68,7 +68,7 @@ CASES = (
     _case(1848, "1S 2X 3S", _FLOWS),
     _case(2630, "1S 2X 3S", _UNORDERED),
     _case(1580, "1X 2X 3X", _UNORDERED),
-    _case(708151, "1S 2S 3X 3S 3X"),
+    _case(701665, "1S 2S 3X 3S 3X"),
     _case(8948, "1S 2X 3X", cancels=1),
     _case(18423, "1S 2X 2S", _FLOWS, cancels=1),
     _case(44680, "1S 2X 3S", cancels=3),
