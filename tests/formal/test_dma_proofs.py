@@ -166,8 +166,10 @@ def test_burst_addresses():
     m.d.comb += [
         Assert(dut._open.context < 2),
         Assert(dut._total == dut._bursts[0] + dut._bursts[1]),
-        Assert(dut._total <= 3),
-        Assert(~dut._has_room | (dut._total < 3)),
+        Assert(dut._total + dut._was_closed <= 3),
+        Assert(~dut._has_room | (dut._total + dut._was_closed < 3)),
+        Assert(dut._is_open | (dut._open.length == 0)),
+        Assert(~dut._was_closed | (dut._last < 2)),
     ]
     for k in range(2):
         m.d.comb += Assert(dut._next[k] == place[k])

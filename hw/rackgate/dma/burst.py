@@ -124,8 +124,9 @@ class BurstMaker(wiring.Component):
         self._next = Array(Signal(address, name=f"next_{k}") for k in range(contexts))
         self._open, self._is_open = Signal(self._request), Signal()  # the burst that gathers
         self._has_room = Signal()  # for a word and for a burst
-        self._is_closing = Signal()
-        self._closing = Signal(self._request)  # what the burst is that closes now
+        self._is_closing, self._was_closed = Signal(), Signal()  # a burst closes now; one did in the last cycle
+        self._closing = Signal(self._request)  # what the burst is that closes now, if one does
+        self._last = Signal(CONTEXT_BITS)  # whose burst closed in the last cycle
         self._bursts = Array(Signal(count, name=f"bursts_{k}") for k in range(contexts))
         self._total = Signal(count)
 
@@ -141,12 +142,13 @@ class BurstMaker(wiring.Component):
         return m
 
     def _gather(self, m, words, requests, lengths):
-        word, place, grown = self.i.payload, self._next[self.i.payload.context], Signal(self._request)
+        word, place = self.i.payload, self._next[self.i.payload.context]
         take, close, is_ours, must_part, ends = Signal(), self._is_closing, Signal(), Signal(), Signal()
+        closing = self._closing
         # Known a cycle ahead to keep the path short: with two places left, one is left whatever happens now.
         m.d.sync += self._has_room.eq((words.level < self.parameters.fifo_depth - 1) & (requests.level < _BURSTS - 1)
                                       & (lengths.level < _BURSTS - 1)
-                                      & (self._total < self.parameters.outstanding - 1))
+                                      & (self._total + self._was_closed < self.parameters.outstanding - 1))
         m.d.sync += Assert(~self._has_room | words.i.ready & requests.i.ready & lengths.i.ready, "there is no room")
         m.d.comb += [
             is_ours.eq(self._open.context == word.context),
@@ -156,33 +158,29 @@ class BurstMaker(wiring.Component):
             words.i.valid.eq(take & word.has_bytes),
             words.i.payload.data.eq(word.data),
             words.i.payload.strobe.eq(word.strobe),
-            # The burst as it will be with this word.
-            grown.eq(self._open),
             ends.eq(place[:exact_log2(self.parameters.burst)].all() | word.flush),
+            # The burst that is open, or the one that this word begins.
+            closing.word.eq(Mux(self._is_open, self._open.word, place)),
+            closing.context.eq(Mux(self._is_open, self._open.context, word.context)),
+            closing.length.eq(self._open.length + (word.has_bytes & ~must_part)),
         ]
-        with m.If(word.has_bytes):
-            m.d.comb += grown.length.eq(self._open.length + 1)
-            with m.If(~self._is_open):
-                m.d.comb += [grown.word.eq(place), grown.context.eq(word.context), grown.length.eq(1)]
-
         with m.If(self.i.valid & must_part):
             m.d.comb += close.eq(self._has_room)
         with m.Elif(take & word.has_bytes):
             m.d.comb += close.eq(ends)
-            m.d.sync += [self._open.eq(grown), self._is_open.eq(1)]
+            m.d.sync += [self._open.eq(closing), self._is_open.eq(1)]
             m.d.sync += place.eq(place + word.strobe[-1])
         with m.Elif(take & (word.flush | word.begin)):
             m.d.comb += close.eq(self._is_open & is_ours)
             with m.If(word.begin):
                 m.d.sync += place.eq(word.data >> 3)
         with m.If(close):
-            m.d.sync += self._is_open.eq(0)
+            m.d.sync += [self._is_open.eq(0), self._open.length.eq(0)]
         m.d.comb += [
-            self._closing.eq(Mux(must_part, self._open, grown)),
             requests.i.valid.eq(close),
-            requests.i.payload.eq(self._closing),
+            requests.i.payload.eq(closing),
             lengths.i.valid.eq(close),
-            lengths.i.payload.eq(self._closing.length),
+            lengths.i.payload.eq(closing.length),
         ]
 
     def _send(self, m, words, requests, lengths):
@@ -210,12 +208,18 @@ class BurstMaker(wiring.Component):
         answer = self.b.payload
         is_error = (answer.resp == Response.SLVERR) | (answer.resp == Response.DECERR)
         m.d.comb += self.b.ready.eq(1)
-        m.d.sync += self._total.eq(self._total + self._is_closing - self.b.valid)
+        # A cycle late, as what closes a burst comes late in its cycle. No answer comes as soon as that: the address has
+        # not been offered before.
+        m.d.sync += [
+            self._was_closed.eq(self._is_closing), self._last.eq(self._closing.context),
+            self._total.eq(self._total + self._was_closed - self.b.valid),
+        ]
         for k, bursts in enumerate(self._bursts):
             is_answered = self.b.valid & (answer.id == self.parameters.id + k)
-            m.d.sync += bursts.eq(bursts + (self._is_closing & (self._closing.context == k)) - is_answered)
+            is_new = self._was_closed & (self._last == k)
+            m.d.sync += bursts.eq(bursts + is_new - is_answered)
             m.d.comb += [
-                self.is_pending[k].eq(bursts != 0),
+                self.is_pending[k].eq((bursts != 0) | is_new),
                 self.errors[k].eq(is_answered & is_error),
             ]
             m.d.sync += Assert(~is_answered | (bursts != 0), "an answer came to a write that was not sent")

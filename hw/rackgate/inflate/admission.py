@@ -135,6 +135,14 @@ class Admission(wiring.Component):
         with m.Elif(self._has_step & ~check.is_mark & check.is_over):
             self._clip(m)
 
+        with m.If(intake.trim):
+            # That nothing is left to skip is noticed a cycle late; a cycle that trims nothing does no harm.
+            m.d.sync += [state.skip.eq(state.skip - intake.trimmed), state.is_skipping.eq(state.skip != 0)]
+        with m.If(store.swap):
+            m.d.sync += [self._context.eq(entry.context), state.eq(store.o)]
+            m.d.sync += Assert(~self._in_run, "the context changes within a run")
+            m.d.sync += Assert(entry.context < self.contexts, "there is no such context")
+        # A trim, a swap and a move never come together. Whether an entry moves is known last, so it stands last.
         with m.If(move):
             m.d.sync += self._has_step.eq(1)
             self._describe(m, entry, is_bytes, is_dropped)
@@ -146,13 +154,6 @@ class Admission(wiring.Component):
                 m.d.sync += self._in_run.eq(1)
                 with m.If(~state.quiet):
                     m.d.sync += state.room.eq(state.room - entry.total)
-        with m.If(intake.trim):
-            # That nothing is left to skip is noticed a cycle late; a cycle that trims nothing does no harm.
-            m.d.sync += [state.skip.eq(state.skip - intake.trimmed), state.is_skipping.eq(state.skip != 0)]
-        with m.If(store.swap):
-            m.d.sync += [self._context.eq(entry.context), state.eq(store.o)]
-            m.d.sync += Assert(~self._in_run, "the context changes within a run")
-            m.d.sync += Assert(entry.context < self.contexts, "there is no such context")
         return m
 
     def _describe(self, m, entry, is_bytes, is_dropped):

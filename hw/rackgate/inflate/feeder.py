@@ -27,8 +27,8 @@ class Feeder(wiring.Component):
 
     Members
     -------
-    active: a run is under way, so nobody else takes bits; ``consume`` is zero without. It comes from a register.
-    want: take a block in this cycle, if there is one; only when ``active``.
+    active: in the next cycle a run is under way, so nobody else takes bits; ``consume`` is then zero without it.
+    want: take a block in this cycle, if there is one; only during a run.
     window, level, exhausted, take, consume: the input buffer.
     valid, bits, count: a block, taken in the cycle before; so many of its bits are the source's.
     """
@@ -54,15 +54,15 @@ class Feeder(wiring.Component):
         m = Module()
         low = (self.lanes - 1).bit_length()
         is_full, is_rest = self.level[low:].any(), self.exhausted & self.level[:low].any()
-        rest, has_rest = Signal(low), Signal()  # the bits after the last whole block, if they may be taken now
-        m.d.comb += [
-            self.consume.eq(Mux(self.active, Mux(has_rest, rest, self.lanes), 0)),
-            self.take.eq(self.want & (is_full | has_rest)),
-        ]
+        is_active, has_rest = Signal(), Signal()  # has_rest: the bits after the last whole block may be taken now
+        leaves_rest = self.want & is_rest & ~is_full & ~has_rest
+        m.d.comb += self.take.eq(self.want & (is_full | has_rest))
         m.d.sync += [
-            Assert(self.active | ~self.want, "a block is wanted without a run"),
-            rest.eq(self.level), has_rest.eq(self.want & is_rest & ~is_full & ~has_rest),
+            Assert(is_active | ~self.want, "a block is wanted without a run"),
+            is_active.eq(self.active), has_rest.eq(leaves_rest),
+            # A register, as it leads into the buffer's loop.
+            self.consume.eq(Mux(self.active, Mux(leaves_rest, self.level[:low], self.lanes), 0)),
             self.valid.eq(self.want & (is_full | has_rest | (self.exhausted & ~is_rest))),
-            self.bits.eq(self.window), self.count.eq(Mux(has_rest, rest, Mux(is_full, self.lanes, 0))),
+            self.bits.eq(self.window), self.count.eq(Mux(has_rest, self.consume, Mux(is_full, self.lanes, 0))),
         ]
         return m

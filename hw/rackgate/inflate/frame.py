@@ -73,8 +73,9 @@ class Frame(wiring.Component):
         m.submodules.gzip = gzip = GzipHeader()
         m.submodules.steady = steady = Steady()
         done = Signal()
-        padding = Signal(3)  # up to the byte boundary, when ``steady`` is settled
-        m.d.sync += padding.eq(-self.offset)
+        # Up to the byte boundary, and whether that many are there, when ``steady`` is settled.
+        padding, has_padding = Signal(3), Signal()
+        m.d.sync += [padding.eq(-self.offset), has_padding.eq(self.level >= (-self.offset)[:3])]
         m.d.sync += [self.done.eq(done), self.dry.eq(0), self.error.eq(0), self.preset.eq(0), self.absent.eq(0)]
         m.d.comb += [
             steady.i_window.eq(self.window), steady.i_level.eq(self.level), steady.i_exhausted.eq(self.exhausted),
@@ -112,8 +113,10 @@ class Frame(wiring.Component):
                     with m.Else():
                         m.d.comb += gzip.start.eq(1)
                         m.next = "GZIP"
-                with m.Else(), when(padding):
+                with m.Elif(has_padding):
                     m.d.comb += steady.take.eq(padding)
+                with m.Elif(steady.exhausted):
+                    finish(self.dry.eq(1))
             with m.State("GZIP"):
                 with m.If(gzip.done):
                     finish(self.dry.eq(gzip.dry), self.error.eq(gzip.error))

@@ -30,10 +30,10 @@ class SourceWord(data.Struct):
 class InputBuffer(wiring.Component):
     """Shows the next 32 bits of the source and moves on by any number of them in every cycle.
 
-    Words go into a ring (LUT RAM), from there in halves through three registers that hold them as they are, out of
-    which the window is cut; it is always full, and ``level`` says how much of it may be taken without emptying those
+    Words go into a ring (LUT RAM), from there in halves into registers that hold up to three of them as they are, and
+    from those the window is cut; it is always full, and ``level`` says how much of it may be taken without emptying the
     registers. So the loop from ``window`` through the user to ``consume`` and back has one shifter in it; and
-    whether bits are taken, which depends on ``level``, is not in it, but comes in at the registers' enables.
+    whether bits are taken, which depends on ``level``, is not in it, but comes in at the window's enable.
 
     Throughput: 16 bits a cycle for ever, or 32 in every other cycle. In the last 96 bits ``level`` may be zero for a
     cycle now and then. Latency from a restart, with the words there: 6 cycles. ``i.ready`` does not depend on
@@ -105,73 +105,68 @@ class InputBuffer(wiring.Component):
     def elaborate(self, platform):
         m = Module()
         staged = Signal(_Half)  # the half word after those in use
-        base, first, second = Signal(32), Signal(32), Signal(32)  # the half word where the window begins; the next two
-        has_first, has_second = Signal(), Signal()
-        place, move = Signal(), Signal()
+        halves = [Signal(32, name=f"half_{index}") for index in range(4)]  # those in use, in a circle
+        first, held = Signal(2), Signal(2)  # which of them the window begins in; how many there are from there on
+        ahead = Signal(3 * 32)  # as many as that, in order
+        place = Signal()
         window = Signal(WINDOW)
         primed = Signal()  # the window is filled
-        offset = Signal(5)  # of the window in ``base``
-        cross, crossed = Signal(), Signal()  # it will begin in ``first``; ``high`` lacks one
+        offset = Signal(5)  # of the window in ``ahead``
+        cross, crossed = Signal(), Signal()  # it will begin in the next half word; ``high`` lacks one
         high = Signal(27)  # of the position; its low bits are those of ``offset``
-        count = Signal(7)  # valid bits in the window, ``first`` and ``second``
+        count = Signal(7)  # valid bits from the position on, of those that are held
         prime, following = Signal(), Signal(6)
-        filled = Signal(7)  # ``count`` before bits are taken
+        filled, taken = Signal(7), Signal(7)  # ``count`` in the next cycle if no bits are taken, and if they are
 
+        # Nothing is moved but the window: what depends on ``take`` comes late, and must not lead far.
+        with m.Switch(first):
+            for index in range(4):
+                with m.Case(index):
+                    m.d.comb += ahead.eq(Cat(halves[(index + place) % 4] for place in range(3)))
         m.d.comb += [
-            move.eq(~has_first & has_second),
-            place.eq(staged.valid & (~has_second | move)),
-            prime.eq(~primed & has_first & has_second),
-            following.eq(offset + Mux(primed, self.consume, WINDOW)),
-            filled.eq(count + Mux(place, staged.count, 0)),
-            cross.eq((self.take | prime) & following[5]),
+            place.eq(staged.valid & (held != 3)),
+            prime.eq(~primed & held[1]),
+            following.eq(offset + Mux(primed, self.consume, 0)),
+            filled.eq(count + Mux(place, staged.count, 0)), taken.eq(filled - self.consume),
+            cross.eq(self.take & following[5]),
             self.window.eq(window),
             self.position.eq(Cat(offset, high + crossed)),
         ]
         m.d.sync += [
-            primed.eq(primed | prime),
+            primed.eq(primed | prime), first.eq(first + cross), held.eq(held + place - cross),
             # What follows from the carry waits a cycle where it can: ``consume`` comes late.
-            crossed.eq(self.take & following[5]),
+            crossed.eq(cross),
             high.eq(self.position[5:]),
-            count.eq(Mux(self.take, filled - self.consume, filled)),
+            count.eq(Mux(self.take, taken, filled)),
         ]
         with m.If(self.take | prime):
-            m.d.sync += [window.eq(_shift(Cat(base, first, second), following)), offset.eq(following)]
-        with m.If(cross):
-            m.d.sync += base.eq(first)
-        with m.If(cross | move):
-            m.d.sync += [first.eq(second), has_first.eq(has_second), has_second.eq(0)]
-        with m.If(place):
-            m.d.sync += [second.eq(staged.bits), has_second.eq(1)]
+            m.d.sync += [window.eq(_shift(ahead, following)), offset.eq(following)]
+        for index, half in enumerate(halves):
+            with m.If(place & ((first + held)[:2] == index)):
+                m.d.sync += half.eq(staged.bits)
 
         # Up to the end, ``count`` less what the window holds. After it, zeros keep coming and do not count.
-        full, shown = Signal(), Signal()
-        self._show(m, shown, cross=cross, move=move, place=place, primed=primed | prime, first=has_first,
-                   second=has_second, is_padding=Mux(~staged.valid | place, self._at_end, staged.is_padding))
+        full, shown, is_padding = Signal(), Signal(), Signal()  # is_padding: ``staged`` will be
+        enough = [held + place >= 2 + is_padding + crosses for crosses in (0, 1)]
+        # A register, as ``level`` is where the longest paths begin. All but ``cross`` is known early in the cycle.
+        m.d.sync += shown.eq((primed | prime) & Mux(cross, enough[1], enough[0]) & ~(self.restart | self.flush))
+        m.d.sync += full.eq(Mux(self.take, *(total[6] | (is_padding & total[5]) for total in (taken, filled))))
         m.d.comb += [
-            full.eq(count[6] | (staged.is_padding & count[5])),
+            is_padding.eq(Mux(~staged.valid | place, self._at_end, staged.is_padding)),
             self.level.eq(Mux(shown, Mux(full, WINDOW, count[:5]), 0)),
             self.exhausted.eq(shown & staged.is_padding & ~at_least(count, WINDOW + 1)),
         ]
         self._fetch(m, staged, place)
-        m.d.sync += Assert(shown == (primed & has_first & (~staged.is_padding | has_second)),
+        m.d.sync += Assert(shown == (primed & (held >= 2 + staged.is_padding)),
                            "the window is shown too early or too late")
 
         with m.If(self.restart | self.flush):
             target = Signal(32)
             m.d.comb += target.eq(Mux(self.restart, self.restart_position, 0))
-            m.d.sync += [has_first.eq(0), has_second.eq(0), primed.eq(0), crossed.eq(0),
+            m.d.sync += [first.eq(0), held.eq(0), primed.eq(0), crossed.eq(0),
                          Cat(offset, high).eq(target), count.eq(-target[:5])]
         self._check(m, count)
         return m
-
-    def _show(self, m, shown, *, cross, move, place, primed, first, second, is_padding):
-        """Keep ``shown``: the window is filled, and so is what follows, to where the source ends.
-
-        A register, as ``level`` is where the longest paths begin. All but ``cross`` is known early in the cycle.
-        ``primed`` and ``is_padding`` are those of the next cycle.
-        """
-        moved, stays = second & (~is_padding | place), first & (~is_padding | place | second)
-        m.d.sync += shown.eq(primed & Mux(cross | move, moved, stays) & ~(self.restart | self.flush))
 
     def _fetch(self, m, staged, place):
         """The ring, and the loading of ``staged`` from it."""
@@ -235,7 +230,8 @@ class InputBuffer(wiring.Component):
                          owed.eq(Mux(self.restart, self.restart_position[:5], 0))]
 
     def _check(self, m, count):
-        m.d.sync += Assert(~self.take | (self.consume <= self.level) | (self.consume + WINDOW <= count),
+        m.d.sync += Assert(~self.take | (self.consume <= self.level)
+                           | (self.consume <= WINDOW) & (self.consume + WINDOW <= count),
                            "more bits consumed than there are")
         with m.If(self.restart):
             m.d.sync += [

@@ -58,11 +58,12 @@ class CodeLengthReader(wiring.Component):
         rest = Signal.like(left)  # of them when the next ones have been taken
         taken, pending = Signal(), Signal()  # bits of a symbol have been; a symbol is in ``code.symbol``
         wanted, may = Signal(4), Signal()  # how many bits are to be taken next, a register; whether now
+        taking = Signal()  # in a state that takes bits
         take, short = self._take(m, wanted, may)
         m.d.comb += [
             rest.eq(left - wanted),
             code.consume.eq(wanted),
-            pending.eq(taken & ~code.more),
+            pending.eq(taken & ~code.more), may.eq(taking & (~pending | (runs.over & runs.more))),
             code.window.eq(self.window), runs.symbol.eq(code.symbol), runs.valid.eq(pending),
             runs.strict.eq(self.strict), runs.take.eq(take), runs.is_run.eq(code.more), runs.run.eq(code.run),
             runs.literals.eq(257 + hlit), runs.total.eq(258 + hlit + hdist), self.o.eq(runs.o),
@@ -71,6 +72,7 @@ class CodeLengthReader(wiring.Component):
         ]
 
         def end(**outcome):
+            m.d.sync += [taking.eq(0), taken.eq(0)]
             m.d.sync += [getattr(self, name).eq(value) for name, value in outcome.items()]
             m.next = "DONE"
 
@@ -78,10 +80,10 @@ class CodeLengthReader(wiring.Component):
             with m.State("IDLE"):
                 m.d.sync += [self.error.eq(ErrorCode.NONE), self.dry.eq(0), taken.eq(0), group.eq(0)]
                 with m.If(self.start):
-                    m.d.sync += wanted.eq(14)
+                    m.d.sync += [wanted.eq(14), taking.eq(1)]
                     m.next = "COUNTS"
             with m.State("COUNTS"):
-                m.d.comb += [may.eq(1), runs.start.eq(1), code.clear.eq(1)]
+                m.d.comb += [runs.start.eq(1), code.clear.eq(1)]
                 m.d.sync += left.eq(12 + (hclen << 1) + hclen)
                 with m.If(take):
                     m.d.sync += wanted.eq(Mux(hclen.any(), 15, 12))
@@ -93,11 +95,12 @@ class CodeLengthReader(wiring.Component):
                 with m.Elif(short):
                     end(dry=1)
             with m.State("CODE"):
-                m.d.comb += [may.eq(1), code.load.eq(take)]
+                m.d.comb += code.load.eq(take)
                 with m.If(take):
                     m.d.sync += [left.eq(rest), wanted.eq(Mux(at_least(rest, 15), 15, rest)), group.eq(group + 1)]
                     with m.If(group == 3):
                         m.d.comb += code.build.eq(1)
+                        m.d.sync += taking.eq(0)
                         m.next = "BUILD"
                 with m.Elif(short):
                     end(dry=1)
@@ -109,9 +112,10 @@ class CodeLengthReader(wiring.Component):
             with m.State("FIRST"):
                 m.d.sync += wanted.eq(code.first)
                 with m.If(self.level[4:].any() | self.exhausted):
+                    m.d.sync += taking.eq(1)
                     m.next = "SYMBOLS"
             with m.State("SYMBOLS"):
-                m.d.comb += [may.eq(~pending | (runs.over & runs.more)), code.take.eq(take)]
+                m.d.comb += code.take.eq(take)
                 with m.If(may):
                     m.d.sync += taken.eq(take)
                 with m.If(take):
@@ -119,11 +123,9 @@ class CodeLengthReader(wiring.Component):
                 with m.If(short):
                     end(dry=1)
                 with m.Elif(pending & runs.fault.any()):
-                    m.d.sync += taken.eq(0)
                     end(error=runs.fault)
                 with m.Elif(pending & runs.over & ~runs.more):
-                    m.d.sync += taken.eq(0)
-                    m.next = "DONE"
+                    end()
             with m.State("DONE"):
                 m.d.comb += self.done.eq(1)
                 m.d.sync += wanted.eq(0)

@@ -10,7 +10,6 @@ from rackgate.inflate.entry import Options, OutputWord, Start
 from rackgate.inflate.steps import check_contexts
 from rackgate.stream.aligner import pieces_layout
 from rackgate.stream.queue import Queue
-from rackgate.stream.skid import SkidBuffer
 
 __all__ = ["OutputStage"]
 
@@ -64,10 +63,10 @@ class OutputStage(wiring.Component):
     def elaborate(self, platform):
         m = Module()
         m.submodules.queue = queue = Queue(OutputWord, depth=_DEPTH)
-        m.submodules.skid = skid = SkidBuffer(OutputWord)  # the checksums' ready comes too late for the queue
+        m.submodules.near = near = Queue(OutputWord, depth=2)  # the checksums' ready comes too late for the long one
         m.submodules.checks = checks = self._checks
-        wiring.connect(m, queue.o, skid.i)
-        wiring.connect(m, skid.o, checks.i)
+        wiring.connect(m, queue.o, near.i)
+        wiring.connect(m, near.o, checks.i)
         wiring.connect(m, checks.o, wiring.flipped(self.o_summary))
 
         # A word is taken when both the queue and the register before the writer have room.

@@ -14,7 +14,6 @@ from rackgate.inflate.entry import Entry, Options, Result, Run, Stop, Summary
 from rackgate.inflate.output import OutputStage
 from rackgate.stream.aligner import pieces_layout
 from rackgate.stream.queue import Queue
-from rackgate.stream.skid import SkidBuffer
 
 __all__ = ["ENTRY_QUEUE_DEPTH", "Pipe"]
 
@@ -72,11 +71,11 @@ class Pipe(wiring.Component):
         m = Module()
         m.submodules.body = body = self._body
         m.submodules.queue = queue = Queue(Entry, depth=ENTRY_QUEUE_DEPTH)
-        m.submodules.skid = skid = SkidBuffer(Entry)  # the copier's ready comes too late for the queue
+        m.submodules.near = near = Queue(Entry, depth=2)  # the copier's ready comes too late for the long one
         m.submodules.copier = copier = self._copier
         m.submodules.output = output = self._output
-        wiring.connect(m, queue.o, skid.i)
-        wiring.connect(m, skid.o, copier.i)
+        wiring.connect(m, queue.o, near.i)
+        wiring.connect(m, near.o, copier.i)
         wiring.connect(m, copier.o, output.i)
         wiring.connect(m, output.o, wiring.flipped(self.o))
         m.d.comb += [self.fault.eq(copier.fault), output.options.eq(self.options)]

@@ -65,20 +65,21 @@ class RunExpander(wiring.Component):
         border, left = Signal(9), Signal(9)  # literal/length codes; lengths not yet read
         index, distance, begun = Signal(9), Signal(), Signal()
         previous, after_zero = Signal(4), Signal()
-        turn = Signal(3, init=1)  # of a copied length
+        turn, is_last = Signal(3, init=1), Signal()  # of a copied length; it is the last one
         length, is_copy = Signal(4), Signal()
         following = Signal(10)
         m.d.comb += [
             length.eq(Mux(self.symbol.previous, previous, Mux(self.symbol.zero, 0, self.symbol.literal))),
             is_copy.eq(self.symbol.previous & ~after_zero),
-            self.over.eq(~is_copy | (turn == run[:3])),
+            self.over.eq(~is_copy | is_last),
             self.o.valid.eq(self.valid & length.any()),
             self.o.distance.eq(distance),
             self.o.symbol.eq(index),
             self.o.length.eq(length),
             following.eq(index + Mux(is_copy, 1, run)),
         ]
-        # Found out ahead, as the loop over the source's window waits for it.
+        # These two are found out ahead, as the loop over the source's window waits for them. No run is shorter than 3.
+        m.d.sync += is_last.eq(self.valid & ~self.over & (turn + 1 == run))
         with m.If(self.take):
             m.d.sync += self.more.eq(Mux(self.is_run, self.run < left, Mux(self.valid, run + 1 < left, left > 1)))
         with m.If(self.valid):

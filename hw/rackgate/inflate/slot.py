@@ -144,16 +144,15 @@ class Slot(wiring.Component):
 
     def _connect(self, m, front, reader, source, feeder):
         in_run = Signal()
-        with m.If(self.o_run.valid & self.o_run.ready):
-            m.d.sync += in_run.eq(1)
-        with m.Elif(self.i_stop.valid & self.i_stop.ready):
-            m.d.sync += in_run.eq(0)
+        m.d.comb += feeder.active.eq((self.o_run.valid & self.o_run.ready)
+                                     | (in_run & ~(self.i_stop.valid & self.i_stop.ready)))
+        m.d.sync += in_run.eq(feeder.active)
         wiring.connect(m, reader.o, source.i)
+        # A cycle late, as it goes far: it is looked at only after a parser has found the source exhausted.
+        m.d.sync += front.read_error.eq(source.error)
         m.d.comb += [
             source.take.eq(front.take | feeder.take),  # never both at a time
             source.consume.eq(front.consume | feeder.consume),
-            front.read_error.eq(source.error),
-            feeder.active.eq(in_run),
             feeder.want.eq(self.want_block),
             self.has_block.eq(feeder.valid),
             self.block.eq(feeder.bits),

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Takes bits of an input buffer for those who can wait some cycles."""
 
-from amaranth.hdl import Cat, Module, Mux, Signal
+from amaranth.hdl import Module, Mux, Signal
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
@@ -33,19 +33,20 @@ class Steady(wiring.Component):
     level: Out(6)
     exhausted: Out(1)
     take: In(6)
-    settled: Out(1)
+    settled: Out(1, init=1)
 
     def elaborate(self, platform):
         m = Module()
         level, exhausted = Signal(6), Signal()
-        is_old = Signal(2)  # these two and the window are from before the bits were taken
+        is_old = Signal()  # these two and the window were read in the cycle in which bits were taken
         m.d.comb += [
-            self.settled.eq(~self.o_take & ~is_old.any()),
             self.level.eq(Mux(self.settled, level, 0)),
             self.exhausted.eq(self.settled & exhausted),
         ]
         m.d.sync += [
-            self.consume.eq(self.take), self.o_take.eq(self.take.any()), is_old.eq(Cat(self.o_take, is_old[0])),
+            self.consume.eq(self.take), self.o_take.eq(self.take.any()), is_old.eq(self.o_take),
+            # A register, as all that the parser does waits for it.
+            self.settled.eq(~(self.take.any() | self.o_take | is_old)),
             self.window.eq(self.i_window), level.eq(self.i_level), exhausted.eq(self.i_exhausted),
         ]
         return m

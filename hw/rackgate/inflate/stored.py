@@ -72,45 +72,45 @@ class Stored(wiring.Component):
         entry = queue.i
         wiring.connect(m, queue.o, wiring.flipped(self.o))
         m.d.comb += self.done.eq(self.o.valid & self.o.ready & (self.o.p.kind == Kind.MARK))
-        wanted, present, count = Signal(3), Signal(3), Signal(3)
-        # Four bytes are taken at once. How many of the last ones there are is found out in a cycle of its own.
-        full, some = Signal(), Signal()
-        few = Signal(3)
-        enough = present >= wanted
+        # Four bytes are taken at once. How many of the last ones there are is found out in a cycle of its own. What is
+        # taken, and that four are left, are registers, zero outside SEND: they lead into the buffer's loop.
+        count, more, some = Signal(3), Signal(), Signal()  # some: ``count`` of the last ones are there
+        wanted, present, few = Signal(3), Signal(3), Signal(3)
+        enough, has_some = Signal(), Signal()
+        full = self.level[5] & more & ~some
         m.d.comb += [
-            wanted.eq(Mux(self.whole | left[2:].any(), _BYTES, left[:2])),
+            wanted.eq(Mux(more, _BYTES, left[:2])),
             present.eq(self.level[3:]),
-            full.eq(self.level[5] & wanted[2] & ~some),
-            count.eq(Mux(some, few, _BYTES)),
-            entry.p.literals.eq(count),
-            entry.p.mark.eq(self.mark),
-            entry.p.final.eq(self.final | self.whole),
+            enough.eq(present >= wanted),
+            few.eq(Mux(enough, wanted, present)),
+            has_some.eq(~full & ~(some & entry.ready) & (enough | (self.exhausted & (present != 0)))),
+            self.take.eq((full | some) & entry.ready), self.consume.eq(count << 3),
+            entry.p.kind.eq(Kind.RAW), entry.p.literals.eq(count), entry.p.bits.eq(count << 3),
+            entry.p.mark.eq(self.mark), entry.p.final.eq(self.final | self.whole),
         ]
         for index in range(_BYTES):
             m.d.comb += entry.p.bytes[index].eq(self.window.word_select(index, 8))
 
         def end(mark):
-            m.d.sync += self.mark.eq(mark)
+            m.d.sync += [self.mark.eq(mark), more.eq(0), some.eq(0), count.eq(0)]
             m.next = "MARK"
 
         with m.FSM():
             with m.State("IDLE"):
-                m.d.sync += [left.eq(length), some.eq(0)]
+                m.d.sync += left.eq(length)
                 with m.If(self.start):
+                    m.d.sync += [more.eq(self.whole | length[2:].any()), count.eq(_BYTES)]
                     m.next = "SEND"
             with m.State("SEND"):
-                m.d.comb += [entry.p.kind.eq(Kind.RAW), entry.p.bits.eq(count << 3), self.consume.eq(count << 3)]
-                m.d.sync += [some.eq(~full & ~(some & entry.ready) & (enough | (self.exhausted & (present != 0)))),
-                             few.eq(Mux(enough, wanted, present))]
-                with m.If((wanted == 0) | (self.whole & self.exhausted & (present == 0))):
-                    end(Mark.END_OF_BLOCK)
-                with m.Elif(full | some):
+                after = Mux(self.take, left - count, left)
+                m.d.sync += [left.eq(after), more.eq(self.whole | after[2:16].any()),
+                             some.eq(has_some), count.eq(Mux(has_some, few, _BYTES))]
+                with m.If(full | some):
                     m.d.comb += entry.valid.eq(1)
-                    with m.If(entry.ready):
-                        m.d.comb += self.take.eq(1)
-                        m.d.sync += left.eq(left - count)
-                        with m.If(self.fault):
-                            end(Mark.ABORT)
+                    with m.If(entry.ready & self.fault):
+                        end(Mark.ABORT)
+                with m.Elif((wanted == 0) | (self.whole & self.exhausted & (present == 0))):
+                    end(Mark.END_OF_BLOCK)
                 with m.Elif(self.fault):
                     end(Mark.ABORT)
                 with m.Elif(self.exhausted & (present == 0)):
