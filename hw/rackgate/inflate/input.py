@@ -165,7 +165,7 @@ class InputBuffer(wiring.Component):
             m.d.comb += target.eq(Mux(self.restart, self.restart_position, 0))
             m.d.sync += [first.eq(0), held.eq(0), primed.eq(0), crossed.eq(0),
                          Cat(offset, high).eq(target), count.eq(-target[:5])]
-        self._check(m, count)
+        self._check(m, offset)
         return m
 
     def _fetch(self, m, staged, place):
@@ -229,9 +229,8 @@ class InputBuffer(wiring.Component):
                          half.eq(Mux(self.restart, self.restart_position[5:], 0)),
                          owed.eq(Mux(self.restart, self.restart_position[:5], 0))]
 
-    def _check(self, m, count):
-        m.d.sync += Assert(~self.take | (self.consume <= self.level)
-                           | (self.consume <= WINDOW) & (self.consume + WINDOW <= count),
+    def _check(self, m, offset):
+        m.d.sync += Assert(~self.take | (self.consume <= self.level) & (offset + self.consume < 2 * WINDOW),
                            "more bits consumed than there are")
         with m.If(self.restart):
             m.d.sync += [
