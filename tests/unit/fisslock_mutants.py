@@ -2,6 +2,7 @@
 """Lock switches and hosts that leave one of the hardened protocol's rules out, for tests that must find them."""
 
 import dataclasses
+from contextlib import contextmanager
 
 from rackgate.fisslock.abi import Flag, Message, State, Type
 from rackgate.fisslock.hardened import lock, pipeline
@@ -167,14 +168,23 @@ class _WithRecords(HardenedParticipant):
             record.__class__ = self.RECORD
 
 
+@contextmanager
+def _pretending(record, **values):
+    """For a while ``record`` has these values."""
+    kept = {name: getattr(record, name) for name in values}
+    for name, value in values.items():
+        setattr(record, name, value)
+    yield
+    for name, value in kept.items():
+        setattr(record, name, value)
+
+
 class _HastyRecord(Record):
     __slots__ = ()
 
     def may_renew(self, most):
-        seen, self.seen = self.seen, (1 << self.known) - 1
-        may = super().may_renew(most)
-        self.seen = seen
-        return may
+        with _pretending(self, seen=(1 << self.known) - 1):
+            return super().may_renew(most)
 
 
 class _PushingRecord(Record):
@@ -184,10 +194,8 @@ class _PushingRecord(Record):
         self.shut = self.shut or not message.flags & Flag.EXCLUSIVE
 
     def may_renew(self, most):
-        queue, self.queue = self.queue, []
-        may = super().may_renew(most)
-        self.queue = queue
-        return may
+        with _pretending(self, queue=[]):
+            return super().may_renew(most)
 
 
 class _ForgettingRecord(Record):

@@ -122,7 +122,7 @@ class InputBuffer(wiring.Component):
         with m.Switch(first):
             for index in range(4):
                 with m.Case(index):
-                    m.d.comb += ahead.eq(Cat(halves[(index + place) % 4] for place in range(3)))
+                    m.d.comb += ahead.eq(Cat(halves[(index + further) % 4] for further in range(3)))
         m.d.comb += [
             place.eq(staged.valid & (held != 3)),
             prime.eq(~primed & held[1]),
