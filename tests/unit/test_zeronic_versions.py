@@ -1,8 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
 """Version tags: what a transport accepts is told byte by byte, whatever arrives."""
 
+import mmap
 import random
+import subprocess
+import sys
 
+import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -165,3 +169,34 @@ def test_two_processes_see_one_store() -> None:
     reader.consumed = 63
     writer.release()
     assert writer.live == 0 and writer.add(Record(70, 1, bytes(3 * SLOT_SIZE)))
+
+
+_WRITER = """
+import mmap, sys
+from rackgate.zeronic.sidestore import SideStore
+with open(sys.argv[1], "r+b") as file:
+    store = SideStore(memoryview(mmap.mmap(file.fileno(), 0)))
+while True:
+    store.consumed = 0x01FE01FE
+    store.consumed = 0x01FF01FF
+"""
+
+
+def test_words_are_never_seen_half_written(tmp_path) -> None:
+    """A process that looks while another one writes finds what was there before or what comes after."""
+    path = tmp_path / "store"
+    path.write_bytes(bytes(store_size(8)))
+    with path.open("r+b") as file:
+        memory = mmap.mmap(file.fileno(), 0)
+    SideStore(memoryview(memory), 0x01FF01FF)
+    word, seen, looks = np.frombuffer(memory, np.uint32, 1, 8), {}, 0
+    with subprocess.Popen([sys.executable, "-c", _WRITER, path]) as writer:
+        try:
+            while looks < 200:
+                for value in np.unique(np.broadcast_to(word, 100_000)).tolist():
+                    seen[value] = seen.get(value, 0) + 1
+                looks += 0x01FE01FE in seen  # it has begun
+                assert writer.poll() is None
+        finally:
+            writer.kill()
+    assert set(seen) == {0x01FE01FE, 0x01FF01FF}

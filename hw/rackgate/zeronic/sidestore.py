@@ -33,8 +33,8 @@ __all__ = ["SLOT_SIZE", "Record", "SideStore", "store_size"]
 SLOT_SIZE = 2048
 
 _DESCRIPTORS = 64
+_SLOTS, _LIVE, _CONSUMED, _HIGHEST = range(4)  # words of the header
 _DESCRIPTOR = struct.Struct("<IHBB")
-_WORD = struct.Struct("<I")
 
 
 def _at(slot: int) -> int:
@@ -83,37 +83,33 @@ class SideStore:
         if slots < 1:
             raise ValueError(f"buffer must have at least {store_size(1)} bytes, not {len(self._buffer)}")
         slots = min(slots, 1 << 16)
+        # A word goes in one piece, as the other side looks at any time. (Struct.pack_into clears its place first: a
+        # reader would now and then find that nothing is stored.)
+        self._words = self._buffer[:_DESCRIPTORS].cast("I")
         if begin is not None:
             self._buffer[:_at(slots)] = bytes(_at(slots))
-            self._put(0, slots)
-            self._put(8, begin)
-        elif self._get(0) != slots:
-            raise ValueError(f"buffer must hold a store of {slots} slots, not of {self._get(0)}")
+            self._words[_SLOTS], self._words[_CONSUMED] = slots, begin
+        elif self._words[_SLOTS] != slots:
+            raise ValueError(f"buffer must hold a store of {slots} slots, not of {self._words[_SLOTS]}")
         self.slots = slots
         self._free = [slot for slot in reversed(range(slots)) if not self._buffer[_at(slot) + 7]]
-
-    def _get(self, offset: int) -> int:
-        return _WORD.unpack_from(self._buffer, offset)[0]
-
-    def _put(self, offset: int, value: int) -> None:
-        _WORD.pack_into(self._buffer, offset, value)
 
     @property
     def live(self) -> int:
         """Slots that hold a record."""
-        return self._get(4)
+        return self._words[_LIVE]
 
     @property
     def consumed(self) -> int:
         """The reader is done with all positions before this."""
-        return self._get(8)
+        return self._words[_CONSUMED]
 
     @consumed.setter
     def consumed(self, position: int) -> None:
-        self._put(8, position % (1 << 32))
+        self._words[_CONSUMED] = position % (1 << 32)
 
     def _descriptors(self) -> Iterator[tuple[int, int, int, int]]:
-        for slot in range(self._get(12)):
+        for slot in range(self._words[_HIGHEST]):
             position, size, version, valid = _DESCRIPTOR.unpack_from(self._buffer, _at(slot))
             if valid:
                 yield slot, position, size, version
@@ -146,8 +142,8 @@ class SideStore:
             descriptor = (record.position + begin) % (1 << 32), len(content), record.version
             _DESCRIPTOR.pack_into(self._buffer, _at(slot), *descriptor, 0)
             self._buffer[_at(slot) + 7] = 1
-            self._put(12, max(self._get(12), slot + 1))
-            self._put(4, self.live + 1)
+            self._words[_HIGHEST] = max(self._words[_HIGHEST], slot + 1)
+            self._words[_LIVE] += 1
         return True
 
     def release(self) -> None:
@@ -158,5 +154,5 @@ class SideStore:
         for slot, position, size, _ in list(self._descriptors()):
             if not before(consumed, (position + size) % (1 << 32)):
                 self._buffer[_at(slot) + 7] = 0
-                self._put(4, self.live - 1)
+                self._words[_LIVE] -= 1
                 self._free.append(slot)
