@@ -269,13 +269,41 @@ def test_an_engine_that_never_answers_is_a_time_out_that_says_so(made):
 @pytest.mark.parametrize("engine, message, code", [
     ("sabre_engines:crashing", "ZeroDivisionError: no such device", 1),
     ("sabre_engines:lying", "the engine reported partition 999999, which it did not have", 1),
-    ("nosuch_module:engine", "the engine 'nosuch_module:engine' is not there", 3),
 ])
 def test_engines_that_fail(made, engine, message, code):
     with pytest.raises(MonitorError, match=message) as caught:
         with Restorer(made.path, engine=engine) as restorer:
             restorer.restore()
     assert caught.value.exit_code == code
+
+
+def test_an_engine_that_is_not_there(made):
+    with pytest.raises(Unavailable, match="the engine 'nosuch_module:engine' is not there"):
+        Restorer(made.path, engine="nosuch_module:engine")
+
+
+PREPARED = """
+import os
+from rackgate_host.sabre.engines import SoftwareEngine
+
+def prepare(report, log):
+    report("this takes long")
+    with open(log, "a") as file:
+        print(os.getpid(), file=file)
+
+def engine(snapshot, plan, arenas, log):
+    return SoftwareEngine(snapshot, plan, arenas)
+"""
+
+
+def test_what_takes_long_is_done_before_the_engines_process_waits(made, tmp_path, monkeypatch):
+    """A model's build takes longer than the monitor may take to be ready."""
+    (tmp_path / "prepared_engine.py").write_text(PREPARED)
+    monkeypatch.syspath_prepend(tmp_path)
+    log, lines = tmp_path / "log", []
+    restore_guest(made.path, options={"engine": "prepared_engine:engine", "engine_options": {"log": str(log)}},
+                  report=lines.append)
+    assert lines == ["this takes long"] and int(log.read_text().split()[0]) == os.getpid()
 
 
 @pytest.mark.parametrize("options, message", [

@@ -3,7 +3,7 @@
 
 import zlib
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -21,7 +21,7 @@ from ..sabre.software import InvalidStream, choose
 from .driver import IaaDriver, QueueConfig
 from .jobs import Handle, Job, Table
 
-__all__ = ["DeviceEngine", "device_engine"]
+__all__ = ["DeviceEngine", "device_engine", "prepare"]
 
 #: Device time that a look for results lets pass at most, in cycles: about what a page takes.
 _STEP = 2048
@@ -141,6 +141,15 @@ class DeviceEngine:
             return
         job.destination[:] = output
         self._done.append(EngineResult(job.partition, zlib.crc32(output)))
+
+
+def prepare(report: Callable[[str], None], url: str = "sim:iaa", clock: float = 0.0, depth: int = _DEPTH,
+            **options: Any) -> None:
+    """Build the model of a simulated device, which takes minutes; the options are those of :func:`device_engine`."""
+    from ..device import open_device
+
+    if url.startswith("sim:"):
+        open_device(url, progress=report, **options).close()
 
 
 def device_engine(snapshot: Snapshot, plan: Plan, arenas: Arenas, url: str = "sim:iaa", clock: float = 0.0,

@@ -79,7 +79,8 @@ def _demo(
         bar.update(task, description="restoring", completed=3)
         result = restore_guest(file, trace, image, {
             "engine": engine.value, "engine_options": options, "policy": "working-set-first", "cold": True}, 120.0,
-            lambda done, of: bar.update(task, completed=3 + done / max(of, 1)))
+            lambda done, of: bar.update(task, description="restoring", completed=3 + done / max(of, 1)),
+            report=lambda line: bar.update(task, description=line))
     report = result.pop("report")
     shown = {name: value for name, value in options.items() if name not in ("cycles", "latency")}
     ratio = summary.stored_ratio or 1.0

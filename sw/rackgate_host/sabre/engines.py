@@ -19,6 +19,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from types import ModuleType
 from typing import Any, Protocol
 
 import numpy as np
@@ -32,14 +33,15 @@ from .snapshot import Snapshot
 from .software import InvalidStream, choose, crc32
 
 __all__ = ["Arenas", "Batch", "BatchEngine", "BatchResult", "Batched", "CycleModel", "ENGINES", "Engine",
-           "EngineError", "EngineJob", "EngineResult", "PacedEngine", "SoftwareEngine", "make_engine"]
+           "EngineError", "EngineJob", "EngineResult", "PacedEngine", "SoftwareEngine", "make_engine", "prepare_engine"]
 
 ENGINES = {
     "software": "rackgate_host.sabre.engines:SoftwareEngine",
     "paced": "rackgate_host.sabre.engines:PacedEngine",
     "device": "rackgate_host.iaa.engine:device_engine",
 }
-"""Engines by name: ``module:factory``. A factory gets (snapshot, plan, arenas) and the engine's options."""
+"""Engines by name: ``module:factory``. A factory gets (snapshot, plan, arenas) and the engine's options. A module with
+what takes long the first time has a function ``prepare``, which gets a reporter of lines and the same options."""
 
 
 class EngineError(SabreError):
@@ -156,18 +158,35 @@ def make_engine(name: str, snapshot: Snapshot, plan: Plan, arenas: Arenas, optio
     Raises :class:`~rackgate_host.errors.UsageError` for an unknown one or options that it does not take,
     :class:`~rackgate_host.errors.Unavailable` if what it needs is not there.
     """
-    place = ENGINES.get(name, name)
-    module, separator, attribute = place.partition(":")
+    module, factory = _module(name)
+    try:
+        return getattr(module, factory)(snapshot, plan, arenas, **options)
+    except TypeError as error:
+        raise UsageError(f"engine {name!r}: {error}") from error
+
+
+def prepare_engine(name: str, options: dict[str, Any], report: Callable[[str], None] = lambda line: None) -> None:
+    """Have what the engine takes long for the first time, as building the model of a simulated device.
+
+    For the process that will wait for the engine's: there is no limit to this. Raises as :func:`make_engine`.
+    """
+    prepare = getattr(_module(name)[0], "prepare", None)
+    if prepare is not None:
+        try:
+            prepare(report, **options)
+        except TypeError as error:
+            raise UsageError(f"engine {name!r}: {error}") from error
+
+
+def _module(name: str) -> tuple[ModuleType, str]:
+    """An engine's module, and the name of its factory there."""
+    module, separator, factory = ENGINES.get(name, name).partition(":")
     if not separator:
         raise UsageError(f"there is no engine {name!r}; there are {', '.join(ENGINES)}")
     try:
-        factory = getattr(importlib.import_module(module), attribute)
+        return importlib.import_module(module), factory
     except ModuleNotFoundError as error:
         raise Unavailable(f"the engine {name!r} is not there: {error}") from error
-    try:
-        return factory(snapshot, plan, arenas, **options)
-    except TypeError as error:
-        raise UsageError(f"engine {name!r}: {error}") from error
 
 
 class _Codec:

@@ -258,7 +258,8 @@ def _restore(
     chosen = {"policy": policy.value, "prefetch": prefetch.value, "engine": engine, "engine_options": options,
               "serial": serial, "throttle": rate, "cold": cold, "timeout": timeout}
     with _bar(console, "restoring", console.is_terminal and not as_json) as progress:
-        result = restore_guest(file, touches, compare, chosen, timeout, progress, guest)
+        result = restore_guest(file, touches, compare, chosen, timeout, progress, guest, lambda line: console.print(
+            line, markup=False, highlight=False, soft_wrap=True))
     report = result.pop("report")
     if as_json:
         module = kvm_module() if guest is GuestKind.KVM else None

@@ -20,6 +20,7 @@ from typing import Any
 
 from ..errors import UsageError
 from .channel import SabreTimeout
+from .engines import prepare_engine
 from .monitor import Monitor, MonitorError
 from .owner import OwnedMemory, anonymous
 from .snapshot import Snapshot
@@ -196,6 +197,7 @@ class Restorer:
                    "timeout": timeout}
         self._monitor = Monitor(_SESSION, options, timeout)
         try:
+            prepare_engine(engine, engine_options or {})
             self._monitor.start()
         except BaseException:
             self._userfault.close()

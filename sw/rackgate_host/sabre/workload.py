@@ -21,6 +21,7 @@ from typing import Any
 import numpy as np
 
 from .channel import Channel, ChannelClosed, SabreTimeout
+from .engines import prepare_engine
 from .errors import SabreError
 from .guests import GuestKind, Original, Toucher, Trace, make_toucher
 from .owner import anonymous
@@ -79,14 +80,16 @@ def touch_trace(sizes: Sequence[int], seed: int, share: float = 0.3, run: int = 
 def restore_guest(path: str | os.PathLike[str], trace: Trace = (), original: str | os.PathLike[str] | None = None,
                   options: dict[str, Any] | None = None, timeout: float = 60.0,
                   progress: Callable[[int, int], None] | None = None,
-                  guest: GuestKind | str = GuestKind.PROCESS) -> dict[str, Any]:
+                  guest: GuestKind | str = GuestKind.PROCESS,
+                  report: Callable[[str], None] = lambda line: None) -> dict[str, Any]:
     """Run a guest that is restored from the snapshot at ``path`` and follows ``trace``.
 
     ``guest`` says who touches: the process, or a virtual machine that runs on its memory.
 
     ``original`` is a file with the bytes that all regions should have, back to back; without it nothing is compared
     but the snapshot's CRCs. ``options`` are those of :class:`~rackgate_host.sabre.restorer.Restorer`. ``timeout``
-    bounds, in seconds, the time in which nothing is heard of the guest.
+    bounds, in seconds, the time in which nothing is heard of the guest. Before the guest starts, what its engine takes
+    long for the first time is done here; ``report`` gets lines on that.
 
     Gives ``report`` (:class:`~rackgate_host.sabre.restorer.Report` without touches), ``guest_seconds`` from the begin
     of the restore to the end of the trace (of a virtual machine, until it halted), ``touches`` and ``wrong`` pages
@@ -94,8 +97,11 @@ def restore_guest(path: str | os.PathLike[str], trace: Trace = (), original: str
     Raises :class:`GuestFailed` if the guest died, and what the guest's restore raised, as
     :class:`~rackgate_host.sabre.errors.SabreError`.
     """
+    options = options or {}
+    if "engine" in options:
+        prepare_engine(options["engine"], options.get("engine_options") or {}, report)
     job = {"job": "restore", "path": os.fspath(path), "trace": [list(touch) for touch in trace], "guest": guest,
-           "original": None if original is None else os.fspath(original), "options": options or {}, "timeout": timeout}
+           "original": None if original is None else os.fspath(original), "options": options, "timeout": timeout}
     return _run(job, timeout, progress)
 
 
