@@ -144,7 +144,7 @@ class _World:
         m.submodules.front, m.submodules.buffer = front, buffer = self.front, self.buffer
         m.d.comb += [
             front.window.eq(buffer.window), front.level.eq(buffer.level), front.exhausted.eq(buffer.exhausted),
-            front.read_error.eq(buffer.error), front.position.eq(buffer.position),
+            front.read_error.eq(buffer.error), front.primed.eq(buffer.primed), front.position.eq(buffer.position),
             buffer.take.eq(front.take | self.body_consume.any()),
             buffer.consume.eq(front.consume | self.body_consume), buffer.end.eq(front.end),
             buffer.restart.eq(front.restart), buffer.restart_position.eq(front.restart_position),

@@ -67,9 +67,10 @@ class Bench:
 
     async def take(self, ctx, count):
         ctx.set(self.dut.take, count != 0)
-        ctx.set(self.dut.consume, count or self.random.randrange(64))
+        ctx.set(self.dut.consume, count or self.random.randrange(64) * ctx.get(self.dut.primed))
         await ctx.tick()
         ctx.set(self.dut.take, 0)
+        ctx.set(self.dut.consume, 0)
         self.position += count
 
     async def wait_level(self, ctx, level, limit=200):

@@ -9,7 +9,7 @@ from amaranth.lib.wiring import In, Out
 
 from rackgate.inflate.abi import ErrorCode
 from rackgate.inflate.code import CodeTables, SymbolWrite
-from rackgate.inflate.steady import Steady
+from rackgate.inflate.steady import SteadySource
 from rackgate.inflate.tables import BlockTables
 
 __all__ = ["BlockHeader", "BlockType"]
@@ -39,14 +39,17 @@ class BlockHeader(wiring.Component):
     -------
     strict : In(1)
         Code lengths must not run across the literal/distance border.
+    source
+        The input buffer, through registers; see :class:`~rackgate.inflate.steady.Steady`.
     window, level, exhausted, take, consume
-        The input buffer: next 32 bits, how many of them there are, whether these are the last.
+        The input buffer itself, for the codes: next 32 bits, how many of them there are, whether these are the last.
     offset : In(3)
-        Bit position within the byte.
+        Bit position within the byte, when the source is settled.
     """
 
     start: In(1)
     strict: In(1)
+    source: In(SteadySource)
     window: In(32)
     level: In(6)
     exhausted: In(1)
@@ -65,21 +68,19 @@ class BlockHeader(wiring.Component):
     def elaborate(self, platform):
         m = Module()
         m.submodules.tables = tables = BlockTables()
-        m.submodules.steady = steady = Steady()
         done = Signal()
-        padding = Signal(3)  # up to the byte boundary, when ``steady`` is settled
+        source, padding = self.source, Signal(3)  # padding: up to the byte boundary, when the source is settled
         m.d.sync += padding.eq(-self.offset)
         m.d.sync += [self.done.eq(done), self.dry.eq(0), self.error.eq(0)]
-        kind = steady.window[1:3]
+        kind = source.window[1:3]
         is_fixed = Signal()
-        complement = steady.window[16:32]
+        complement = source.window[16:32]
         m.d.comb += [
             tables.fixed.eq(is_fixed), tables.strict.eq(self.strict),
             tables.window.eq(self.window), tables.level.eq(self.level), tables.exhausted.eq(self.exhausted),
-            steady.i_window.eq(self.window), steady.i_level.eq(self.level), steady.i_exhausted.eq(self.exhausted),
-            self.take.eq(tables.take | steady.o_take), self.consume.eq(tables.consume | steady.consume),
+            self.take.eq(tables.take), self.consume.eq(tables.consume),
             self.tables.eq(tables.tables), self.o_symbol.eq(tables.o_symbol),
-            self.length.eq(steady.window[:16]),
+            self.length.eq(source.window[:16]),
         ]
 
         def finish(*outcome):
@@ -90,9 +91,9 @@ class BlockHeader(wiring.Component):
         @contextmanager
         def when(bits):
             """Do the body once there are ``bits`` of source; end if there never will be."""
-            with m.If(steady.level >= bits):
+            with m.If(source.level >= bits):
                 yield
-            with m.Elif(steady.exhausted):
+            with m.Elif(source.exhausted):
                 finish(self.dry.eq(1))
 
         with m.FSM():
@@ -100,9 +101,9 @@ class BlockHeader(wiring.Component):
                 with m.If(self.start):
                     m.next = "TYPE"
             with m.State("TYPE"), when(3):
-                m.d.comb += steady.take.eq(3)
+                m.d.comb += source.take.eq(3)
                 m.d.sync += [
-                    self.final.eq(steady.window[0]), self.is_stored.eq(kind == BlockType.STORED),
+                    self.final.eq(source.window[0]), self.is_stored.eq(kind == BlockType.STORED),
                     is_fixed.eq(kind == BlockType.FIXED),
                 ]
                 with m.Switch(kind):
@@ -112,12 +113,12 @@ class BlockHeader(wiring.Component):
                         finish(self.error.eq(ErrorCode.BAD_BLOCK_TYPE))
                     with m.Default():
                         m.next = "BEGIN"
-            with m.State("ALIGN"), m.If(steady.settled):
+            with m.State("ALIGN"), m.If(source.settled):
                 with when(padding):
-                    m.d.comb += steady.take.eq(padding)
+                    m.d.comb += source.take.eq(padding)
                     m.next = "LENGTH"
             with m.State("LENGTH"), when(32):
-                m.d.comb += steady.take.eq(32)
+                m.d.comb += source.take.eq(32)
                 finish()
                 with m.If(self.length != ~complement):
                     finish(self.error.eq(ErrorCode.STORED_LENGTH_MISMATCH))

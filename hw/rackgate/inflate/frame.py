@@ -9,7 +9,7 @@ from amaranth.lib.wiring import In, Out
 
 from rackgate.inflate.abi import ErrorCode, Format
 from rackgate.inflate.gzip import DEFLATE, MAGIC, GzipHeader
-from rackgate.inflate.steady import Steady
+from rackgate.inflate.steady import SteadySource
 
 __all__ = ["Frame", "FrameTask"]
 
@@ -33,17 +33,16 @@ class Frame(wiring.Component):
     HEADER and TRAILER first skip to a byte boundary; ``at_trailer`` is high when a TRAILER has got there, which
     is all there is to a raw one. NEXT skips zero bytes and leaves the magic of the next header in the source.
 
-    Bits are taken in every third cycle at most, and all outputs but ``at_trailer`` are registers. Reset forgets the
-    task; there is no memory.
+    All outputs but ``at_trailer`` and ``source.take`` are registers. Reset forgets the task; there is no memory.
 
     Members
     -------
     start, task, format : In
         The task, and an :class:`~rackgate.inflate.abi.Format`; both stable until ``done``. No raw HEADER.
-    window, level, exhausted, take, consume
-        The input buffer: next 32 bits, how many of them there are, whether these are the last.
+    source
+        The input buffer, through registers; see :class:`~rackgate.inflate.steady.Steady`.
     offset : In(3)
-        Bit position within the byte.
+        Bit position within the byte, when the source is settled.
     crc32, adler32, length : In(32)
         What the trailer must hold.
     """
@@ -51,15 +50,11 @@ class Frame(wiring.Component):
     start: In(1)
     task: In(FrameTask)
     format: In(2)
-    window: In(32)
-    level: In(6)
-    exhausted: In(1)
+    source: In(SteadySource)
     offset: In(3)
     crc32: In(32)
     adler32: In(32)
     length: In(32)
-    take: Out(1)
-    consume: Out(6)
     done: Out(1)
     dry: Out(1)
     error: Out(8)
@@ -71,17 +66,13 @@ class Frame(wiring.Component):
     def elaborate(self, platform):
         m = Module()
         m.submodules.gzip = gzip = GzipHeader()
-        m.submodules.steady = steady = Steady()
         done = Signal()
-        # Up to the byte boundary, and whether that many are there, when ``steady`` is settled.
-        padding, has_padding = Signal(3), Signal()
-        m.d.sync += [padding.eq(-self.offset), has_padding.eq(self.level >= (-self.offset)[:3])]
+        source, padding = self.source, Signal(3)  # padding: up to the byte boundary, when the source is settled
+        m.d.sync += padding.eq(-self.offset)
         m.d.sync += [self.done.eq(done), self.dry.eq(0), self.error.eq(0), self.preset.eq(0), self.absent.eq(0)]
         m.d.comb += [
-            steady.i_window.eq(self.window), steady.i_level.eq(self.level), steady.i_exhausted.eq(self.exhausted),
-            self.take.eq(steady.o_take), self.consume.eq(steady.consume),
-            gzip.window.eq(steady.window), gzip.level.eq(steady.level), gzip.exhausted.eq(steady.exhausted),
-            steady.take.eq(gzip.consume),
+            gzip.window.eq(source.window), gzip.level.eq(source.level), gzip.exhausted.eq(source.exhausted),
+            source.take.eq(gzip.consume),
         ]
 
         def finish(*outcome):
@@ -92,9 +83,9 @@ class Frame(wiring.Component):
         @contextmanager
         def when(bits):
             """Do the body once there are ``bits`` of source; end the task if there never will be."""
-            with m.If(steady.level >= bits):
+            with m.If(source.level >= bits):
                 yield
-            with m.Elif(steady.exhausted):
+            with m.Elif(source.exhausted):
                 finish(self.dry.eq(1))
 
         with m.FSM():
@@ -103,7 +94,7 @@ class Frame(wiring.Component):
                     m.next = "ALIGN"
                     with m.If(self.task == FrameTask.NEXT):
                         m.next = "PADDING"
-            with m.State("ALIGN"), m.If(steady.settled):
+            with m.State("ALIGN"), m.If(source.settled):
                 with m.If(padding == 0):
                     with m.If(self.task == FrameTask.TRAILER):
                         m.d.comb += self.at_trailer.eq(1)
@@ -113,28 +104,26 @@ class Frame(wiring.Component):
                     with m.Else():
                         m.d.comb += gzip.start.eq(1)
                         m.next = "GZIP"
-                with m.Elif(has_padding):
-                    m.d.comb += steady.take.eq(padding)
-                with m.Elif(steady.exhausted):
-                    finish(self.dry.eq(1))
+                with m.Else(), when(padding):
+                    m.d.comb += source.take.eq(padding)
             with m.State("GZIP"):
                 with m.If(gzip.done):
                     finish(self.dry.eq(gzip.dry), self.error.eq(gzip.error))
-            self._zlib_header(m, steady, when, finish)
-            self._trailer(m, steady, when, finish)
+            self._zlib_header(m, source, when, finish)
+            self._trailer(m, source, when, finish)
             with m.State("PADDING"):
-                is_zero, is_first = steady.window[:8] == 0, steady.window[:8] == MAGIC & 0xFF
-                with m.If((steady.level >= 8) & is_zero):
-                    m.d.comb += steady.take.eq(8)
-                with m.Elif((steady.level >= 8) & ~is_first):
+                is_zero, is_first = source.window[:8] == 0, source.window[:8] == MAGIC & 0xFF
+                with m.If((source.level >= 8) & is_zero):
+                    m.d.comb += source.take.eq(8)
+                with m.Elif((source.level >= 8) & ~is_first):
                     finish(self.absent.eq(1))
                 with m.Else(), when(16):
-                    finish(self.absent.eq(steady.window[8:16] != MAGIC >> 8))
+                    finish(self.absent.eq(source.window[8:16] != MAGIC >> 8))
         return m
 
-    def _zlib_header(self, m, steady, when, finish):
+    def _zlib_header(self, m, source, when, finish):
         digits = Signal(range(3 * 31 + 2))
-        method, flags = steady.window[:8], steady.window[8:16]
+        method, flags = source.window[:8], source.window[8:16]
         with m.State("ZLIB"), when(16):
             # CMF * 256 + FLG must be a multiple of 31. As 32 is 1 modulo 31, so must be the sum of its digits
             # in base 32.
@@ -149,34 +138,34 @@ class Frame(wiring.Component):
             with m.Elif(method[7]):
                 finish(self.error.eq(ErrorCode.ZLIB_WINDOW))
             with m.Else():
-                m.d.comb += steady.take.eq(16)
+                m.d.comb += source.take.eq(16)
                 with m.If(flags[5]):
                     m.next = "DICTIONARY"
                 with m.Else():
                     finish()
         with m.State("DICTIONARY"), when(32):
-            m.d.comb += steady.take.eq(32)
-            m.d.sync += self.dictionary.eq(_swapped(steady.window))
+            m.d.comb += source.take.eq(32)
+            m.d.sync += self.dictionary.eq(_swapped(source.window))
             finish(self.preset.eq(1))
 
-    def _trailer(self, m, steady, when, finish):
+    def _trailer(self, m, source, when, finish):
         with m.State("CHECK"):
             with m.If(self.format == Format.RAW):
                 finish()
             with m.Else(), when(32):
-                m.d.comb += steady.take.eq(32)
+                m.d.comb += source.take.eq(32)
                 with m.If(self.format == Format.ZLIB):
                     finish()
-                    with m.If(_swapped(steady.window) != self.adler32):
+                    with m.If(_swapped(source.window) != self.adler32):
                         finish(self.error.eq(ErrorCode.ADLER_MISMATCH))
                 with m.Else():
                     m.next = "LENGTH"
-                    with m.If(steady.window != self.crc32):
+                    with m.If(source.window != self.crc32):
                         finish(self.error.eq(ErrorCode.CRC_MISMATCH))
         with m.State("LENGTH"), when(32):
-            m.d.comb += steady.take.eq(32)
+            m.d.comb += source.take.eq(32)
             finish()
-            with m.If(steady.window != self.length):
+            with m.If(source.window != self.length):
                 finish(self.error.eq(ErrorCode.LENGTH_MISMATCH))
 
 

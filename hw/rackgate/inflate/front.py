@@ -12,6 +12,7 @@ from rackgate.inflate.entry import Entry, Job, Result, Run, Stop, Summary
 from rackgate.inflate.frame import Frame, FrameTask
 from rackgate.inflate.jobstate import JobResult, JobState, Phase
 from rackgate.inflate.runner import Runner, RunTask, check_context
+from rackgate.inflate.steady import Steady
 
 __all__ = ["Front"]
 
@@ -51,7 +52,7 @@ class Front(wiring.Component):
     flush : Out(1)
         No job is under way: words that arrive are of no use. Falls in the cycle after a job is taken, so the
         job's words may come from then on.
-    window, level, exhausted, read_error, position, end, take, consume, restart, restart_position
+    window, level, exhausted, read_error, primed, position, end, take, consume, restart, restart_position
         The context's input buffer.
     want, grant, fault, o_entry, o_run, i_stop, i_outcome, i_summary
         The shared pipe. The inputs carry only what is for this context.
@@ -70,8 +71,8 @@ class Front(wiring.Component):
         self.context = check_context(context)
         super().__init__({
             "i_job": In(stream.Signature(Job)), "o_result": Out(stream.Signature(JobResult)), "forget": In(1),
-            "window": In(32), "level": In(6), "exhausted": In(1), "read_error": In(1), "position": In(32),
-            "end": Out(32), "take": Out(1), "consume": Out(6),
+            "window": In(32), "level": In(6), "exhausted": In(1), "read_error": In(1), "primed": In(1),
+            "position": In(32), "end": Out(32), "take": Out(1), "consume": Out(6),
             "restart": Out(1), "restart_position": Out(32), "flush": Out(1),
             "want": Out(1), "grant": In(1), "fault": In(1),
             "o_entry": Out(stream.Signature(Entry)),
@@ -86,11 +87,12 @@ class Front(wiring.Component):
         m = Module()
         m.submodules.frame = frame = Frame()
         m.submodules.block = block = BlockHeader()
+        m.submodules.steady = steady = Steady()
         m.submodules.runner = runner = Runner(context=self.context)
         state = JobState()
         job, phase, result = state.job, state.phase, state.result
         is_final, is_fresh = block.final | job.one_block, Signal()  # is_fresh: a block header has just been read
-        self._connect(m, frame, block, runner, state)
+        self._connect(m, steady, frame, block, runner, state)
         m.d.comb += runner.final.eq(is_final)
 
         with m.FSM():
@@ -194,24 +196,28 @@ class Front(wiring.Component):
             with m.Else():
                 m.d.sync += phase.eq(Phase.HEADER)
 
-    def _connect(self, m, frame, block, runner, state):
+    def _connect(self, m, steady, frame, block, runner, state):
         """What does not depend on the state of the FSM."""
         job, result = state.job, state.result
-        for part in (frame, block, runner):
+        for part in (steady, block, runner):
             m.d.comb += [
                 part.window.eq(self.window), part.level.eq(self.level), part.exhausted.eq(self.exhausted),
             ]
+        for part in (frame, block):
+            m.d.comb += [getattr(part.source, name).eq(getattr(steady.o, name))
+                         for name in ("window", "level", "exhausted", "settled")]
         m.d.comb += [
             # Only one of them is at work.
-            self.take.eq(frame.take | block.take | runner.take),
-            self.consume.eq(frame.consume | block.consume | runner.consume),
+            steady.o.take.eq(frame.source.take | block.source.take),
+            self.take.eq(steady.take | block.take | runner.take),
+            self.consume.eq(steady.consume | block.consume | runner.consume),
             self.end.eq(job.source_end),
             self.restart.eq(runner.restart), self.restart_position.eq(runner.restart_position),
             frame.offset.eq(self.position[:3]), frame.format.eq(job.framing),
             frame.crc32.eq(result.crc32), frame.adler32.eq(result.adler32), frame.length.eq(result.total[:32]),
             block.offset.eq(self.position[:3]), block.strict.eq(job.strict_lengths),
             self.tables.eq(block.tables), self.o_symbol.eq(block.o_symbol),
-            runner.position.eq(self.position), runner.end.eq(job.source_end),
+            runner.primed.eq(self.primed), runner.position.eq(self.position), runner.end.eq(job.source_end),
             runner.keep.eq(state.has_more), runner.failed.eq(result.error.any()),
             runner.begin.eq(state.pending), runner.room.eq(job.room),
             runner.length.eq(block.length), runner.retire.eq(runner.has_result),

@@ -70,8 +70,11 @@ class InputBuffer(wiring.Component):
         more than ``level`` bits: the failed word may not be wanted by anyone.
     position:
         Position of bit 0 of the window.
+    primed:
+        The window has been filled since the last restart.
     take, consume:
-        Bits are taken in this cycle; how many, not more than ``level``. ``consume`` may be anything without ``take``.
+        Bits are taken in this cycle; how many, not more than ``level``. ``consume`` may be anything without ``take``,
+        but zero until the window is ``primed``.
 
     Raises
     ------
@@ -97,6 +100,7 @@ class InputBuffer(wiring.Component):
             "level": Out(6),
             "exhausted": Out(1),
             "error": Out(1),
+            "primed": Out(1),
             "position": Out(32),
             "take": In(1),
             "consume": In(6),
@@ -110,7 +114,7 @@ class InputBuffer(wiring.Component):
         ahead = Signal(3 * 32)  # as many as that, in order
         place = Signal()
         window = Signal(WINDOW)
-        primed = Signal()  # the window is filled
+        primed = self.primed
         offset = Signal(5)  # of the window in ``ahead``
         cross, crossed = Signal(), Signal()  # it will begin in the next half word; ``high`` lacks one
         high = Signal(27)  # of the position; its low bits are those of ``offset``
@@ -126,7 +130,7 @@ class InputBuffer(wiring.Component):
         m.d.comb += [
             place.eq(staged.valid & (held != 3)),
             prime.eq(~primed & held[1]),
-            following.eq(offset + Mux(primed, self.consume, 0)),
+            following.eq(offset + self.consume),
             filled.eq(count + Mux(place, staged.count, 0)), taken.eq(filled - self.consume),
             cross.eq(self.take & following[5]),
             self.window.eq(window),
@@ -230,6 +234,7 @@ class InputBuffer(wiring.Component):
                          owed.eq(Mux(self.restart, self.restart_position[:5], 0))]
 
     def _check(self, m, offset):
+        m.d.sync += Assert(self.primed | ~self.consume.any(), "bits are to be consumed before the window is filled")
         m.d.sync += Assert(~self.take | (self.consume <= self.level) & (offset + self.consume < 2 * WINDOW),
                            "more bits consumed than there are")
         with m.If(self.restart):

@@ -59,7 +59,7 @@ class Runner(wiring.Component):
         The shared pipe.
     set_length, length, retire, left
         See :class:`~rackgate.inflate.stored.Stored`.
-    window, level, exhausted, position, end, take, consume, restart, restart_position
+    window, level, exhausted, primed, position, end, take, consume, restart, restart_position
         The input buffer.
 
     Raises
@@ -80,7 +80,7 @@ class Runner(wiring.Component):
             "i_stop": In(stream.Signature(Stop)),
             "i_outcome": In(stream.Signature(Result)),
             "i_summary": In(stream.Signature(Summary)),
-            "window": In(32), "level": In(6), "exhausted": In(1), "position": In(32), "end": In(32),
+            "window": In(32), "level": In(6), "exhausted": In(1), "primed": In(1), "position": In(32), "end": In(32),
             "take": Out(1), "consume": Out(6), "restart": Out(1), "restart_position": Out(32),
             "result": Out(Result), "has_result": Out(1), "has_summary": Out(1), "done": Out(1),
         })
@@ -121,7 +121,8 @@ class Runner(wiring.Component):
                         m.d.sync += self.want.eq(0)
                         m.next = "DONE"
             with m.State("LOCK"):
-                with m.If(self.grant):
+                # Those who take bits say how many before these are there: not before the window is filled.
+                with m.If(self.grant & self.primed):
                     m.d.sync += is_open.eq(1)
                     m.next = "BEGIN"
             with m.State("BEGIN"):

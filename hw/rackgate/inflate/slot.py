@@ -160,7 +160,7 @@ class Slot(wiring.Component):
         ]
         for target, origin, names in (
             (source, front, ("restart", "restart_position", "end", "flush")),
-            (front, source, ("window", "level", "exhausted", "position")),
+            (front, source, ("window", "level", "exhausted", "primed", "position")),
             (feeder, source, ("window", "level", "exhausted")),
             (front, self, ("grant", "fault")),
             (self, front, ("want", "tables", "o_symbol")),
