@@ -4,7 +4,7 @@
 import operator
 from dataclasses import dataclass, fields
 
-from amaranth.hdl import Array, Assert, Module, Mux, Signal
+from amaranth.hdl import Array, Assert, Cat, Module, Mux, Signal
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
 from amaranth.utils import exact_log2
@@ -93,7 +93,7 @@ class BurstMaker(wiring.Component):
     Members
     -------
     i:
-        Words (:func:`~rackgate.stream.aligner.aligned_layout`).
+        Words (:func:`~rackgate.stream.aligner.aligned_layout`), of contexts that there are.
     is_pending:
         For each context: a burst is closed and not yet answered.
     errors:
@@ -142,16 +142,21 @@ class BurstMaker(wiring.Component):
         return m
 
     def _gather(self, m, words, requests, lengths):
-        word, place = self.i.payload, self._next[self.i.payload.context]
+        word = self.i.payload
+        # Of a context's number only the bits that tell it from the others: the longest path begins there.
+        told_by = range((self.parameters.contexts - 1).bit_length())
+        is_other = Cat(self._open.context[bit] ^ word.context[bit] for bit in told_by).any()
+        place = self._next[Cat(word.context[bit] for bit in told_by)]
         take, close, is_ours, must_part, ends = Signal(), self._is_closing, Signal(), Signal(), Signal()
         closing = self._closing
         # Known a cycle ahead to keep the path short: with two places left, one is left whatever happens now.
         m.d.sync += self._has_room.eq((words.level < self.parameters.fifo_depth - 1) & (requests.level < _BURSTS - 1)
                                       & (lengths.level < _BURSTS - 1)
                                       & (self._total + self._was_closed < self.parameters.outstanding - 1))
+        m.d.sync += Assert(~self.i.valid | (word.context < self.parameters.contexts), "a word of no context")
         m.d.sync += Assert(~self._has_room | words.i.ready & requests.i.ready & lengths.i.ready, "there is no room")
         m.d.comb += [
-            is_ours.eq(self._open.context == word.context),
+            is_ours.eq(~is_other),
             must_part.eq(self._is_open & ~is_ours & word.has_bytes),
             self.i.ready.eq(self._has_room & ~must_part),
             take.eq(self.i.valid & self.i.ready),
