@@ -62,12 +62,12 @@ class RunExpander(wiring.Component):
     def elaborate(self, platform):
         m = Module()
         run = self.symbol.run
-        border, left = Signal(9), Signal(9)  # literal/length codes; lengths not yet read
+        room, left = Signal(9), Signal(9)  # lengths not yet read, of the literal/length code and of both
         index, distance, begun = Signal(9), Signal(), Signal()
         previous, after_zero = Signal(4), Signal()
         turn, is_last = Signal(3, init=1), Signal()  # of a copied length; it is the last one
         length, is_copy = Signal(4), Signal()
-        following = Signal(10)
+        step, crosses = Signal(8), Signal()  # lengths in this cycle; the next one is the first of the distance code
         m.d.comb += [
             length.eq(Mux(self.symbol.previous, previous, Mux(self.symbol.zero, 0, self.symbol.literal))),
             is_copy.eq(self.symbol.previous & ~after_zero),
@@ -76,22 +76,22 @@ class RunExpander(wiring.Component):
             self.o.distance.eq(distance),
             self.o.symbol.eq(index),
             self.o.length.eq(length),
-            following.eq(index + Mux(is_copy, 1, run)),
+            step.eq(Mux(is_copy, 1, run)),
+            crosses.eq(~distance & (step >= room)),
         ]
         # These two are found out ahead, as the loop over the source's window waits for them. No run is shorter than 3.
         m.d.sync += is_last.eq(self.valid & ~self.over & (turn + 1 == run))
         with m.If(self.take):
             m.d.sync += self.more.eq(Mux(self.is_run, self.run < left, Mux(self.valid, run + 1 < left, left > 1)))
         with m.If(self.valid):
-            m.d.sync += [previous.eq(length), after_zero.eq(~length.any()), begun.eq(1), index.eq(following)]
-            with m.If(~distance & (following >= border)):
-                m.d.sync += [distance.eq(1), index.eq(following - border)]
+            m.d.sync += [previous.eq(length), after_zero.eq(~length.any()), begun.eq(1), room.eq(room - step),
+                         distance.eq(distance | crosses), index.eq(Mux(crosses, step - room, index + step))]
             with m.If(self.over):
                 m.d.sync += [turn.eq(1), left.eq(left - run)]
             with m.Else():
                 m.d.sync += turn.eq(turn + 1)
         with m.If(self.start):
-            m.d.sync += [border.eq(self.literals), left.eq(self.total), index.eq(0), distance.eq(0), begun.eq(0),
+            m.d.sync += [room.eq(self.literals), left.eq(self.total), index.eq(0), distance.eq(0), begun.eq(0),
                          turn.eq(1)]
 
         with m.If(turn == 1):
@@ -99,7 +99,7 @@ class RunExpander(wiring.Component):
                 m.d.comb += self.fault.eq(ErrorCode.FIRST_LITERAL_LENGTH_REPEATS)
             with m.Elif(self.strict & self.symbol.previous & distance & (index == 0)):
                 m.d.comb += self.fault.eq(ErrorCode.FIRST_DISTANCE_LENGTH_REPEATS)
-            with m.Elif(self.strict & ~distance & (index + run > border)):
+            with m.Elif(self.strict & ~distance & (run > room)):
                 m.d.comb += self.fault.eq(ErrorCode.LITERAL_LENGTHS_OVERRUN)
             with m.Elif(run > left):
                 m.d.comb += self.fault.eq(ErrorCode.DISTANCE_LENGTHS_OVERRUN)
