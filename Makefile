@@ -20,6 +20,9 @@ N ?=
 QUICK ?=
 SYSTEM ?=
 BOARD ?=
+# Addresses of a board on Ethernet, those of the manual if not given.
+MAC ?=
+ADDRESS ?=
 TESTS ?= tests
 
 export PATH := $(abspath $(VENV))/bin:$(PATH)
@@ -61,7 +64,7 @@ endef
 help: ## Show this list
 	@echo "Rackgate: make sim runs real data through simulated hardware, make test proves that all holds."
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  \1\t\2/p' Makefile | expand -t 14
-	@echo "Variables: JOBS=$(JOBS) SEED=$(SEED) WAVES=1 FILES='a.gz b.gz' N='inflate iaa' QUICK=1 TESTS=tests/unit SYSTEM= BOARD= PYTHON="
+	@echo "Variables: JOBS=$(JOBS) SEED=$(SEED) WAVES=1 FILES='a.gz b.gz' N='inflate iaa' QUICK=1 TESTS=tests/unit SYSTEM= BOARD= MAC= ADDRESS= PYTHON="
 
 $(VENV)/bin/python:
 	@$(FIND_PYTHON); \
@@ -122,7 +125,7 @@ docs: $(VENV)/.ready-test ## The manual, in build/site
 	NO_MKDOCS_2_WARNING=1 $(VENV)/bin/mkdocs build --strict
 
 bitstream: $(VENV)/.ready-test ## A bitstream, its clocks checked: BOARD=ulx3s SYSTEM=echo; without either a list
-	$(VENV)/bin/rackgate board $(if $(BOARD)$(SYSTEM),build '$(BOARD)' '$(SYSTEM)',list)
+	$(VENV)/bin/rackgate board $(if $(BOARD)$(SYSTEM),build '$(BOARD)' '$(SYSTEM)'$(if $(MAC), --mac '$(MAC)')$(if $(ADDRESS), --address '$(ADDRESS)'),list)
 
 waves: $(VENV)/.ready-sim ## Open the newest trace
 	$(VENV)/bin/rackgate waves

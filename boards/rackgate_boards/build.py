@@ -43,15 +43,18 @@ _SEEDS = (1, 2, 3)
 class Figures:
     """What a bitstream was built of, and what it takes and reaches.
 
-    ``lut4`` counts LUTs as routed (in carries and distributed RAM too), ``ebr`` 18-kbit block RAMs, ``dsp`` 18x18
-    multipliers; ``available`` has the device's. ``clocks`` gives for each clock MHz reached and held to. ``seconds``
-    is the time of its build, when it was built. ``build`` is the hash in the gateware's identity, ``commit`` the
-    checkout's, ``python`` the version that hashed its sources, ``date`` when the figures were written (UTC, ISO 8601).
+    ``mac`` and ``address`` are the station's as they are written; empty with a UART. ``lut4`` counts LUTs as routed (in
+    carries and distributed RAM too), ``ebr`` 18-kbit block RAMs, ``dsp`` 18x18 multipliers; ``available`` has the
+    device's. ``clocks`` gives for each clock MHz reached and held to. ``seconds`` is the time of its build, when it was
+    built. ``build`` is the hash in the gateware's identity, ``commit`` the checkout's, ``python`` the version that
+    hashed its sources, ``date`` when the figures were written (UTC, ISO 8601).
     """
 
     board: str
     system: str
     link: str
+    mac: str
+    address: str
     parameters: Mapping[str, int]
     memory: int
     device: str
@@ -209,8 +212,9 @@ def bitstream(pair: Pair, *, report: Report = lambda line: None) -> tuple[Path, 
     held = [timing for timing in made["clocks"].values()
             if abs(timing["constraint_mhz"] - configuration.clock_mhz) < 0.01 * configuration.clock_mhz]
     figures = Figures(
-        board=pair.board.name, system=pair.system, link=pair.link_name, parameters=dict(configuration.parameters),
-        memory=configuration.memory, device=f"{pair.board.fpga.name}-{pair.board.fpga.speed}",
+        board=pair.board.name, system=pair.system, link=pair.link_name, mac=pair.mac, address=pair.address,
+        parameters=dict(configuration.parameters), memory=configuration.memory,
+        device=f"{pair.board.fpga.name}-{pair.board.fpga.speed}",
         clock_mhz=configuration.clock_mhz, fmax_mhz=min(timing["achieved_mhz"] for timing in held),
         build=inner.identity.build.hex(), tools=tuple(made["tools"]), commit=made_of or "unknown",
         python=python_version(), date=datetime.now(UTC).isoformat(timespec="seconds"),

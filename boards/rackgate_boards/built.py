@@ -87,6 +87,8 @@ def changes(pair: Pair, figures: Figures) -> str:
         (f"memory {figures.memory >> 10} KB", figures.memory != configuration.memory),
         (f"{figures.clock_mhz:g} MHz", figures.clock_mhz != configuration.clock_mhz),
         (f"link {figures.link}", figures.link != pair.link_name),
+        (f"MAC {figures.mac or 'none'}", figures.mac != pair.mac),
+        (f"address {figures.address or 'none'}", figures.address != pair.address),
         (f"device {figures.device}", figures.device != device),
     ) if is_other]
     if said:

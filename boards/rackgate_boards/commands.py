@@ -39,10 +39,10 @@ def listing() -> list[dict[str, Any]]:
     return [_row(*found, record) for found in pairs()]
 
 
-def build(board: str, system: str, *, link: str | None = None,
+def build(board: str, system: str, *, link: str | None = None, mac: str | None = None, address: str | None = None,
           report: Callable[[str], None] = lambda line: None) -> tuple[Path, dict[str, Any]]:
     """Build a bitstream; return its place and its figures. Errors as with ``choose`` and ``bitstream``."""
-    path, figures = bitstream(choose(board, system, link=link), report=report)
+    path, figures = bitstream(choose(board, system, link=link, mac=mac, address=address), report=report)
     return path, asdict(figures)
 
 

@@ -1,10 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
 """Which system goes on which board, built how; and why one does not."""
 
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from ipaddress import AddressValueError, IPv4Address, IPv4Network
 
-from rackgate.board.links import Uart, Udp
+from rackgate.board.links import Uart, Udp, address_text
 from rackgate.systems import NAMES
 
 from .boards import BOARDS, Board, Fpga, find
@@ -15,6 +17,7 @@ __all__ = ["SYSTEMS", "Configuration", "DoesNotFit", "Pair", "choose", "name_of"
 _EBR_BYTES = 2048
 # Of a device's LUTs, how many a design may be estimated at: placement of a fuller one takes hours, or fails.
 _FILL = 0.85
+_NO_STATION = IPv4Network("0.0.0.0/8")  # addresses of "this network" (RFC 1122 3.2.1.3)
 
 
 class DoesNotFit(ValueError):
@@ -115,6 +118,16 @@ class Pair:
         """``uart`` or ``udp``."""
         return "uart" if isinstance(self.link, Uart) else "udp"
 
+    @property
+    def mac(self) -> str:
+        """The station's MAC address as it is written; empty with a UART."""
+        return "" if isinstance(self.link, Uart) else self.link.mac.to_bytes(6, "big").hex(":")
+
+    @property
+    def address(self) -> str:
+        """The station's IPv4 address as it is written; empty with a UART."""
+        return "" if isinstance(self.link, Uart) else address_text(self.link.address)
+
 
 def name_of(board: str, system: str, link: str) -> str:
     """Name of the files of a pair: with its link, if that is not the one that the system has by itself."""
@@ -137,7 +150,28 @@ def _why_not(configuration: Configuration, link: str, fpga: Fpga) -> str:
     return ""
 
 
-def choose(board: str, system: str, *, link: str | None = None) -> Pair:
+def _station(mac: str | None, address: str | None) -> Udp:
+    """Ethernet whose station has these addresses. Raises ValueError if one is none of a station."""
+    given = {}
+    if mac is not None:
+        if not re.fullmatch("[0-9a-fA-F]{2}(:[0-9a-fA-F]{2}){5}", mac):
+            raise ValueError(f"mac must look like 02:52:47:00:00:01, not {mac!r}")
+        given["mac"] = int(mac.replace(":", ""), 16)
+        if given["mac"] == 0 or given["mac"] >> 40 & 1:
+            raise ValueError(f"mac must be the address of one station, not {mac}")
+    if address is not None:
+        try:
+            found = IPv4Address(address)
+        except AddressValueError:
+            raise ValueError(f"address must look like 192.168.1.50, not {address!r}") from None
+        if found in _NO_STATION or found.is_loopback or found.is_multicast or found.is_reserved:
+            raise ValueError(f"address must be the IPv4 address of one station, not {address}")
+        given["address"] = int(found)
+    return Udp(**given)
+
+
+def choose(board: str, system: str, *, link: str | None = None, mac: str | None = None,
+           address: str | None = None) -> Pair:
     """The largest way to build ``system`` that fits ``board``.
 
     Parameters
@@ -146,11 +180,14 @@ def choose(board: str, system: str, *, link: str | None = None) -> Pair:
         Their names; a board's may be cut short.
     link:
         ``uart`` or ``udp``; unless given, Ethernet for a system with packet streams, else the UART.
+    mac, address:
+        Of the board on Ethernet, as ``02:52:47:00:00:01`` and ``192.168.1.50``; those of
+        :class:`~rackgate.board.links.Udp` unless given.
 
     Raises
     ------
     ValueError
-        There is no such board, system or link.
+        There is no such board, system or link; an address is wrong, or given for a UART.
     DoesNotFit
         There is, but not together; the text says why.
     """
@@ -167,9 +204,12 @@ def choose(board: str, system: str, *, link: str | None = None) -> Pair:
         raise DoesNotFit(f"system {system} has packet streams: its link must be udp")
     if link not in found.links:
         raise DoesNotFit(f"board {found.name} has no Ethernet, which system {system} was to have as its link")
+    station = _station(mac, address)
+    if link == "uart" and (mac, address) != (None, None):
+        raise ValueError(f"system {system} has a UART as its link: mac and address are for link udp")
     for configuration in wanted.configurations:
         if not (why := _why_not(configuration, link, found.fpga)):
-            return Pair(found, system, configuration, Uart() if link == "uart" else Udp())
+            return Pair(found, system, configuration, Uart() if link == "uart" else station)
     raise DoesNotFit(f"system {system} does not fit board {found.name}: the smallest way to build it takes {why}")
 
 

@@ -25,6 +25,10 @@ _BoardOption = Annotated[str, typer.Argument(metavar="BOARD", help="Name of the 
 _SystemOption = Annotated[str, typer.Argument(metavar="SYSTEM", help="The system, as in sim:NAME.")]
 _LinkOption = Annotated[str | None, typer.Option("--link", metavar="uart|udp", help="How a host reaches it; Ethernet "
                                                  "for systems with packet streams, else the UART.")]
+_MacOption = Annotated[str | None, typer.Option("--mac", metavar="MAC", help="MAC address of the board on Ethernet, "
+                                                "02:52:47:00:00:01 unless given.")]
+_AddressOption = Annotated[str | None, typer.Option("--address", metavar="IPV4", help="IPv4 address of the board, "
+                                                    "192.168.1.50 unless given.")]
 
 
 def _call(place: str, *arguments: Any, **options: Any) -> Any:
@@ -87,19 +91,22 @@ def _list(as_json: JsonOption = False) -> None:
             print(f"  {row['board']}: {row['why_not']}")
 
 
-def _build(board: _BoardOption, system: _SystemOption, link: _LinkOption = None, as_json: JsonOption = False) -> None:
+def _build(board: _BoardOption, system: _SystemOption, link: _LinkOption = None, mac: _MacOption = None,
+           address: _AddressOption = None, as_json: JsonOption = False) -> None:
     """Build a bitstream into build/boards, and keep its figures in build/reports.
 
     The clocks hold after routing, or it fails. Minutes for a small system, half an hour for a large one; what was built
     before is taken from the cache. Exit codes: 0 built; 1 it does not fit, a tool failed or a clock is missed; 2 usage;
-    3 a tool is missing. JSON: bitstream, and board, system, link, parameters, memory, device, clock_mhz, fmax_mhz,
-    clocks, lut4, ff, ebr, dsp, available, seed, seconds, tools, build, commit, python, date.
+    3 a tool is missing. JSON: bitstream, and board, system, link, mac and address (empty with a UART), parameters,
+    memory, device, clock_mhz, fmax_mhz, clocks, lut4, ff, ebr, dsp, available, seed, seconds, tools, build, commit,
+    python, date.
 
     Example: rackgate board build ulx3s echo
     """
     console = Console(stderr=True)
     with console.status("") as status:
-        path, figures = _call(_BUILD, board, system, link=link, report=lambda line: status.update(f"{system}: {line}"))
+        path, figures = _call(_BUILD, board, system, link=link, mac=mac, address=address,
+                              report=lambda line: status.update(f"{system}: {line}"))
     if as_json:
         print_json({"bitstream": str(path), **figures})
         return
@@ -108,9 +115,12 @@ def _build(board: _BoardOption, system: _SystemOption, link: _LinkOption = None,
     available = figures["available"]
     print(f"{path}: {figures['lut4']} of {available['lut4']} LUT4, {figures['ebr']} of {available['ebr']} block RAMs, "
           f"built in {figures['seconds']:.0f} s\n{clocks}")
+    if figures["link"] == "udp":
+        print(f"it answers as {figures['mac']} at {figures['address']}")
 
 
-def _program(board: _BoardOption, system: _SystemOption, link: _LinkOption = None,
+def _program(board: _BoardOption, system: _SystemOption, link: _LinkOption = None, mac: _MacOption = None,
+             address: _AddressOption = None,
              flash: Annotated[bool, typer.Option("--flash", help="Into the flash, to stay there.")] = False,
              as_json: JsonOption = False) -> None:
     """Build if need be, then load a bitstream through openFPGALoader: lost at power-off, unless into the flash.
@@ -126,7 +136,8 @@ def _program(board: _BoardOption, system: _SystemOption, link: _LinkOption = Non
                           f"board build {board} {system}")
     console = Console(stderr=True)
     with console.status("") as status:
-        path, _ = _call(_BUILD, board, system, link=link, report=lambda line: status.update(f"{system}: {line}"))
+        path, _ = _call(_BUILD, board, system, link=link, mac=mac, address=address,
+                        report=lambda line: status.update(f"{system}: {line}"))
     command = [tool, *_call(_PROGRAM, board), *(["--write-flash"] if flash else []), str(path)]
     # What the loader says goes where progress goes: standard output is for the answer.
     if code := subprocess.run(command, stdout=2 if as_json else None, check=False).returncode:

@@ -2,6 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Boards: what fits, what a report must say to be believed, and one bitstream."""
 
+import re
 import subprocess
 
 import pytest
@@ -11,6 +12,7 @@ from amaranth.lib.wiring import In, Out
 from typer.testing import CliRunner
 
 from rackgate.board.device import board_device
+from rackgate.board.links import Udp
 from rackgate.mac.mac import Mac
 from rackgate.mac.pins import GmiiSignature
 from rackgate.paths import checkout
@@ -214,6 +216,55 @@ def test_what_does_not_fit(board, system, options, error, message):
     assert getattr(caught.value, "exit_code", 2) == (1 if error is DoesNotFit else 2)
 
 
+def test_addresses_of_a_board():
+    """They are the station's, and part of the identity; what is not given is as it always was."""
+    pair = choose("versa", "echo", link="udp", mac="02:52:47:00:00:0A", address="192.0.2.7")
+    assert (pair.mac, pair.address) == ("02:52:47:00:00:0a", "192.0.2.7")
+    assert pair.link == Udp(mac=0x0252_4700_000A, address=0xC000_0207) == build.gateware(pair).link
+    usual = choose("versa", "echo", link="udp")
+    assert usual.link == Udp() and (usual.mac, usual.address) == ("02:52:47:00:00:01", "192.168.1.50")
+    assert build.gateware(usual).identity.build != build.gateware(pair).identity.build
+    uart = choose("versa", "echo")
+    assert (uart.mac, uart.address) == ("", "")
+
+
+@pytest.mark.parametrize(("options", "message"), [
+    *(({"mac": mac}, f"mac must look like 02:52:47:00:00:01, not '{mac}'")
+      for mac in ("", "5", "02:52:47:00:00", "02:52:47:00:00:1", "02-52-47-00-00-01", "02:52:47:00:00:0g")),
+    *(({"mac": mac}, f"mac must be the address of one station, not {mac}")
+      for mac in ("00:00:00:00:00:00", "ff:ff:ff:ff:ff:ff", "01:00:5e:00:00:01")),
+    *(({"address": address}, f"address must look like 192.168.1.50, not '{address}'")
+      for address in ("", "192.168.1", "192.168.1.256", "192.168.1.50/24", "::1", "board")),
+    *(({"address": address}, f"address must be the IPv4 address of one station, not {address}")
+      for address in ("0.0.0.0", "0.0.0.7", "127.0.0.1", "224.0.0.1", "240.0.0.1", "255.255.255.255")),
+    ({"link": "uart", "address": "192.168.1.5"}, "has a UART as its link: mac and address are for link udp"),
+    ({"link": "uart", "mac": "02:52:47:00:00:02"}, "has a UART as its link: mac and address are for link udp"),
+])
+def test_addresses_that_are_wrong(options, message):
+    with pytest.raises(ValueError, match=re.escape(message)):
+        choose("ecpix5", "echo", **{"link": "udp", **options})
+
+
+def test_the_command_gives_a_board_its_addresses(monkeypatch, tmp_path):
+    built = []
+
+    def bitstream(pair, report):
+        built.append(pair)
+        raise BuildError("begun")
+
+    monkeypatch.setattr(commands, "bitstream", bitstream)
+    (tmp_path / "openFPGALoader").touch(mode=0o755)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    for command in ("build", "program"):
+        done = CliRunner().invoke(app, ["board", command, "versa", "fisslock", "--mac", "02:00:00:00:00:05",
+                                        "--address", "10.1.2.3"])
+        assert str(done.exception) == "begun"
+        assert (built[-1].mac, built[-1].address) == ("02:00:00:00:00:05", "10.1.2.3")
+        done = CliRunner().invoke(app, ["board", command, "versa", "fisslock", "--address", "10.1.2"])
+        assert isinstance(done.exception, UsageError) and "not '10.1.2'" in str(done.exception)
+    assert len(built) == 2
+
+
 def test_too_little_memory(monkeypatch):
     large = Configuration({}, 1 << 20, 50, 1000, 2)
     monkeypatch.setitem(SYSTEMS, "echo", pairs._System("", (large,)))
@@ -279,6 +330,8 @@ def test_the_command_builds_what_fits_and_says_why_not(monkeypatch, board, syste
 
 @pytest.mark.parametrize(("settings", "command"), [
     ({}, "board list"), ({"BOARD": "ulx3s", "SYSTEM": "echo"}, "board build 'ulx3s' 'echo'"),
+    ({"BOARD": "versa", "SYSTEM": "echo", "MAC": "02:00:00:00:00:05", "ADDRESS": "10.1.2.3"},
+     "board build 'versa' 'echo' --mac '02:00:00:00:00:05' --address '10.1.2.3'"),
     ({"BOARD": "ulx3s"}, "board build 'ulx3s' ''"), ({"SYSTEM": "echo"}, "board build '' 'echo'"),
 ])
 def test_make(settings, command):

@@ -32,7 +32,7 @@ def figures(pair):
     """As a build of now would leave them."""
     identity = gateware(pair).identity
     return Figures(
-        board=pair.board.name, system=pair.system, link="uart", parameters={}, memory=pair.memory,
+        board=pair.board.name, system=pair.system, link="uart", mac="", address="", parameters={}, memory=pair.memory,
         device="LFE5U-85F-6", clock_mhz=pair.configuration.clock_mhz, fmax_mhz=64.0,
         clocks={"clk": {"achieved_mhz": 64.0, "constraint_mhz": 50}}, lut4=9125, ff=3904, ebr=43, dsp=0,
         available={"lut4": 83640, "ff": 83640, "ebr": 208, "dsp": 156}, seed=1, seconds=2286.0, tools=("yosys 1",),
@@ -64,6 +64,8 @@ def test_nothing_has_changed(pair, figures):
 @pytest.mark.parametrize(("change", "message"), [
     ({"memory": 16 << 10}, "built with memory 16 KB"), ({"clock_mhz": 37.5}, "built with 37.5 MHz"),
     ({"link": "udp"}, "built with link udp"), ({"device": "LFE5U-45F-6"}, "built with device LFE5U-45F-6"),
+    ({"mac": "02:00:00:00:00:05"}, "built with MAC 02:00:00:00:00:05"),
+    ({"address": "10.1.2.3"}, "built with address 10.1.2.3"),
     ({"parameters": {"depth": 4}, "memory": 0}, "built with depth 4, memory 0 KB"),
     ({"build": "00" * 32}, "gateware has changed since"),
 ])

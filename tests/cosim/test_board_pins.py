@@ -25,7 +25,8 @@ from rackgate_host.echo import EchoDriver
 from rackgate_host.inflate import InflateDriver
 from rackgate_host.transcript import Divergence, compare, record
 from rackgate_sim.board.datagrams import HOST_ADDRESS, HOST_MAC, Datagrams
-from rackgate_sim.board.serve import serve
+from rackgate_sim.board.ethernet import UdpBoard
+from rackgate_sim.board.serve import CLOCK_HZ, serve
 from rackgate_sim.board.worlds import EthernetWorld, SerialWorld
 
 __all__ = ["test_copies", "test_memory_that_is_not_there", "test_nothing", "test_nothing_else_is_touched",
@@ -140,6 +141,14 @@ def test_a_board_says_what_it_is():
             assert identity.build != bytes(32)
         with pytest.raises(DeviceMismatch, match="inflate"):
             rackgate_host.open(f"{served.url}&system=inflate")
+
+
+def test_a_board_of_its_own_addresses():
+    """It takes frames for the MAC and the IPv4 address that it was built with, and answers from them."""
+    link = Udp(mac=0x0252_4700_000A, address=0x0A01_0203)
+    board = board_device("echo", {}, board="simulation", link=link, clock_hz=CLOCK_HZ, memory=MEMORY)
+    with UdpBoard(board) as served, rackgate_host.open(f"{served.url}&system=echo") as device:
+        assert EchoDriver(device).echo(b"at 10.1 ") == b"at 10.1 "
 
 
 def test_builds_have_different_hashes():
