@@ -13,6 +13,8 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
+from rackgate.bridge.abi import UDP_PORT
+
 from . import board_flow
 from .device import Device
 from .errors import DeviceMismatch, UsageError
@@ -144,20 +146,23 @@ def _simulate(
 ) -> None:
     """Simulate a board, and print the URL where hosts find it. It ends with Ctrl-C.
 
-    Exit codes: 0 ended; 2 usage; 3 something that the simulation needs is missing. JSON, at the beginning: system,
-    link, as, url.
-
-    Example: rackgate board simulate inflate --link uart
+    At its pins, UDP ports of the system itself, as those of a lock switch, have sockets of their own, which are named
+    too. Exit codes: 0 ended; 2 usage; 3 something that the simulation needs is missing. JSON, at the beginning: system,
+    link, as, url, ports (host and port of the socket of each UDP port of the system).
     """
     console = Console(stderr=True)
     parameters = _parameters(setting)
     with console.status(f"simulating {system}") as status:
         board = simulated_board(system, link.value, world.value, parameters, status.update)
     with board as serving:
+        ports = {str(port): f"{host}:{own}" for port, (host, own) in getattr(serving, "addresses", {}).items()
+                 if port != UDP_PORT}
         if as_json:
-            print_json({"system": system, "link": link.value, "as": world.value, "url": serving.url})
+            print_json({"system": system, "link": link.value, "as": world.value, "url": serving.url, "ports": ports})
         else:
             print(serving.url)
+            for port, place in ports.items():
+                print(f"UDP port {port} of the system: {place}")
         sys.stdout.flush()
         end = None if seconds is None else time.monotonic() + seconds
         try:

@@ -3,6 +3,8 @@
 
 import asyncio
 import contextlib
+import json
+import re
 import socket
 import threading
 
@@ -10,11 +12,13 @@ import pytest
 from board_port import plug
 from lock_world import DeviceSwitch, Network, simulate
 from test_locks_clients import PATIENCE, running, take_turns
+from typer.testing import CliRunner
 
 import rackgate_host
 from rackgate.fisslock.abi import AGENT_PORT, Flag, Message, Mode, Type
 from rackgate.net.frames import Endpoint, split_udp_frame, udp_frame
 from rackgate.net.hosts import TO_HOST
+from rackgate_host.cli import app
 from rackgate_host.locks import LockClient, LockTimeout
 from rackgate_host.locks.control import Peer, show_address
 from rackgate_host.locks.keys import lock_of
@@ -150,6 +154,18 @@ def test_behind_the_pins(device, seed):
     result = simulate(seed, network=Network(jitter=100e-6, loss=0.1, duplicate=0.1), most_bypasses=64,
                       switch=DeviceSwitch(device), rounds=3, clients=4, hosts=2)
     assert not result.wrong and result.counts["granted"]
+
+
+def test_the_command_tells_where_lock_packets_go():
+    """Not at the bridge's URL: whoever starts the board from a shell has no other way to learn it."""
+    arguments = ["board", "simulate", "fisslock", "--as", "pins", "--seconds", "0",
+                 *(f"--set={name}={value}" for name, value in SMALL.items())]
+    told = json.loads(CliRunner().invoke(app, [*arguments, "--json"]).stdout)
+    assert list(told["ports"]) == [str(AGENT_PORT)]
+    assert re.fullmatch(r"127\.0\.0\.1:[0-9]+", told["ports"][str(AGENT_PORT)])
+    url, line = CliRunner().invoke(app, arguments).stdout.splitlines()
+    assert url.startswith("udp:127.0.0.1:")
+    assert re.fullmatch(rf"UDP port {AGENT_PORT} of the system: 127\.0\.0\.1:[0-9]+", line)
 
 
 # The control plane

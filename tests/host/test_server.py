@@ -377,7 +377,7 @@ def test_board_simulate(link):
     result = run("board", "simulate", "inflate", "--link", link, "--set", "contexts=1", "--seconds", "0", "--json")
     said = json.loads(result.stdout)
     assert said.pop("url").startswith("uart:/dev/" if link == "uart" else "udp:127.0.0.1:")
-    assert said == {"system": "inflate", "link": link, "as": "model"}
+    assert said == {"system": "inflate", "link": link, "as": "model", "ports": {}}
 
 
 @pytest.mark.parametrize(
