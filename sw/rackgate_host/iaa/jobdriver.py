@@ -295,7 +295,9 @@ class JobDriver:
         DeviceTimeout
             There was no record in time. :meth:`reset` makes the device usable again.
         DeviceFault
-            The device told of an error in SWERR, or the record makes no sense.
+            The device told of an error in SWERR, or the record makes no sense. Interrupts are looked at only while time
+            passes: what SWERR says of a descriptor without a record is told by :meth:`poll` if the jobs that are waited
+            for are done at the first look, as short ones are behind a cable.
         ChecksumMismatch
             The bytes in memory are not those that the device wrote, of the job or of a list's member.
         """
