@@ -13,7 +13,6 @@ from test_iaa_driver import (
     test_errors_are_told,
     test_fill,
     test_one_job,
-    test_refused_commands_and_software_errors,
     test_seeds_of_a_table,
     text,
 )
@@ -24,7 +23,7 @@ from rackgate_host.transcript import compare, record
 from rackgate_sim.board.serve import serve
 
 __all__ = ["test_crc32c_and_suppressed_output", "test_errors_are_told", "test_fill", "test_one_job",
-           "test_refused_commands_and_software_errors", "test_seeds_of_a_table"]
+           "test_seeds_of_a_table"]
 
 pytestmark = [pytest.mark.cosim, pytest.mark.thorough, pytest.mark.xdist_group("native")]
 
