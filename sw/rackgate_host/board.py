@@ -149,6 +149,8 @@ def _simulate(
     At its pins, UDP ports of the system itself, as those of a lock switch, have sockets of their own, which are named
     too. Exit codes: 0 ended; 2 usage; 3 something that the simulation needs is missing. JSON, at the beginning: system,
     link, as, url, ports (host and port of the socket of each UDP port of the system).
+
+    Example: rackgate board simulate inflate --link uart
     """
     console = Console(stderr=True)
     parameters = _parameters(setting)
