@@ -165,11 +165,12 @@ def iperf3(hosts: Hosts, folder: Path, size: int) -> None:
     """One stream each way, and four at once. When the sender has sent, iperf3 throws away what is under way."""
     need("iperf3")
     with running(hosts, "b", "iperf3", "--server", "--forceflush", folder=folder) as log:
-        end = time.monotonic() + 20
-        while "listening" not in log.read_text():
-            assert time.monotonic() < end, log.read_text()
-            time.sleep(0.02)
-        for options in ([], ["--reverse"], ["--parallel", "4"]):
+        for number, options in enumerate(([], ["--reverse"], ["--parallel", "4"]), 1):
+            # Until the server is done with the client before, it turns others away.
+            end = time.monotonic() + 20
+            while log.read_text().count("listening") < number:
+                assert time.monotonic() < end, log.read_text()
+                time.sleep(0.02)
             told = run(hosts, "a", "iperf3", "--client", hosts.address("b"), "--bytes", str(size), "--json", *options)
             ends = json.loads(told)["end"]
             assert ends["sum_sent"]["bytes"] >= size and ends["sum_received"]["bytes"] > 0, told
