@@ -172,6 +172,7 @@ def iperf3(hosts: Hosts, folder: Path, size: int) -> None:
                 assert time.monotonic() < end, log.read_text()
                 time.sleep(0.02)
             told = run(hosts, "a", "iperf3", "--client", hosts.address("b"), "--bytes", str(size), "--json", *options)
+            assert "error" not in json.loads(told), told  # its exit code is 0 even so
             ends = json.loads(told)["end"]
             assert ends["sum_sent"]["bytes"] >= size and ends["sum_received"]["bytes"] > 0, told
     assert_split(hosts, size)
