@@ -304,6 +304,9 @@ def test_what_takes_long_is_done_before_the_engines_process_waits(made, tmp_path
     restore_guest(made.path, options={"engine": "prepared_engine:engine", "engine_options": {"log": str(log)}},
                   report=lines.append)
     assert lines == ["this takes long"] and int(log.read_text().split()[0]) == os.getpid()
+    log.unlink()
+    with Restorer(made.path, engine="prepared_engine:engine", engine_options={"log": str(log)}):
+        assert log.read_text().split() == [str(os.getpid())]
 
 
 @pytest.mark.parametrize("options, message", [

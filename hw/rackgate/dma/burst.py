@@ -145,7 +145,6 @@ class BurstMaker(wiring.Component):
         word = self.i.payload
         # Of a context's number only the bits that tell it from the others: the longest path begins there.
         told_by = range((self.parameters.contexts - 1).bit_length())
-        is_other = Cat(self._open.context[bit] ^ word.context[bit] for bit in told_by).any()
         place = self._next[Cat(word.context[bit] for bit in told_by)]
         take, close, is_ours, must_part, ends = Signal(), self._is_closing, Signal(), Signal(), Signal()
         closing = self._closing
@@ -156,7 +155,7 @@ class BurstMaker(wiring.Component):
         m.d.sync += Assert(~self.i.valid | (word.context < self.parameters.contexts), "a word of no context")
         m.d.sync += Assert(~self._has_room | words.i.ready & requests.i.ready & lengths.i.ready, "there is no room")
         m.d.comb += [
-            is_ours.eq(~is_other),
+            is_ours.eq(~Cat(self._open.context[bit] ^ word.context[bit] for bit in told_by).any()),
             must_part.eq(self._is_open & ~is_ours & word.has_bytes),
             self.i.ready.eq(self._has_room & ~must_part),
             take.eq(self.i.valid & self.i.ready),

@@ -158,9 +158,10 @@ class Restorer:
     bytes/s and ``latency`` adds seconds to each read. ``direct`` reads with O_DIRECT where that works, ``cold`` drops
     the file from the page cache before. ``timeout`` bounds every wait, in seconds.
 
-    Making one checks the snapshot and starts the monitor, so that :meth:`restore` need not. Raises
+    Making one checks the snapshot, has what the engine takes long for the first time (minutes for the model of a
+    simulated device; ``timeout`` does not bound that), and starts the monitor, so that :meth:`restore` need not. Raises
     :class:`~rackgate_host.sabre.errors.SnapshotError` for a damaged file,
-    :class:`~rackgate_host.errors.Unavailable` where userfaultfd is not permitted,
+    :class:`~rackgate_host.errors.Unavailable` where userfaultfd is not permitted or the engine is not there,
     :class:`~rackgate_host.errors.UsageError` for options that make no sense.
     """
 
