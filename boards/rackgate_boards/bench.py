@@ -7,7 +7,7 @@ from typing import Any
 
 from amaranth.lib import wiring
 
-from .area import DEVICE, PACKAGE, SPEED, Area, BuildError, measure
+from .area import CRITICALITY_EXPONENT, DEVICE, PACKAGE, SPEED, TIMING_WEIGHT, Area, BuildError, measure
 
 __all__ = ["CASES", "run", "units"]
 
@@ -53,7 +53,9 @@ def units(*, only: str = "", component: str = "", **options: Any) -> list[tuple[
 
 
 def run(*, seed: int = 1, report: Callable[[str], None] = lambda line: None, only: str = "", component: str = "",
-        parameters: Mapping[str, Any] | None = None, frequency_mhz: float = _TARGET_MHZ) -> Iterator[dict[str, Any]]:
+        parameters: Mapping[str, Any] | None = None, frequency_mhz: float = _TARGET_MHZ,
+        timing_weight: int = TIMING_WEIGHT, criticality_exponent: int = CRITICALITY_EXPONENT,
+        ) -> Iterator[dict[str, Any]]:
     """Measure and yield the points of ``rackgate bench area``.
 
     Parameters
@@ -66,8 +68,8 @@ def run(*, seed: int = 1, report: Callable[[str], None] = lambda line: None, onl
         One case instead of all.
     component, parameters:
         Any component as "module:class" and its keyword arguments, instead of the cases.
-    frequency_mhz:
-        What placement aims at.
+    frequency_mhz, timing_weight, criticality_exponent:
+        What placement aims at, and what it gives for that: see :func:`~rackgate_boards.area.measure`.
     """
     cases = {component: (component, parameters or {})} if component else CASES
     if only:
@@ -78,10 +80,12 @@ def run(*, seed: int = 1, report: Callable[[str], None] = lambda line: None, onl
         area, why = None, ""
         try:
             area = measure(_component(place, values), frequency_mhz=frequency_mhz, seed=seed,
+                           timing_weight=timing_weight, criticality_exponent=criticality_exponent,
                            report=lambda line, case=case: report(f"{case}: {line}"))
         except BuildError as error:
             why = " ".join(str(error).split())
-        conditions = {"device": DEVICE, "package": PACKAGE, "speed": SPEED, "aim_mhz": frequency_mhz, **values}
+        conditions = {"device": DEVICE, "package": PACKAGE, "speed": SPEED, "aim_mhz": frequency_mhz,
+                      "timing_weight": timing_weight, "criticality_exponent": criticality_exponent, **values}
         if area is not None:
             conditions["critical_path"] = list(area.critical)
         yield from _points(case, area, why, conditions)

@@ -89,11 +89,12 @@ def test_measure_counts_and_keeps(cache, monkeypatch):
     assert 50 < measured.fmax_mhz < 400
     assert measured.constraint_mhz == pytest.approx(100)
     assert measured.critical
-    # A second time nothing is run; another aim is another measurement.
+    # A second time nothing is run; another aim or another placement is another measurement.
     monkeypatch.setattr(area_module, "run_tool", lambda tool, *rest: pytest.fail(f"{tool} was run again"))
     assert measure(MultiplyAccumulate()) == measured
-    with pytest.raises(pytest.fail.Exception):
-        measure(MultiplyAccumulate(), frequency_mhz=50)
+    for other in ({"frequency_mhz": 50}, {"seed": 2}, {"timing_weight": 60}, {"criticality_exponent": 6}):
+        with pytest.raises(pytest.fail.Exception):
+            measure(MultiplyAccumulate(), **other)
 
 
 def test_tool_failure(cache, monkeypatch):
@@ -107,6 +108,12 @@ def test_tool_failure(cache, monkeypatch):
 def test_frequency_is_checked(frequency):
     with pytest.raises(ValueError, match=f"frequency_mhz must be above 0, not {frequency}"):
         measure(Partial(), frequency_mhz=frequency)
+
+
+@pytest.mark.parametrize("name", ["timing_weight", "criticality_exponent"])
+def test_placement_is_checked(name):
+    with pytest.raises(ValueError, match=f"{name} must be at least 1, not 0"):
+        measure(Partial(), **{name: 0})
 
 
 def test_report():
@@ -171,7 +178,10 @@ def test_harness_parameters():
 def test_bench_points(monkeypatch):
     sample = Area(123.0, 100.0, 1, 2, 3, 4, 5, 6, ("path",))
 
+    asked = []
+
     def measured(parameters, **options):
+        asked.append((options["timing_weight"], options["criticality_exponent"]))
         if parameters.get("window") == 4096:
             raise BuildError("yosys failed:\nbadly")
         return sample
@@ -184,7 +194,11 @@ def test_bench_points(monkeypatch):
     assert points["inflate-1x4k", "ebr"]["value"] is None
     assert points["inflate-1x4k", "ebr"]["why"] == "yosys failed: badly"
     assert {metric for _, metric in points} == {"fmax_mhz", "lut4", "ff", "ebr", "dsp"}
-    assert {point["case"] for point in bench.run(only="inflate-2x32k")} == {"inflate-2x32k"}
+    placed = list(bench.run(only="inflate-2x32k", timing_weight=60, criticality_exponent=6))
+    assert {point["case"] for point in placed} == {"inflate-2x32k"}
+    conditions = placed[0]["conditions"]
+    assert (conditions["timing_weight"], conditions["criticality_exponent"]) == asked[-1] == (60, 6)
+    assert asked[0] == (10, 2)
     with pytest.raises(ValueError, match="only must be one of .*, not 'x'"):
         list(bench.run(only="x"))
 
