@@ -54,7 +54,7 @@ class IaaBench:
         self.table = PageTable(memoryview(self.array), frames)
         self.missing: set[int] = set()
         for page in range(0, MEMORY, PAGE_SIZE):
-            self._map(page)
+            self.map(page, page)
         self.setup()
 
     def setup(self) -> None:
@@ -89,13 +89,14 @@ class IaaBench:
             self.simulation.run(_POLL)
         raise Stuck(f"{command!r} is still active")
 
-    def _map(self, page: int) -> None:
-        self.table.write(self.table.place_of(page), page | PageTableEntry.PRESENT | PageTableEntry.WRITABLE)
+    def map(self, page: int, frame: int) -> None:
+        """Let a page of the virtual queue be there; what the device knows of it stays as it is."""
+        self.table.write(self.table.place_of(page), frame | PageTableEntry.PRESENT | PageTableEntry.WRITABLE)
 
     def unmap(self, pages: set[int]) -> None:
         """Let these pages be missing for the virtual queue, and no others."""
         for page in self.missing - pages:
-            self._map(page)
+            self.map(page, page)
         for page in pages:
             self.table.write(self.table.place_of(page), 0)
         self.missing = set(pages)

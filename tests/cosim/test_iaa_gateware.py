@@ -21,7 +21,17 @@ from test_iaa_model import (
     random_descriptor,
 )
 
-from rackgate.iaa.abi import PAGE_SIZE, Command, Descriptor, Opcode, Status
+from rackgate.iaa.abi import (
+    PAGE_SIZE,
+    WRITE_FAULT,
+    Command,
+    Completion,
+    Descriptor,
+    Flag,
+    Opcode,
+    PageResponse,
+    Status,
+)
 from rackgate.iaa.aecs import Aecs, saved_size
 from rackgate.inflate.abi import ErrorCode
 from rackgate_sim.devices import component
@@ -114,6 +124,129 @@ def test_abort_in_the_middle(library, seed, opcode, queue):
     statuses = [bench.array[record] for record in records]
     assert statuses.count(Status.ABORTED) >= len(records) - 1 and set(statuses) <= {Status.ABORTED, Status.SUCCESS}
     assert bench.compare(job(source_size=len(stream), destination_size=len(long)), queue).status == Status.SUCCESS
+
+
+def test_no_translation_outlives_an_invalidation(library, seed):
+    """As many pages as the TLB has entries, then others in their places: in whatever order, all writes go to these."""
+    rng = random.Random(seed)
+    bench = IaaBench(library, seed=seed, window=BUILD["window"])
+    pages = [TARGET + PAGE_SIZE * number for number in range(64)]
+
+    def write(places):
+        for page in rng.sample(pages, len(pages)):
+            fill = Descriptor(Opcode.FILL, 0, 0, 0, page + 8, source2=page, destination_size=8)
+            while not bench.submit(fill, VIRTUAL):
+                bench.simulation.run(64)
+        bench.command(Command.DRAIN_ALL)
+        for page, place in places.items():
+            assert int.from_bytes(bench.array[place + 8:place + 16].tobytes(), "little") == page, hex(page)
+
+    write(dict(zip(pages, pages, strict=True)))
+    places = dict(zip(pages, rng.sample(pages, len(pages)), strict=True))
+    for page, place in places.items():
+        bench.map(page, place)
+    bench.write("TLB_INVALIDATE", 1)
+    write(places)
+
+
+@pytest.mark.parametrize("opcode", [Opcode.DECOMPRESS, Opcode.FILL], ids=["decompress", "fill"])
+def test_how_far_it_came_before_a_missing_page(library, seed, opcode):
+    """Of the pages that output goes to one is missing: the record says how many bytes there are before it."""
+    rng = random.Random(f"{seed} {opcode}")
+    bench = IaaBench(library, seed=seed, window=BUILD["window"])
+    data = rng.randbytes(4 * PAGE_SIZE - 200)
+    stream, source = deflate(data, level=0), TARGET - 5 * PAGE_SIZE
+    put(bench, source, stream)
+    for number in rng.sample(range(4), 4):
+        at, page = TARGET + 1 + rng.randrange(100), TARGET + PAGE_SIZE * number
+        bench.unmap({page})
+        want = bench.compare({
+            Opcode.DECOMPRESS: job(source=source, source_size=len(stream), destination=at, destination_size=len(data)),
+            Opcode.FILL: Descriptor(opcode, ASKED, RECORD, 0, at, source2=rng.getrandbits(64),
+                                    destination_size=len(data)),
+        }[opcode], VIRTUAL)
+        assert want.status == Status.PAGE_FAULT | WRITE_FAULT and want.output_size == max(page - at, 0)
+
+
+def test_each_page_request_has_its_own_time(library, seed):
+    """Two that nobody answers end when the time of each is over; the next one is answered within its time."""
+    bench = IaaBench(library, seed=seed, window=BUILD["window"])
+    bench.write("PAGE_TIMEOUT", 3000)
+    bench.unmap({TARGET})
+    fill = Descriptor(Opcode.FILL, ASKED | Flag.BLOCK_ON_FAULT, RECORD, 0, TARGET, source2=0x55, destination_size=100)
+
+    def finish():
+        for _ in range(100):
+            if bench.array[RECORD]:
+                return Completion.unpack(bench.array[RECORD:RECORD + 64].tobytes())
+            bench.simulation.run(64)
+        raise AssertionError("no record")
+
+    for _ in range(2):
+        put(bench, RECORD, bytes(64))
+        assert bench.submit(fill, VIRTUAL)
+        record = finish()
+        assert record.status == Status.PAGE_REQUEST_TIMEOUT and record.fault_address == TARGET
+        assert 3000 <= record.cycles < 3500
+    put(bench, RECORD, bytes(64))
+    assert bench.submit(fill, VIRTUAL)
+    bench.simulation.run(2000)
+    assert bench.read("PAGE_REQUEST") & 3 == 3 and bench.read("PAGE_ADDRESS_LO") == TARGET
+    bench.unmap(set())
+    bench.write("PAGE_RESPONSE", PageResponse.SUCCESS)
+    assert finish().status == Status.SUCCESS
+    assert not bench.read("PAGE_REQUEST") & 1
+
+
+def test_page_requests_come_one_by_one(library, seed):
+    """Descriptors that wait for pages at once: each page is asked for once, and each descriptor gets its own answer."""
+    rng = random.Random(seed)
+    bench = IaaBench(library, seed=seed, window=BUILD["window"])
+    text = rng.randbytes(300)
+    stream = deflate(text)
+    descriptors, wanted, refused, unlucky = [], {}, set(), rng.sample(range(16), 4)
+    kinds = [Opcode.DECOMPRESS] * 8 + [Opcode.CRC64] * 4 + [Opcode.FILL] * 4
+    for number, kind in enumerate(rng.sample(kinds, len(kinds))):
+        source, target, record = SOURCE + PAGE_SIZE * number, TARGET + PAGE_SIZE * number, RECORD + 64 * number
+        put(bench, source, stream)
+        descriptors.append({
+            Opcode.DECOMPRESS: job(source_size=len(stream), destination_size=len(text)),
+            Opcode.CRC64: Descriptor(kind, ASKED, 0, SOURCE, 0, len(stream), filter_flags=27),
+            Opcode.FILL: Descriptor(kind, ASKED, 0, 0, TARGET, source2=number, destination_size=8),
+        }[kind])
+        wanted |= {source: 0} if kind != Opcode.FILL else {}
+        wanted |= {target: 1} if kind != Opcode.CRC64 else {}
+        if number in unlucky:
+            refused.add(source if kind == Opcode.CRC64 else target)
+        descriptors[-1] = replace(
+            descriptors[-1], flags=ASKED | Flag.BLOCK_ON_FAULT, completion=record,
+            source=source if kind != Opcode.FILL else 0, destination=target if kind != Opcode.CRC64 else 0)
+    bench.unmap(set(wanted))
+    put(bench, RECORD, bytes(64 * len(descriptors)))
+    completed = bench.read("COMPLETED")
+    for descriptor in descriptors:
+        assert bench.submit(descriptor, VIRTUAL)
+    asked = []
+    while (bench.read("COMPLETED") - completed) & 0xFFFFFFFF < len(descriptors):
+        assert bench.simulation.cycle < bench.limit, f"{len(asked)} of {len(wanted)} pages were asked for"
+        if (request := bench.read("PAGE_REQUEST")) & 1:
+            page = bench.read("PAGE_ADDRESS_LO") | bench.read("PAGE_ADDRESS_HI") << 32
+            asked.append(page)
+            assert request >> 8 & 7 == VIRTUAL and request >> 1 & 1 == wanted[page], hex(page)
+            if page not in refused:
+                bench.map(page, page)
+            bench.write("PAGE_RESPONSE", PageResponse.INVALID if page in refused else PageResponse.SUCCESS)
+        bench.simulation.run(rng.choice([20, 500]))
+    assert sorted(asked) == sorted(wanted) and len(asked) > 16, "more than are kept"
+    for descriptor in descriptors:
+        at, place = descriptor.completion, descriptor.destination
+        status = bench.array[at]
+        if descriptor.opcode == Opcode.CRC64:
+            assert status == (Status.PAGE_FAULT if descriptor.source in refused else Status.SUCCESS)
+            continue
+        assert status == (Status.PAGE_FAULT | WRITE_FAULT if place in refused else Status.SUCCESS)
+        data = text if descriptor.opcode == Opcode.DECOMPRESS else descriptor.source2.to_bytes(8, "little")
+        assert bench.array[place:place + len(data)].tobytes() == (bytes(len(data)) if place in refused else data)
 
 
 @pytest.mark.soak
