@@ -11,7 +11,17 @@ from iaa_bench import MEMORY, PHYSICAL, IaaBench
 from test_iaa_model import ASKED, deflate
 from test_iaa_model import canned as canned_page
 
-from rackgate.iaa.abi import Command, Completion, DecompressFlag, Descriptor, DeviceState, Flag, Opcode, Status
+from rackgate.iaa.abi import (
+    Command,
+    CommandError,
+    Completion,
+    DecompressFlag,
+    Descriptor,
+    DeviceState,
+    Flag,
+    Opcode,
+    Status,
+)
 from rackgate.iaa.aecs import AECS_SIZE, Aecs
 from rackgate_sim.devices import component
 from rackgate_sim.iaa.model import Rules, difference, run
@@ -59,12 +69,12 @@ class Traffic:
         for memory in (self.bench.array, self.initial):
             memory[address:address + len(data)] = np.frombuffer(data, np.uint8)
 
-    def configure(self, *, count=4, size=8, threshold=None, dedicated=False):
-        """Queues of physical addresses, each with another priority, in place of the bench's."""
+    def configure(self, *, count=4, size=8, threshold=None, dedicated=False, priorities=(1, 5, 5, 15)):
+        """Queues of physical addresses in place of the bench's."""
         bench = self.bench
         bench.command(Command.DISABLE_DEVICE)
         for queue in range(count):
-            mode = dedicated | (1, 5, 5, 15)[queue] << 4
+            mode = dedicated | priorities[queue] << 4
             for name, value in (("SIZE", size), ("THRESHOLD", threshold or size), ("MODE", mode), ("LIMITS", 21)):
                 bench.write(f"WQ{queue}_{name}", value)
         bench.write("GRP0_WQS", (1 << count) - 1)
@@ -230,6 +240,25 @@ def test_lanes_take_turns_at_the_utility(library, seed):
     flood(library, seed, 300, ("crc", "fill"), 40)
 
 
+def test_queues_of_one_priority_take_turns(library, seed):
+    """While all of them wait, none gets two descriptors ahead of another."""
+    traffic = Traffic(library, seed, priorities=(7,) * len(QUEUES))
+    traffic.occupy()
+    for queue in traffic.rng.choices(QUEUES, k=200):
+        if traffic.bench.read(f"WQ{queue}_STATE") & 0xFFFF < 8:
+            assert traffic.send(traffic.descriptor("fill", 1000), queue)
+    waiting = [8] * len(QUEUES)
+    seen = set()
+    while min(waiting) > 1:
+        waiting = [traffic.bench.read(f"WQ{queue}_STATE") & 0xFFFF for queue in QUEUES]
+        assert max(waiting) - min(waiting) <= 1, waiting
+        seen.add(tuple(waiting))
+        traffic.bench.simulation.run(16)
+    assert len(seen) > 20, "a look for nearly each that is served"
+    traffic.drain()
+    traffic.check()
+
+
 def test_a_list_shares_the_lanes(library, seed):
     """Its descriptors and those of the queues take turns, and none is lost."""
     traffic = Traffic(library, seed)
@@ -274,6 +303,51 @@ def test_commands_that_wait(library, seed, command):
     if state == DeviceState.ENABLED:
         traffic.drain()
     traffic.check()
+
+
+def test_commands_that_are_refused(library, seed):
+    """Each says why, and changes nothing: what is under way ends as ever, and a good command after it has no error."""
+    traffic = Traffic(library, seed)
+    bench = traffic.bench
+
+    def error(command, operand=0):
+        bench.write("CMD", command << 20 | operand)
+        for _ in range(2000):
+            if not (status := bench.read("CMDSTS")) >> 31:
+                return CommandError(status)
+            bench.simulation.run(64)
+        raise AssertionError("the command has no end")
+
+    assert traffic.send(traffic.descriptor("fill", 9000), 0)
+    for command, operand, why in (
+            (Command.ENABLE_DEVICE, 0, CommandError.DEVICE_ENABLED), (31, 0, CommandError.UNKNOWN_COMMAND),
+            (Command.ENABLE_WQ, 1, CommandError.QUEUE_ENABLED), (Command.ENABLE_WQ, 4, CommandError.BAD_QUEUE),
+            (Command.DRAIN_WQ, 0, CommandError.BAD_QUEUE), (Command.ABORT_WQ, 1 << 4, CommandError.BAD_QUEUE),
+            (Command.DISABLE_WQ, 1 << 2, CommandError.NONE),
+            (Command.DRAIN_WQ, 1 << 2, CommandError.QUEUE_NOT_ENABLED)):
+        assert error(command, operand) == why
+        assert traffic.send(traffic.descriptor("noop"), 3)
+    for name, wrong, why in (
+            ("GRP0_WQS", 0b1011, CommandError.QUEUE_IN_NO_GROUP), ("WQ2_SIZE", 0, CommandError.BAD_QUEUE_SIZE),
+            ("WQ2_SIZE", 49, CommandError.BAD_QUEUE_SIZE), ("WQ2_MODE", 0, CommandError.BAD_QUEUE_PRIORITY),
+            ("WQ2_THRESHOLD", 9, CommandError.BAD_QUEUE_MODE), ("WQ2_LIMITS", 31, CommandError.BAD_TRANSFER_SIZE)):
+        right = bench.read(name)
+        bench.write(name, wrong)
+        assert error(Command.ENABLE_WQ, 2) == why
+        assert not traffic.send(traffic.descriptor("noop"), 2)
+        bench.write(name, right)
+    assert error(Command.ENABLE_WQ, 2) == CommandError.NONE
+    for _ in range(10):
+        assert traffic.send(traffic.descriptor(), traffic.rng.choice(QUEUES))
+    assert error(Command.DISABLE_DEVICE) == CommandError.NONE
+    traffic.check()
+    for command in (Command.DISABLE_DEVICE, Command.DRAIN_ALL, Command.ABORT_ALL):
+        assert error(command) == CommandError.DEVICE_DISABLED
+    assert error(Command.ENABLE_WQ, 1) == CommandError.DEVICE_NOT_ENABLED
+    assert error(Command.RESET_WQ, 2) == CommandError.QUEUE_NOT_ENABLED
+    bench.write("GRP0_ENGINES", 0)
+    assert error(Command.ENABLE_DEVICE) == CommandError.NO_GROUPS
+    assert bench.read("GENSTS") & 3 == DeviceState.DISABLED
 
 
 @pytest.mark.parametrize("after", [0, 7, 60, 300, 1000, 2500])
