@@ -195,6 +195,44 @@ def test_program_memory(seed):
     simulate(ResetInserter(reset)(dut), testbench)
 
 
+def test_hints(seed):
+    """What is found out when an instruction is written, of each code, with operands at their limits."""
+    rng = random.Random(seed)
+    dut = ProgramMemory(words=64)
+    operands = {Opcode.LDD: range(16), Opcode.LDA: range(15), Opcode.LDS: range(4)}
+    registers = (*range(Opcode.ADD, Opcode.SUBM + 1),)
+    slow = {Opcode.SHL, Opcode.SHR, Opcode.MUL, Opcode.DIV, Opcode.MOD}
+
+    async def testbench(ctx):
+        for code in range(64):
+            for immediate in (0, 3, 4, 14, 15, 16, 1 << 13, (1 << 14) - 1):
+                word = code << 26 | rng.getrandbits(12) << 14 | immediate
+                plain = code & 31 if code & 31 in registers else code
+                limit = operands.get(plain)
+                is_legal = plain in set(Opcode) - {Opcode.ILLEGAL, Opcode.IMMEDIATE}
+                if limit is not None:
+                    is_legal &= immediate in limit
+                if plain == Opcode.MV:
+                    is_legal &= (word >> 22 & 15) < 8
+                for name, value in (("address", 5), ("value", word), ("write", 1), ("fetch", 5)):
+                    ctx.set(getattr(dut, name), value)
+                await ctx.tick()
+                ctx.set(dut.write, 0)
+                await ctx.tick()
+                found = dut.hints
+                assert ctx.get(dut.instruction) == word
+                assert ctx.get(found.is_legal) == is_legal, (code, immediate)
+                if is_legal:
+                    is_long = plain == Opcode.LI
+                    assert ctx.get(found.sign) == word >> (17 if is_long else 13) & 1
+                    assert ctx.get(found.uses_value) == (code >= 32 or is_long or plain == Opcode.MV)
+                    assert ctx.get(found.goes_on) == (
+                        plain in (Opcode.LI, Opcode.LDD, Opcode.LDA, Opcode.LDS, Opcode.MV)
+                        or plain in registers and plain not in slow), code
+
+    simulate(dut, testbench)
+
+
 def test_call_port(seed):
     """Random words, stalls and releases: slots in order, never one of a call that is not released; space is honest."""
     rng = random.Random(seed)

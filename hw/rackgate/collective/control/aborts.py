@@ -57,13 +57,17 @@ class Aborts(wiring.Component):
         m = Module()
         m.submodules.ids = ids = Queue(16, depth=self.slots, block_ram=False)
         is_live = Signal(self.slots)
-        looks, looked, found = Signal(), Signal(range(self.slots)), Signal()
+        looks, looked, found, found_slot = Signal(), Signal(range(self.slots)), Signal(), Signal(range(self.slots))
         m.d.comb += [
             ids.i.payload.eq(self.id), ids.i.valid.eq(self.write),
             self.look_pair.eq(CALL_WORDS // 2 - 1),
-            found.eq(looks & (self.look[32:48] == ids.o.payload)),
         ]
-        m.d.sync += looks.eq(0)
+        # What was read comes late. A call that begins meanwhile is not meant: its words were not all there.
+        m.d.sync += [
+            looks.eq(0),
+            found.eq(looks & (self.look[32:48] == ids.o.payload) & is_live.bit_select(looked, 1)),
+            found_slot.eq(looked),
+        ]
         is_last = self.look_slot == self.slots - 1
         with m.FSM():
             with m.State("LOOK"):
@@ -76,7 +80,7 @@ class Aborts(wiring.Component):
                 m.d.sync += self.look_slot.eq(0)
                 m.next = "LOOK"
         for slot in range(self.slots):
-            with m.If(found & (looked == slot) & is_live[slot]):
+            with m.If(found & (found_slot == slot) & is_live[slot]):
                 m.d.sync += self.is_aborted[slot].eq(1)
             with m.If(self.end & (self.end_slot == slot)):
                 m.d.sync += is_live[slot].eq(0)

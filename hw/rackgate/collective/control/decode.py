@@ -9,7 +9,7 @@ from amaranth.utils import exact_log2
 from rackgate.collective.abi import CALL_WORDS
 from rackgate.collective.isa import REGISTER_BITS, Field, Opcode, Special
 
-__all__ = ["Action", "Decode", "Decoded"]
+__all__ = ["Action", "Decode", "Decoded", "Hints", "hints"]
 
 
 #: Arithmetic that takes one cycle.
@@ -47,13 +47,58 @@ class Decoded(data.Struct):
     select: 2
 
 
+class Hints(data.Struct):
+    """What of an instruction is found out when it is written, as it would be late when it is read.
+
+    ``is_legal``: there is such an opcode, and its operands. ``sign``: of its immediate. ``uses_value``, ``goes_on``: as
+    of :class:`Decode`.
+    """
+
+    is_legal: 1
+    sign: 1
+    uses_value: 1
+    goes_on: 1
+
+
+def hints(m, word):
+    """The :class:`Hints` of an instruction of 32 bits."""
+    found, code, immediate = Signal(Hints), word[26:31], word[:14]
+    is_long = word[26:32] == Opcode.LI
+    m.d.comb += [
+        found.sign.eq(Mux(is_long, word[17], word[13])),
+        found.uses_value.eq(word[31] | is_long | (code == Opcode.MV)),
+    ]
+    with m.Switch(word[26:32]):
+        for opcode in Opcode:
+            with m.Case(opcode, *([opcode | Opcode.IMMEDIATE] if Opcode.ADD <= opcode <= Opcode.SUBM else [])):
+                m.d.comb += found.is_legal.eq(opcode not in (Opcode.ILLEGAL, Opcode.IMMEDIATE))
+                if opcode == Opcode.LDD:
+                    m.d.comb += found.is_legal.eq(_fits(immediate, CALL_WORDS))
+                elif opcode == Opcode.LDA:
+                    m.d.comb += found.is_legal.eq(_fits(immediate, CALL_WORDS) & ~immediate[:4].all())
+                elif opcode == Opcode.LDS:
+                    m.d.comb += found.is_legal.eq(_fits(immediate, len(Special)))
+                elif opcode == Opcode.MV:
+                    m.d.comb += found.is_legal.eq(_fits(word[22:26], len(Field)))
+    # By the opcode alone: what an illegal instruction writes does not matter any more.
+    with m.Switch(code):
+        with m.Case(Opcode.LI, Opcode.LDD, Opcode.LDA, Opcode.LDS, Opcode.MV, *_QUICK):
+            m.d.comb += found.goes_on.eq(1)
+    return found
+
+
+def _fits(operand, count):
+    """It is below ``count``, a power of two."""
+    return ~operand[exact_log2(count):].any()
+
+
 class Decode(wiring.Component):
     """Take an instruction apart. There are no registers.
 
     Members
     -------
-    instruction:
-        32 bits.
+    instruction, hints:
+        32 bits, and what is known of them.
     is_outside:
         They come from outside the program memory.
     o:
@@ -70,6 +115,7 @@ class Decode(wiring.Component):
     """
 
     instruction: In(32)
+    hints: In(Hints)
     is_outside: In(1)
     o: Out(Decoded)
     ra: Out(4)
@@ -81,59 +127,41 @@ class Decode(wiring.Component):
 
     def elaborate(self, platform):
         m = Module()
-        code, has_immediate, word = self.instruction[26:31], self.instruction[31], self.instruction
+        code, word, sign = self.instruction[26:31], self.instruction, self.hints.sign
         immediate, is_long = word[:14], Signal()
-        sign = Mux(is_long, word[17], word[13])
         m.d.comb += [
             is_long.eq(code == Opcode.LI),
             self.o.rd.eq(word[22:26]), self.o.immediate.eq(immediate),
             self.ra.eq(word[18:22]), self.rb.eq(word[14:18]), self.is_alone.eq(is_long),
             self.value.eq(Cat(immediate, Mux(is_long, word[14:18], sign.replicate(4)), sign.replicate(22))),
-            self.uses_value.eq(has_immediate | is_long | (code == Opcode.MV)),
+            self.uses_value.eq(self.hints.uses_value), self.goes_on.eq(self.hints.goes_on),
             self.o.operation.eq(Mux(code[4], Opcode.ADD, code[:4])),
+            self.o.writes.eq((word[22:26] != 0) & (code != Opcode.MV)),
         ]
-        action, select = self.o.action, self.o.select
-        with m.Switch(word[26:32]):
-            for opcode in Opcode:
-                if Opcode.ADD <= opcode <= Opcode.SUBM:
-                    with m.Case(opcode, opcode | Opcode.IMMEDIATE):
-                        self._calculate(m, opcode)
-            with m.Case(Opcode.LI):
+        action, select = Signal(Action), self.o.select
+        with m.Switch(code):
+            with m.Case(*_QUICK, Opcode.LI):
                 m.d.comb += action.eq(Action.ALU)
+            with m.Case(Opcode.MUL, Opcode.SHL, Opcode.SHR):
+                m.d.comb += action.eq(Action.LONG)
+            with m.Case(Opcode.DIV, Opcode.MOD):
+                m.d.comb += [action.eq(Action.LONG), select.eq(1)]
             with m.Case(Opcode.BEQ, Opcode.BNE, Opcode.BLT, Opcode.BGE):
                 m.d.comb += [action.eq(Action.BRANCH), select.eq(code[:2])]
             with m.Case(Opcode.LDD):
-                self._limit(m, immediate, exact_log2(CALL_WORDS), Action.LOAD_WORD)
+                m.d.comb += action.eq(Action.LOAD_WORD)
             with m.Case(Opcode.LDA):
-                with m.If(immediate[:4] != CALL_WORDS - 1):
-                    self._limit(m, immediate, exact_log2(CALL_WORDS), Action.LOAD_ADDRESS)
+                m.d.comb += action.eq(Action.LOAD_ADDRESS)
             with m.Case(Opcode.LDS):
-                self._limit(m, immediate, exact_log2(len(Special)), Action.LOAD_SPECIAL)
-                m.d.comb += select.eq(immediate)
+                m.d.comb += [action.eq(Action.LOAD_SPECIAL), select.eq(immediate)]
             with m.Case(Opcode.MV):
-                self._limit(m, word[22:26], exact_log2(len(Field)), Action.MOVE_FIELD)
+                m.d.comb += action.eq(Action.MOVE_FIELD)
             with m.Case(Opcode.GO):
                 m.d.comb += action.eq(Action.GO)
             with m.Case(Opcode.SYNC):
                 m.d.comb += action.eq(Action.SYNC)
             with m.Case(Opcode.RET, Opcode.ERR):
                 m.d.comb += [action.eq(Action.END), select.eq(code == Opcode.ERR)]
-        with m.If(self.is_outside):
-            m.d.comb += action.eq(Action.ILLEGAL)
-        # By the opcode alone, for that is early: what an illegal instruction writes does not matter any more.
-        with m.Switch(code):
-            with m.Case(Opcode.LI, Opcode.LDD, Opcode.LDA, Opcode.LDS, Opcode.MV, *_QUICK):
-                m.d.comb += self.goes_on.eq(1)
-        m.d.comb += self.o.writes.eq((word[22:26] != 0) & (code != Opcode.MV))
-        return m
-
-    def _calculate(self, m, opcode):
-        m.d.comb += [
-            self.o.action.eq(Action.ALU if opcode in _QUICK else Action.LONG),
-            self.o.select.eq(opcode in (Opcode.DIV, Opcode.MOD)),
-        ]
-
-    def _limit(self, m, operand, bits, action):
-        """Illegal if the operand has more than ``bits`` bits."""
-        with m.If(~operand[bits:].any()):
+        with m.If(self.hints.is_legal & ~self.is_outside):
             m.d.comb += self.o.action.eq(action)
+        return m

@@ -3,7 +3,7 @@
 
 import operator
 
-from amaranth.hdl import Const, Module, Mux, Signal
+from amaranth.hdl import Cat, Const, Module, Mux, Signal
 from amaranth.lib import stream, wiring
 from amaranth.lib.wiring import In, Out
 
@@ -19,6 +19,7 @@ __all__ = ["Dispatcher"]
 _PAIRS = (0, 1, 2, 3, 4, 7)
 #: Stream flags that may be set, ACCL's host flags among them, which are ignored.
 _STREAMS = 0xFF00 | int(StreamFlag.OPERAND_0 | StreamFlag.RESULT)
+_WIRE = CallFlag.WIRE.bit_length() - 1
 
 
 class Dispatcher(wiring.Component):
@@ -86,50 +87,48 @@ class Dispatcher(wiring.Component):
             "has_scenario", "has_type", "has_flags", "has_communicator"))
         with m.If(goes_on):
             m.d.sync += step.eq(step + 1)
+        # What is read comes late in its cycle. So it is only looked at by fours of bits, and judged in the next step.
+        some, low, low_second = Signal(16), Signal(4), Signal(4)
+        m.d.sync += [
+            some.eq(Cat(self.words[place:place + 4].any() for place in range(0, 64, 4))),
+            low.eq(self.words), low_second.eq(self.words[32:]),
+        ]
+        read = self._read
         with m.Switch(step):
             with m.Case(1):
-                m.d.sync += [has_scenario.eq(self.words[8:32] == 0), has_type.eq(1), has_flags.eq(1)]
+                m.d.sync += [has_type.eq(1), has_flags.eq(1)]
             with m.Case(2):
-                self._see_communicator(m, has_communicator)
-                m.d.sync += entry.eq(self.entry)
+                m.d.sync += [entry.eq(self.entry), has_scenario.eq(~some[2:8].any()), self.communicator.eq(self.words)]
             with m.Case(3):
-                m.d.sync += self._read.function.eq(self.words)
-                with m.If(self.words[:32] > Function.MIN):
-                    m.d.sync += has_type.eq(0)
+                m.d.sync += [read.function.eq(self.words), has_communicator.eq(
+                    ~some[1:8].any() & ~low[3] & self.is_open.bit_select(self.communicator, 1))]
             with m.Case(4):
-                self._see_element(m, has_type, has_flags)
+                self._read_element(m)
+                with m.If(some[1:8].any() | (read.function > Function.MIN)):
+                    m.d.sync += has_type.eq(0)
             with m.Case(5):
-                with m.If((self.words[:32] & ~_STREAMS & 0xFFFFFFFF) != 0):
+                can_convert = (read.element == ElementType.FLOAT32) & Const(self.converts, 1)
+                with m.If(some[1:8].any() | (read.element >= len(ElementType)) | read.compressed & ~can_convert):
+                    m.d.sync += has_type.eq(0)
+                with m.If(some[9:].any() | (low_second & ~int(CallFlag.WIRE) & 15).any()):
                     m.d.sync += has_flags.eq(0)
             with m.Case(6):
-                m.d.sync += self._read.id.eq(self.words[32:])
-                with m.If(self.words[48:] != 0):
+                m.d.sync += read.id.eq(self.words[32:])
+                with m.If(some[1] | some[4:8].any() | (low & ~_STREAMS & 15).any()):
                     m.d.sync += has_flags.eq(0)
             with m.Case(7):
                 m.d.comb += [self.start.eq(1), self.call.ready.eq(1)]
                 m.d.sync += step.eq(0)
-        self._judge(m, entry, has_scenario, has_communicator, has_type, has_flags)
+        self._judge(m, entry, has_scenario, has_communicator, has_type, has_flags & ~some[12:].any())
         return m
 
-    def _see_communicator(self, m, has_communicator):
-        m.d.sync += [
-            self.communicator.eq(self.words),
-            has_communicator.eq((self.words[3:32] == 0) & self.is_open.bit_select(self.words[:3], 1)),
-        ]
-
-    def _see_element(self, m, has_type, has_flags):
-        element, compression = self.words[:32], self.words[32:]
-        converts = compression[CallFlag.WIRE.bit_length() - 1]
-        m.d.sync += [self._read.element.eq(element), self._read.compressed.eq(converts)]
-        with m.Switch(element[:4]):
+    def _read_element(self, m):
+        element, compression = self.words[:4], self.words[32:]
+        m.d.sync += [self._read.element.eq(element), self._read.compressed.eq(compression[_WIRE])]
+        with m.Switch(element):
             for kind in ElementType:
                 with m.Case(kind):
                     m.d.sync += self._read.shift.eq(kind.size.bit_length() - 1)
-        can_convert = (element == ElementType.FLOAT32) & Const(self.converts, 1)
-        with m.If((element >= len(ElementType)) | converts & ~can_convert):
-            m.d.sync += has_type.eq(0)
-        with m.If((compression & ~int(CallFlag.WIRE) & 0xFFFFFFFF) != 0):
-            m.d.sync += has_flags.eq(0)
 
     def _judge(self, m, entry, has_scenario, has_communicator, has_type, has_flags):
         """The first that is wrong counts."""

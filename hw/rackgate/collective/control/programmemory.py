@@ -9,6 +9,7 @@ from amaranth.lib.memory import Memory
 from amaranth.lib.wiring import In, Out
 
 from rackgate.collective.abi import ConfigSpace
+from rackgate.collective.control.decode import Hints, hints
 from rackgate.collective.isa import MAX_PROGRAM
 from rackgate.collisions import ATTRIBUTE
 
@@ -42,8 +43,8 @@ class ProgramMemory(wiring.Component):
     -------
     address, value, write:
         A word of :class:`~rackgate.collective.abi.ConfigSpace`.
-    fetch, instruction:
-        Read an instruction.
+    fetch, instruction, hints:
+        Read an instruction, and what is known of it since it was written.
     scenario, entry:
         Read an entry.
     """
@@ -54,19 +55,22 @@ class ProgramMemory(wiring.Component):
             raise ValueError(f"words must be a power of two from 64 to {MAX_PROGRAM}, not {words}")
         super().__init__({
             "address": In(13), "value": In(32), "write": In(1),
-            "fetch": In(range(self.words)), "instruction": Out(32),
+            "fetch": In(range(self.words)), "instruction": Out(32), "hints": Out(Hints),
             "scenario": In(8), "entry": Out(EntryFields),
         })
 
     def elaborate(self, platform):
         m = Module()
-        m.submodules.program = program = Memory(shape=32, depth=self.words, init=[], attrs={ATTRIBUTE: 1})
+        # Bits that a byte of block RAM has beyond its eight are there anyway.
+        m.submodules.program = program = Memory(shape=data.StructLayout({"instruction": 32, "hints": Hints}),
+                                                depth=self.words, init=[], attrs={ATTRIBUTE: 1})
         m.submodules.entries = entries = Memory(shape=13, depth=_ENTRIES, init=[], attrs={ATTRIBUTE: 1})
         write, read = program.write_port(), program.read_port()
         m.d.comb += [
-            write.addr.eq(self.address), write.data.eq(self.value),
+            write.addr.eq(self.address), write.data.instruction.eq(self.value),
+            write.data.hints.eq(hints(m, self.value)),
             write.en.eq(self.write & (self.address < ConfigSpace.PROGRAM + self.words)),
-            read.addr.eq(self.fetch), self.instruction.eq(read.data),
+            read.addr.eq(self.fetch), self.instruction.eq(read.data.instruction), self.hints.eq(read.data.hints),
         ]
         is_entry = self.write & (self.address[8:] == ConfigSpace.ENTRY >> 8)
         write, read = entries.write_port(), entries.read_port()
@@ -93,5 +97,6 @@ class ProgramMemory(wiring.Component):
         ]
         with m.If(is_entry):
             m.d.sync += is_written[row].eq(1)
-        m.d.sync += self.entry.is_valid.eq(asked.data.bit_select(self.scenario[:4], 1)
-                                           & is_written[self.scenario[4:]])
+        found, place, was_written = Signal(_ROW), Signal(4), Signal()  # the scenario comes late in its cycle
+        m.d.sync += [found.eq(asked.data), place.eq(self.scenario), was_written.eq(is_written[self.scenario[4:]])]
+        m.d.comb += self.entry.is_valid.eq(found.bit_select(place, 1) & was_written)
