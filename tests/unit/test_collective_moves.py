@@ -2,16 +2,18 @@
 """Moves into segments: the unit between sequencer, queues and lanes, against what a move means."""
 
 import random
-from collections import deque
+from collections import Counter, deque
 from functools import partial
 
 import pytest
 from amaranth.sim import Simulator
 
 from rackgate.arith.abi import ElementType
-from rackgate.collective.abi import Cause, HeaderFlag, Status
+from rackgate.collective.abi import COMMUNICATORS, NODES, Cause, HeaderFlag, Status
 from rackgate.collective.isa import Local, MoveControl, Other, Target
+from rackgate.collective.moves.credits import Credits
 from rackgate.collective.moves.moveunit import MoveUnit
+from rackgate.verif.stimulus import send, simulate
 
 SEGMENT = 256
 SEND = MoveControl(local=Local.MEMORY, send=True)
@@ -416,3 +418,53 @@ def test_packets_for_the_kernels_stream():
 def test_wrong_segments_are_refused(segment):
     with pytest.raises(ValueError, match="segment must be 256"):
         MoveUnit(segment)
+
+
+def test_credits(seed):
+    """Counts by the model's arithmetic, with credits that come back in every cycle, that of a look or a take, too."""
+    rng = random.Random(seed)
+    dut = Credits()
+    counts = Counter()
+
+    async def testbench(ctx):
+        await ctx.tick().repeat(COMMUNICATORS * NODES + 1)
+        for communicator in range(2):
+            await send(ctx, dut.open, [{"communicator": communicator, "credits": 3}])
+            counts.update({(communicator, node): 3 for node in range(NODES)})
+            await ctx.tick().repeat(NODES)
+        looked, added = None, None
+        for _ in range(1_000):
+            communicator, node = account = rng.randrange(3), rng.randrange(3)
+            takes = looked is not None and rng.random() < 0.7
+            looks = not takes and rng.random() < 0.6
+            if added is None and rng.random() < 0.8:
+                added = rng.randrange(2), rng.randrange(3), rng.randrange(1, 3)
+                ctx.set(dut.add.payload, dict(zip(("communicator", "node", "count"), added, strict=True)))
+            for name, value in (("communicator", communicator), ("node", node), ("look", looks), ("take", takes)):
+                ctx.set(getattr(dut, name), value)
+            ctx.set(dut.add.valid, added is not None)
+            if looks:
+                assert ctx.get(dut.available) == (counts[account] > 0), account
+            if takes:
+                counts[looked] -= 1
+            looked = account if looks and counts[account] else None
+            if added is not None and ctx.get(dut.add.ready):
+                assert not looks and not takes
+                counts[added[:2]] += added[2]
+                added = None
+            await ctx.tick()
+        ctx.set(dut.add.valid, 0)
+        ctx.set(dut.take, 0)
+        for (communicator, node), count in counts.items():
+            ctx.set(dut.communicator, communicator)
+            ctx.set(dut.node, node)
+            for left in reversed(range(count + 1)):
+                ctx.set(dut.look, 1)
+                assert ctx.get(dut.available) == (left > 0)
+                await ctx.tick()
+                ctx.set(dut.look, 0)
+                ctx.set(dut.take, left > 0)
+                await ctx.tick()
+                ctx.set(dut.take, 0)
+
+    simulate(dut, testbench)

@@ -16,8 +16,8 @@ class Credits(wiring.Component):
     """Credits that the peers have given this node, one count for each communicator and node.
 
     An opening sets the counts of its communicator, a node a cycle. Credits that come back are added, one record a
-    cycle, in cycles in which none is taken. More than 255 of one peer cannot be: it fails an assertion, as taking
-    one where there is none does.
+    cycle, in cycles in which none is looked for or taken. More than 255 of one peer cannot be: it fails an assertion,
+    as taking one where there is none does.
 
     Members
     -------
@@ -25,12 +25,12 @@ class Credits(wiring.Component):
         Openings; ready again after 16 cycles.
     add:
         Credits that came back. Those of a communicator that opens meanwhile wait.
-    communicator, node:
-        Whose count is looked at.
+    communicator, node, look:
+        Whose count is looked at; strobe: it may be taken in the next cycle.
     available:
         There is one, in the same cycle.
     take:
-        Take one of it.
+        Take one of what was looked at in the cycle before.
 
     Reset: no credits. The counts, in LUT RAM, are cleared at the same pace, 128 cycles, during which nothing is ready
     and none is available.
@@ -45,6 +45,7 @@ class Credits(wiring.Component):
             "add": In(stream.Signature(Credit)),
             "communicator": In(range(COMMUNICATORS)),
             "node": In(range(NODES)),
+            "look": In(1),
             "available": Out(1),
             "take": In(1),
         })
@@ -57,16 +58,18 @@ class Credits(wiring.Component):
         opening = Signal(Opening)
         is_opening = Signal()
         total = Signal(9)
+        found, found_at = Signal(8), Signal(range(COMMUNICATORS * NODES))  # a cycle ago, and where
+        m.d.sync += [found.eq(asked.data), found_at.eq(asked.addr)]
         m.d.comb += [
             asked.addr.eq(Cat(self.node, self.communicator)),
             added.addr.eq(Cat(self.add.payload.node, self.add.payload.communicator)),
             total.eq(added.data + self.add.payload.count),
             self.available.eq(is_clear & (asked.data != 0)),
             self.open.ready.eq(is_clear & ~is_opening),
-            self.add.ready.eq(is_clear & ~is_opening & ~self.take),
+            self.add.ready.eq(is_clear & ~is_opening & ~self.look & ~self.take),
         ]
         with m.If(self.take):
-            m.d.comb += [write.en.eq(1), write.addr.eq(asked.addr), write.data.eq(asked.data - 1)]
+            m.d.comb += [write.en.eq(1), write.addr.eq(found_at), write.data.eq(found - 1)]
         with m.Elif(~is_clear | is_opening):
             m.d.comb += [write.en.eq(1), write.addr.eq(Cat(place[:4], opening.communicator)),
                          write.data.eq(opening.credits)]
@@ -76,10 +79,10 @@ class Credits(wiring.Component):
                 m.d.sync += is_clear.eq(place == COMMUNICATORS * NODES - 1)
             with m.Elif(place[:4] == NODES - 1):
                 m.d.sync += is_opening.eq(0)
-        with m.Elif(self.add.valid):
+        with m.Elif(self.add.valid & self.add.ready):
             m.d.comb += [write.en.eq(1), write.addr.eq(added.addr), write.data.eq(total)]
             m.d.sync += Assert(total <= 255, "a peer has given more credits than can be")
         with m.If(self.open.valid & self.open.ready):
             m.d.sync += [opening.eq(self.open.payload), is_opening.eq(1), place.eq(0)]
-        m.d.sync += Assert(~self.take | self.available, "a credit is taken where there is none")
+        m.d.sync += Assert(~self.take | is_clear & (found != 0), "a credit is taken where there is none")
         return m

@@ -122,7 +122,7 @@ class MoveUnit(wiring.Component):
             scheduler.credit_came.eq(came | credits.open.ready & credits.open.valid),
             scheduler.asked.eq(lifecycle.asked), lifecycle.told.eq(scheduler.told),
             credits.communicator.eq(scheduler.credit_communicator), credits.node.eq(scheduler.credit_node),
-            credits.take.eq(scheduler.take_credit),
+            credits.look.eq(scheduler.look_credit), credits.take.eq(scheduler.take_credit),
             lifecycle.install.eq(installer.install), lifecycle.place.eq(installer.move),
             lifecycle.conflicts.eq(installer.conflicts),
             lifecycle.is_receive.eq(installer.fixed.control.other == Other.RECEIVE),

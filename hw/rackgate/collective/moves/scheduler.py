@@ -66,7 +66,7 @@ class Scheduler(wiring.Component):
         For each move: a packet waits for it. The last: one waits for the kernel's stream.
     front, take, taken:
         Take the first packet of move ``front``; it is at ``taken`` in the next cycle.
-    credit_communicator, credit_node, available, take_credit:
+    credit_communicator, credit_node, look_credit, available, take_credit:
         Look for a credit, and take it in the next cycle.
     credit_came:
         Look again for credit.
@@ -104,8 +104,8 @@ class Scheduler(wiring.Component):
             "eligible": In(MOVES),
             "has_packet": In(MOVES + 1),
             "front": Out(5), "take": Out(1), "taken": In(Packet),
-            "credit_communicator": Out(3), "credit_node": Out(4), "available": In(1), "take_credit": Out(1),
-            "credit_came": In(1),
+            "credit_communicator": Out(3), "credit_node": Out(4), "look_credit": Out(1), "available": In(1),
+            "take_credit": Out(1), "credit_came": In(1),
             "communicator": Out(3), "node": Out(4), "owed": In(8),
             "send": Out(stream.Signature(SendSegment)),
             "receive": Out(stream.Signature(ReceiveSegment)),
@@ -159,6 +159,7 @@ class Scheduler(wiring.Component):
                     m.d.sync += pick.eq(Mux(later.any(), _first(later), _first(candidates)))
                     m.next = "LOOK"
             with m.State("LOOK"):
+                m.d.comb += self.look_credit.eq(1)
                 self._look(m, pick, entry.data, now.data, fixed, progress)
             with m.State("TAKE"):
                 m.next = "SIZE"

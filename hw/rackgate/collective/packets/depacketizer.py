@@ -22,6 +22,7 @@ __all__ = ["SEGMENTS", "WIDTHS", "Depacketizer", "check_segment", "check_width"]
 WIDTHS = (4, 8, 16, 32, 64)
 #: Legal payloads of the largest packet, in bytes.
 SEGMENTS = (256, 512, 1024, 2048, 4096)
+_LENGTH, _OFFSET = (WireHeader.as_shape()[name].offset for name in ("length", "offset"))  # bits
 
 
 def check_width(width: int) -> int:
@@ -91,6 +92,7 @@ class Depacketizer(wiring.Component):
         self._is_whole = Signal()  # ``_wire`` is to be checked
         self._has_words = Signal()  # payload comes behind it
         self._is_damaged = Signal()  # the link says so
+        self._left = Signal(33)  # length less offset
         self._sequences = Memory(shape=16, depth=NODES, init=[])  # expected of each source...
         self._is_known = Signal(NODES)  # ...if it is known: the memory keeps its contents in reset
         self._words = Queue(packet_layout(self.width), depth=8)
@@ -130,7 +132,11 @@ class Depacketizer(wiring.Component):
         with m.Switch(beat):
             for number in range(beats):
                 with m.Case(number):
-                    m.d.sync += Value.cast(self._wire)[8 * size * number:8 * size * (number + 1)].eq(content)
+                    first = 8 * size * number
+                    m.d.sync += Value.cast(self._wire)[first:first + 8 * size].eq(content)
+                    if 0 <= _OFFSET - first < 8 * size:
+                        length = self._wire.length if _LENGTH < first else content[_LENGTH - first:][:32]
+                        m.d.sync += self._left.eq(length - content[_OFFSET - first:][:32])
         swapped = Cat(content[:-16], content[-8:], content[-16:-8])
         before = Mux(beat == 0, CRC_INITIAL, self._crc)
         m.d.sync += [
@@ -153,11 +159,10 @@ class Depacketizer(wiring.Component):
     def _check(self, m, is_short):
         """Decide on the header in ``_wire``, when what follows from it has a place."""
         wire, header, order = self._wire, self.header.payload, self._orders.i.payload
-        is_legal, is_next, decides, left = Signal(), Signal(), Signal(), Signal(33)
+        is_legal, is_next, decides, left = Signal(), Signal(), Signal(), self._left
         size, is_good = Signal(SIZE_BITS), Signal()
         accept = self._sequence(m, wire.source[:exact_log2(NODES)], wire.sequence, is_next)
         m.d.comb += [
-            left.eq(wire.length - wire.offset),
             is_legal.eq((self._crc == 0) & (wire.version == VERSION) & (wire.type <= max(PacketType))
                         & (wire.destination == self.node) & (wire.source < NODES)
                         & (wire.communicator < COMMUNICATORS) & ~left[32] & ~self._is_damaged),

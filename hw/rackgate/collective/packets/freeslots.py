@@ -16,7 +16,7 @@ class FreeSlots(wiring.Component):
     """Give out slots that are free, and take them back.
 
     After reset a counter gives out each slot once; from then on those that came back, in their order. So nothing has
-    to be written when a reset makes all slots free. A slot that came back can be given out in the next cycle.
+    to be written when a reset makes all slots free. One that came back can be given out two cycles later.
 
     Parameters
     ----------
@@ -48,15 +48,18 @@ class FreeSlots(wiring.Component):
     def elaborate(self, platform):
         m = Module()
         m.submodules.returned = returned = self._returned
-        has_unused = self._unused != self.slots
+        has_unused, may_show = self._unused != self.slots, ~self.o.valid | self.o.ready
         m.d.comb += [
             returned.i.payload.eq(self.i.payload),
             returned.i.valid.eq(self.i.valid),
-            returned.o.ready.eq(self.o.ready & ~has_unused),
-            self.o.payload.eq(Mux(has_unused, self._unused, returned.o.payload)),
-            self.o.valid.eq(has_unused | returned.o.valid),
-            self.level.eq(self.slots - self._unused + returned.level),
+            returned.o.ready.eq(may_show & ~has_unused),
+            self.level.eq(self.slots - self._unused + returned.level + self.o.valid),
         ]
-        with m.If(has_unused & self.o.ready):
+        with m.If(may_show):  # from registers: it goes a long way
+            m.d.sync += [
+                self.o.valid.eq(has_unused | returned.o.valid),
+                self.o.payload.eq(Mux(has_unused, self._unused, returned.o.payload)),
+            ]
+        with m.If(has_unused & may_show):
             m.d.sync += self._unused.eq(self._unused + 1)
         return m

@@ -119,6 +119,7 @@ class OwedCredits(wiring.Component):
         self._total, self._added, self._place = Signal(16), Signal(signed(9)), Signal(range(accounts))
         # Two stages: the account's entry is read, or taken from the step before, then it is changed.
         self._step, self._has_step, self._entry = Signal(_Step), Signal(), Signal(_Entry)
+        self._threshold = Signal(8)  # of its communicator
         self._after = Signal(_Entry)
 
     def _index(self, account):
@@ -172,16 +173,22 @@ class OwedCredits(wiring.Component):
             self.count.eq(self._entry.owed),
             write.addr.eq(last), write.data.eq(self._after), write.en.eq(self._has_step),
         ]
-        m.d.sync += [self._step.eq(step), self._has_step.eq(has_step), self._entry.eq(entry)]
+        opens, opened = self._has_step & self._step.open, (self._step.credits + 1) >> 1
+        with m.If(opens):
+            m.d.sync += self._thresholds[self._step.account.communicator].eq(opened)
+        m.d.sync += [
+            self._step.eq(step), self._has_step.eq(has_step), self._entry.eq(entry),
+            self._threshold.eq(Mux(opens & (step.account.communicator == self._step.account.communicator),
+                                   opened, self._thresholds[step.account.communicator])),
+        ]
         self._change(m)
         return m
 
     def _change(self, m):
         """Second stage."""
-        step, entry, after, threshold, is_due = self._step, self._entry, self._after, Signal(8), Signal()
+        step, entry, after, threshold, is_due = self._step, self._entry, self._after, self._threshold, Signal()
         is_paid = Signal()
         m.d.comb += [
-            threshold.eq(self._thresholds[step.account.communicator]),
             is_due.eq((threshold != 0) & (entry.owed + step.owe >= threshold)),
             is_paid.eq(step.pay & (is_due | step.late & (threshold != 0) & (entry.owed != 0))),
             after.eq(entry),
@@ -201,8 +208,6 @@ class OwedCredits(wiring.Component):
             m.d.comb += [after.granted.eq(step.credits), after.owed.eq(0)]
         with m.If(step.clear):
             m.d.comb += after.eq(0)
-        with m.If(self._has_step & step.open):
-            m.d.sync += self._thresholds[step.account.communicator].eq((step.credits + 1) >> 1)
 
         with m.If(self.packet.ready):
             m.d.sync += self.packet.valid.eq(0)

@@ -3,14 +3,14 @@
 
 import operator
 
-from amaranth.hdl import Assert, Module, Signal
+from amaranth.hdl import Assert, Cat, Module, Signal
 from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out
 
 from rackgate.collective.abi import MOVES
 from rackgate.collective.records import Key
 
-__all__ = ["PacketKey", "PostedKeys", "matches"]
+__all__ = ["PacketKey", "PostedKeys", "agreements", "matches"]
 
 
 class PacketKey(data.Struct):
@@ -22,10 +22,18 @@ class PacketKey(data.Struct):
     node: 4
 
 
+def agreements(key: data.View, packet: data.View):
+    """What all must be so that a receive with that ``key`` (:class:`~rackgate.collective.records.Key`) waits for it."""
+    return Cat(
+        key.communicator == packet.communicator,
+        *((key.operation[place:place + 8] == packet.operation[place:place + 8]) for place in (0, 8)),
+        *(key.any_tag | (key.tag[place:place + 8] == packet.tag[place:place + 8]) for place in range(0, 32, 8)),
+        key.any_node | (key.node == packet.node))
+
+
 def matches(key: data.View, packet: data.View):
-    """Whether a receive with that ``key`` (:class:`~rackgate.collective.records.Key`) waits for the packet."""
-    return ((key.communicator == packet.communicator) & (key.operation == packet.operation)
-            & (key.any_tag | (key.tag == packet.tag)) & (key.any_node | (key.node == packet.node)))
+    """Whether a receive with that ``key`` waits for the packet."""
+    return agreements(key, packet).all()
 
 
 class PostedKeys(wiring.Component):

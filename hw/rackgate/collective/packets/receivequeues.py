@@ -119,6 +119,7 @@ class ReceiveQueues(wiring.Component):
         self._is_opening = Signal()  # what is scanned for is of a communicator that is opened
         self._has_peeked = Signal()  # the store shows what a probe has found
         self._node = Signal(range(self.nodes))  # whose account is opened
+        self._cancelled = Signal(range(self.slots))
 
     def elaborate(self, platform):
         m = Module()
@@ -183,6 +184,8 @@ class ReceiveQueues(wiring.Component):
                 self._open(m)
             with m.State("CANCEL"):
                 self._cancel(m)
+            with m.State("CANCEL_SLOT"):
+                self._cancel_slot(m)
         with m.If(self._has_settles):
             m.d.comb += [accounts.change.valid.eq(1), accounts.change.payload.eq(self._settles)]
             with m.If(accounts.change.ready):
@@ -328,12 +331,17 @@ class ReceiveQueues(wiring.Component):
     def _cancel(self, m):
         """Free all packets of a move."""
         store = self._store
-        m.d.comb += [
-            store.look_list.eq(self.cancel.payload.move),
-            store.list.eq(store.look_list), store.slot.eq(store.first), store.owes.eq(1),
-        ]
+        m.d.comb += store.look_list.eq(self.cancel.payload.move)
+        m.d.sync += self._cancelled.eq(store.first)
+        m.next = "CANCEL_SLOT"
         with m.If(~store.has_slots.bit_select(store.look_list, 1)):
             m.d.comb += self.cancel.ready.eq(1)
             m.next = "IDLE"
-        with m.Elif(store.can_empty):
+
+    def _cancel_slot(self, m):
+        """The first packet of the move: what follows from its slot is late enough."""
+        store = self._store
+        m.d.comb += [store.list.eq(self.cancel.payload.move), store.slot.eq(self._cancelled), store.owes.eq(1)]
+        with m.If(store.can_empty):
             m.d.comb += [store.remove.eq(1), store.empty.eq(1)]
+            m.next = "CANCEL"

@@ -8,7 +8,7 @@ from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
 from rackgate.collective.abi import NODES
-from rackgate.collective.packets.postedkeys import matches
+from rackgate.collective.packets.postedkeys import agreements
 from rackgate.collective.packets.slotstore import SeenPacket
 from rackgate.collective.records import Key
 
@@ -67,11 +67,12 @@ class UnexpectedScan(wiring.Component):
         self._more = Signal(range(self.nodes + 1))  # queues that follow
         # Behind ``slot``, and whether nothing is.
         self._next, self._is_end = Signal.like(self.slot), Signal()
-        self._is_match = Signal()
+        self._agreements = Signal(8)  # what of a packet's key agrees, the communicator first
 
     def elaborate(self, platform):
         m = Module()
-        key, bound = self.seen.key, self.bound
+        bound, is_match = self.bound, Signal()
+        m.d.comb += is_match.eq(self._agreements[0] & (self._purges | self._agreements.all()))
         with m.If(self.go), m.FSM():
             with m.State("IDLE"):
                 m.d.sync += [
@@ -89,15 +90,14 @@ class UnexpectedScan(wiring.Component):
                 with m.If(~self.has_slots.bit_select(self.source, 1)):
                     self._next_queue(m)
             with m.State("LOOK"):
-                m.d.sync += self._is_match.eq(Mux(self._purges, key.communicator == bound.communicator,
-                                                  matches(bound, key)))
+                m.d.sync += self._agreements.eq(agreements(bound, self.seen.key))
                 m.next = "DECIDE"
             with m.State("DECIDE"):
                 m.d.sync += [self._next.eq(self.next), self._is_end.eq(self.is_last)]
-                with m.If(self._is_match & self._probes):
+                with m.If(is_match & self._probes):
                     m.d.comb += self.peek.eq(1)
                     m.next = "DONE"
-                with m.Elif(self._is_match):
+                with m.Elif(is_match):
                     m.d.comb += self.remove.eq(1)
                     m.next = "KEEP"
                 with m.Else():
