@@ -233,6 +233,43 @@ def test_hints(seed):
     simulate(dut, testbench)
 
 
+@pytest.mark.parametrize("delay", range(12))
+def test_abort_of_the_call_before(delay):
+    """An id is compared with no words of a call but its own: not while the last of them is being written."""
+    slots, old, new = 4, 7, 9
+    dut = Aborts(slots)
+    ids = [old] * slots  # in the last word of each slot: of calls that have ended
+
+    async def store(ctx):
+        async for _, reset, pair, slot in ctx.tick().sample(dut.look_pair, dut.look_slot):
+            ctx.set(dut.look, ids[slot] << 32 if pair == 7 else 0)
+
+    async def testbench(ctx):
+        ctx.set(dut.may_look, 1)
+        for slot in (0, 2):  # begun before
+            await begin(ctx, slot, old if slot else new)
+        for wanted in (old, new):
+            ctx.set(dut.id, wanted)
+            ctx.set(dut.write, 1)
+            await ctx.tick()
+            ctx.set(dut.write, 0)
+            if wanted == old:
+                for _ in range(delay):
+                    await ctx.tick()
+                await begin(ctx, 1, new)
+            await ctx.tick().repeat(12)
+            assert ctx.get(dut.is_aborted) == (0b0100 if wanted == old else 0b0111)
+
+    async def begin(ctx, slot, number):
+        ctx.set(dut.begin, 1)
+        ctx.set(dut.begin_slot, slot)
+        await ctx.tick()
+        ids[slot] = number  # what is read in that cycle is the word from before
+        ctx.set(dut.begin, 0)
+
+    simulate(dut, testbench, models=[store])
+
+
 def test_call_port(seed):
     """Random words, stalls and releases: slots in order, never one of a call that is not released; space is honest."""
     rng = random.Random(seed)

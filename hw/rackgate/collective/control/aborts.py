@@ -62,17 +62,19 @@ class Aborts(wiring.Component):
             ids.i.payload.eq(self.id), ids.i.valid.eq(self.write),
             self.look_pair.eq(CALL_WORDS // 2 - 1),
         ]
-        # What was read comes late. A call that begins meanwhile is not meant: its words were not all there.
+        # What was read comes late in its cycle.
         m.d.sync += [
             looks.eq(0),
-            found.eq(looks & (self.look[32:48] == ids.o.payload) & is_live.bit_select(looked, 1)),
+            found.eq(looks & (self.look[32:48] == ids.o.payload)),
             found_slot.eq(looked),
         ]
         is_last = self.look_slot == self.slots - 1
         with m.FSM():
             with m.State("LOOK"):
                 with m.If(ids.o.valid & self.may_look):
-                    m.d.sync += [looks.eq(1), looked.eq(self.look_slot), self.look_slot.eq(self.look_slot + 1)]
+                    # Of a call that has not begun the words of the one before may still be there.
+                    m.d.sync += [looks.eq(is_live.bit_select(self.look_slot, 1)), looked.eq(self.look_slot),
+                                 self.look_slot.eq(self.look_slot + 1)]
                     with m.If(is_last):
                         m.next = "LAST"
             with m.State("LAST"):  # the last one is compared
