@@ -143,8 +143,8 @@ class Status(enum.IntEnum):
     BAD_FLAGS = 5
     PROGRAM_ERROR = 6  # an illegal instruction, or an address outside the program memory
     TIMEOUT = 7  # a move made no progress for TIMEOUT cycles: see Cause
-    RECEIVE_SIZE = 8  # a message was longer than the receive expected, or a packet's length was wrong
-    READ_ERROR = 9  # the memory answered a read with an error
+    RECEIVE_SIZE = 8  # a message was longer than the receive expected, or than it said, or not of its kind
+    READ_ERROR = 9  # the memory answered a read with an error, or the payload of a packet was damaged, or cut off
     WRITE_ERROR = 10
     ABORTED = 11
     COMMUNICATOR_BROKEN = 12  # an earlier call on it failed; the host has to write the communicator anew
