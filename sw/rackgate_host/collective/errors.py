@@ -48,7 +48,7 @@ _TEXT = {
     Status.BAD_TYPE: "the engine was not built for this type or function",
     Status.BAD_FLAGS: "the engine does not know a flag of the call",
     Status.PROGRAM_ERROR: "its program has an illegal instruction or address",
-    Status.READ_ERROR: "the memory answered a read with an error: a buffer is not in device memory",
+    Status.READ_ERROR: "a buffer is not in device memory (a read had an error), or a packet was damaged",
     Status.WRITE_ERROR: "the memory answered a write with an error: a buffer is not in device memory",
     Status.ABORTED: "it was aborted",
     Status.COMMUNICATOR_BROKEN: "an earlier call on this communicator failed: it has to be opened anew",
