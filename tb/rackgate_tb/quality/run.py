@@ -59,7 +59,15 @@ ENGINES: Mapping[str, Engine] = {
     "fisslock": Engine("core_fisslock_hardened_18", ("tests/cosim/test_fisslock_hardened_core.py",
                                                      "-k", "hot_locks and 18")),
     "netlock": Engine("core_netlock", ("tests/cosim/test_netlock_core.py", "-k", "hot_locks")),
-    "collective": Engine("collective", ("tests/host/test_collective_order.py", "tests/host/test_collective_defects.py",
+    # Without tests of many ranks, which take long: with a fault that survives all are run.
+    "collective": Engine("collective", ("tests/host/test_collective_gateware.py", "tests/host/test_collective_order.py",
+                                        *(f"tests/host/test_collective_defects.py::test_{name}" for name in (
+                                            "129_bcast_from_the_last_rank_in_several_segments",
+                                            "ranks_with_buffers_in_different_memories",
+                                            "nothing_is_written_beside_the_buffers",
+                                            "more_messages_under_way_than_any_queue_holds",
+                                            "calls_that_interleave_do_not_take_each_others_completions",
+                                            "two_communicators_with_equal_ranks_and_tags_at_a_time")),
                                         "-k", "gateware or sim")),
     "zeronic": Engine("zeronic", ("tests/cosim/test_zeronic_differential.py", "tests/cosim/test_zeronic_races.py",
                                   "-k", "not in_the_model")),
