@@ -241,7 +241,7 @@ def test_abort_of_the_call_before(delay):
     ids = [old] * slots  # in the last word of each slot: of calls that have ended
 
     async def store(ctx):
-        async for _, reset, pair, slot in ctx.tick().sample(dut.look_pair, dut.look_slot):
+        async for _clock, _reset, pair, slot in ctx.tick().sample(dut.look_pair, dut.look_slot):
             ctx.set(dut.look, ids[slot] << 32 if pair == 7 else 0)
 
     async def testbench(ctx):
