@@ -349,7 +349,7 @@ def test_a_move_waits_for_the_memory_that_it_shares():
     bench = Bench(seed=1, stall=0)
     first = move(COPY, 400, local=0x1000, result=0x2000)
     reads = move(SEND, 10, local=0x2000 + 4 * 399, tag=1)
-    free = move(SEND, 10, local=0x2000 + 4 * 400, tag=2)
+    free = move(SEND, 10, local=0x2000 + 4 * 400, other=0x2000, result=0x2000, tag=2)  # fields that it does not use
     other = move(SEND, 10, local=0x2000, tag=3, context=1)
     bench.run([first, reads, free, other])
     at = {entry["header"]["tag"]: entry["cycle"] for entry in bench.issued if entry["lane"] == "send"}
