@@ -109,6 +109,8 @@ def test_floats_travel_as_halves(slow, seed):
             got = np.zeros(count, np.float32)
             comm.Sendrecv(own, other, 0, got, other, 0, wire="float16")
             assert got.tobytes() == wanted.tobytes()
+            comm.Sendrecv(own, other, 2, got, other, 2)  # as they are, behind some that are not
+            assert got.tobytes() == both[other].tobytes()
             comm.device.push("kernel", own.tobytes())
             comm.Sendrecv(Stream(count, np.float32), other, 1, Stream(count, np.float32), other, 1, wire="float16")
             assert taken(comm, count).tobytes() == wanted.tobytes()
