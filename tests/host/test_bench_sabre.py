@@ -389,7 +389,11 @@ def test_clock(tmp_path):
     assert cycles.clock(tmp_path) == (80.0, "assumed: no record of `rackgate bench area`")
     points = [{"case": "inflate-2x32k", "metric": "lut4", "value": 7},
               {"case": "inflate-2x32k", "metric": "fmax_mhz", "value": 93.5},
-              {"case": "iaa-1x2x32k", "metric": "fmax_mhz", "value": None}]
+              {"case": "iaa-1x2x32k", "metric": "fmax_mhz", "value": None},
+              {"case": "inflate-2x4k", "metric": "fmax_mhz", "value": 84.5}]
+    (tmp_path / "area.json").write_text(json.dumps({"commit": "abc", "results": points[3:]}))
+    assert cycles.clock(tmp_path) == (84.5, "routed, inflate-2x4k of `rackgate bench area` at commit abc; the "
+                                            "accelerator itself was not routed")
     (tmp_path / "area.json").write_text(json.dumps({"commit": "abc", "results": points}))
     assert cycles.clock(tmp_path) == (93.5, "routed, inflate-2x32k of `rackgate bench area` at commit abc; the "
                                             "accelerator itself was not routed")

@@ -42,7 +42,8 @@ class Cycles:
 
 def clock(results: Path | None = None) -> tuple[float, str]:
     """The engine's clock in MHz, and where it was found: the routed one that `rackgate bench area` has recorded, of the
-    accelerator with one engine or, where there is none, of the inflate engine in it; else 80 MHz, which is assumed."""
+    accelerator with one engine or, where there is none, of the inflate engine in it, with a window of 32 KB or the 4 KB
+    that pages need; else 80 MHz, which is assumed."""
     path = (results or build_root() / "results") / "area.json"
     try:
         record = json.loads(path.read_text())
@@ -51,7 +52,8 @@ def clock(results: Path | None = None) -> tuple[float, str]:
         commit = record.get("commit")
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         found, commit = {}, None
-    for prefix, note in (("iaa-1", ""), ("inflate-2x32k", "; the accelerator itself was not routed")):
+    alone = "; the accelerator itself was not routed"
+    for prefix, note in (("iaa-1", ""), ("inflate-2x32k", alone), ("inflate-2x4k", alone)):
         for case in sorted(case for case in found if case.startswith(prefix)):
             return found[case], f"routed, {case} of `rackgate bench area` at commit {commit}{note}"
     return _DEFAULT_MHZ, "assumed: no record of `rackgate bench area`"
