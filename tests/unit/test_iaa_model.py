@@ -689,7 +689,11 @@ def _random_descriptors(seed, count):
         if descriptor.opcode == Opcode.LIST:
             continue
         changed = np.flatnonzero(before != memory.array) + BASE
-        untold = completion.status in (Status.COMPLETION_FAULT, Status.WRITE_ERROR)
+        # Without a place for the state nothing counts as done, though the output may have been written.
+        is_stateless = (completion.status == Status.PAGE_FAULT | WRITE_FAULT and writes_aecs(descriptor)
+                        and 0 <= completion.fault_address - descriptor.source2 < 2 * descriptor.source2_size)
+        untold = is_stateless or completion.status in (Status.COMPLETION_FAULT, Status.WRITE_ERROR)
+        assert not is_stateless or (completion.completed, completion.output_size) == (0, 0)
         written = descriptor.destination_size if untold else completion.output_size
         ranges = [(descriptor.completion, 64), (descriptor.destination, written)]
         if writes_aecs(descriptor):
