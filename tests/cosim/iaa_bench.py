@@ -11,6 +11,7 @@ from rackgate.iaa.abi import (
     REGISTERS,
     WRITE_FAULT,
     Command,
+    CommandError,
     Completion,
     Descriptor,
     Opcode,
@@ -78,13 +79,13 @@ class IaaBench:
         """Write a register."""
         self.simulation.write_register(REGISTERS[name].offset, value)
 
-    def command(self, command: Command, operand: int = 0) -> None:
-        """Carry out a command, which must succeed."""
+    def command(self, command: Command | int, operand: int = 0, *, error: CommandError = CommandError.NONE) -> None:
+        """Carry out a command, which must end with ``error``."""
         self.write("CMD", command << 20 | operand)
         for _ in range(self.limit // _POLL):
             status = self.read("CMDSTS")
             if not status >> 31:
-                assert status & 0xFF == 0, f"{command!r}: {status:#x}"
+                assert status == error, f"{command!r} of {operand:#x}: {status:#x}"
                 return
             self.simulation.run(_POLL)
         raise Stuck(f"{command!r} is still active")
@@ -116,6 +117,14 @@ class IaaBench:
         except RegisterError:
             return False
         return True
+
+    def submit_when_taken(self, descriptor: Descriptor, queue: int = PHYSICAL) -> None:
+        """Write a descriptor to a portal until the queue has room for it."""
+        for _ in range(self.limit // _POLL):
+            if self.submit(descriptor, queue):
+                return
+            self.simulation.run(_POLL)
+        raise Stuck(f"queue {queue} takes no descriptor")
 
     def wait(self, completed: int) -> None:
         """Run until ``completed`` descriptors have, and refuse all page requests meanwhile."""

@@ -135,8 +135,7 @@ def test_no_translation_outlives_an_invalidation(library, seed):
     def write(places):
         for page in rng.sample(pages, len(pages)):
             fill = Descriptor(Opcode.FILL, 0, 0, 0, page + 8, source2=page, destination_size=8)
-            while not bench.submit(fill, VIRTUAL):
-                bench.simulation.run(64)
+            bench.submit_when_taken(fill, VIRTUAL)
         bench.command(Command.DRAIN_ALL)
         for page, place in places.items():
             assert int.from_bytes(bench.array[place + 8:place + 16].tobytes(), "little") == page, hex(page)
@@ -204,23 +203,24 @@ def test_page_requests_come_one_by_one(library, seed):
     bench = IaaBench(library, seed=seed, window=BUILD["window"])
     text = rng.randbytes(300)
     stream = deflate(text)
-    descriptors, wanted, refused, unlucky = [], {}, set(), rng.sample(range(16), 4)
+    descriptors, wanted, refused, unlucky = [], {}, set(), rng.sample(range(16), 4)  # wanted: whether to write there
     kinds = [Opcode.DECOMPRESS] * 8 + [Opcode.CRC64] * 4 + [Opcode.FILL] * 4
     for number, kind in enumerate(rng.sample(kinds, len(kinds))):
-        source, target, record = SOURCE + PAGE_SIZE * number, TARGET + PAGE_SIZE * number, RECORD + 64 * number
+        source, target = SOURCE + PAGE_SIZE * number, TARGET + PAGE_SIZE * number
         put(bench, source, stream)
-        descriptors.append({
+        places = {
+            Opcode.DECOMPRESS: {"source": source, "destination": target},
+            Opcode.CRC64: {"source": source, "destination": 0},
+            Opcode.FILL: {"source": 0, "destination": target},
+        }[kind]
+        descriptors.append(replace({
             Opcode.DECOMPRESS: job(source_size=len(stream), destination_size=len(text)),
-            Opcode.CRC64: Descriptor(kind, ASKED, 0, SOURCE, 0, len(stream), filter_flags=27),
-            Opcode.FILL: Descriptor(kind, ASKED, 0, 0, TARGET, source2=number, destination_size=8),
-        }[kind])
-        wanted |= {source: 0} if kind != Opcode.FILL else {}
-        wanted |= {target: 1} if kind != Opcode.CRC64 else {}
+            Opcode.CRC64: Descriptor(kind, ASKED, 0, 0, 0, len(stream), filter_flags=27),
+            Opcode.FILL: Descriptor(kind, ASKED, 0, 0, 0, source2=number, destination_size=8),
+        }[kind], flags=ASKED | Flag.BLOCK_ON_FAULT, completion=RECORD + 64 * number, **places))
+        wanted |= {place: name == "destination" for name, place in places.items() if place}
         if number in unlucky:
-            refused.add(source if kind == Opcode.CRC64 else target)
-        descriptors[-1] = replace(
-            descriptors[-1], flags=ASKED | Flag.BLOCK_ON_FAULT, completion=record,
-            source=source if kind != Opcode.FILL else 0, destination=target if kind != Opcode.CRC64 else 0)
+            refused.add(places["destination"] or source)
     bench.unmap(set(wanted))
     put(bench, RECORD, bytes(64 * len(descriptors)))
     completed = bench.read("COMPLETED")

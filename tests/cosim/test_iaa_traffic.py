@@ -309,15 +309,6 @@ def test_commands_that_are_refused(library, seed):
     """Each says why, and changes nothing: what is under way ends as ever, and a good command after it has no error."""
     traffic = Traffic(library, seed)
     bench = traffic.bench
-
-    def error(command, operand=0):
-        bench.write("CMD", command << 20 | operand)
-        for _ in range(2000):
-            if not (status := bench.read("CMDSTS")) >> 31:
-                return CommandError(status)
-            bench.simulation.run(64)
-        raise AssertionError("the command has no end")
-
     assert traffic.send(traffic.descriptor("fill", 9000), 0)
     for command, operand, why in (
             (Command.ENABLE_DEVICE, 0, CommandError.DEVICE_ENABLED), (31, 0, CommandError.UNKNOWN_COMMAND),
@@ -325,7 +316,7 @@ def test_commands_that_are_refused(library, seed):
             (Command.DRAIN_WQ, 0, CommandError.BAD_QUEUE), (Command.ABORT_WQ, 1 << 4, CommandError.BAD_QUEUE),
             (Command.DISABLE_WQ, 1 << 2, CommandError.NONE),
             (Command.DRAIN_WQ, 1 << 2, CommandError.QUEUE_NOT_ENABLED)):
-        assert error(command, operand) == why
+        bench.command(command, operand, error=why)
         assert traffic.send(traffic.descriptor("noop"), 3)
     for name, wrong, why in (
             ("GRP0_WQS", 0b1011, CommandError.QUEUE_IN_NO_GROUP), ("WQ2_SIZE", 0, CommandError.BAD_QUEUE_SIZE),
@@ -333,20 +324,20 @@ def test_commands_that_are_refused(library, seed):
             ("WQ2_THRESHOLD", 9, CommandError.BAD_QUEUE_MODE), ("WQ2_LIMITS", 31, CommandError.BAD_TRANSFER_SIZE)):
         right = bench.read(name)
         bench.write(name, wrong)
-        assert error(Command.ENABLE_WQ, 2) == why
+        bench.command(Command.ENABLE_WQ, 2, error=why)
         assert not traffic.send(traffic.descriptor("noop"), 2)
         bench.write(name, right)
-    assert error(Command.ENABLE_WQ, 2) == CommandError.NONE
+    bench.command(Command.ENABLE_WQ, 2)
     for _ in range(10):
         assert traffic.send(traffic.descriptor(), traffic.rng.choice(QUEUES))
-    assert error(Command.DISABLE_DEVICE) == CommandError.NONE
+    bench.command(Command.DISABLE_DEVICE)
     traffic.check()
     for command in (Command.DISABLE_DEVICE, Command.DRAIN_ALL, Command.ABORT_ALL):
-        assert error(command) == CommandError.DEVICE_DISABLED
-    assert error(Command.ENABLE_WQ, 1) == CommandError.DEVICE_NOT_ENABLED
-    assert error(Command.RESET_WQ, 2) == CommandError.QUEUE_NOT_ENABLED
+        bench.command(command, error=CommandError.DEVICE_DISABLED)
+    bench.command(Command.ENABLE_WQ, 1, error=CommandError.DEVICE_NOT_ENABLED)
+    bench.command(Command.RESET_WQ, 2, error=CommandError.QUEUE_NOT_ENABLED)
     bench.write("GRP0_ENGINES", 0)
-    assert error(Command.ENABLE_DEVICE) == CommandError.NO_GROUPS
+    bench.command(Command.ENABLE_DEVICE, error=CommandError.NO_GROUPS)
     assert bench.read("GENSTS") & 3 == DeviceState.DISABLED
 
 
