@@ -195,7 +195,7 @@ def test_program_memory(seed):
     simulate(ResetInserter(reset)(dut), testbench)
 
 
-def test_hints(seed):
+def test_predecode(seed):
     """What is found out when an instruction is written, of each code, with operands at their limits."""
     rng = random.Random(seed)
     dut = ProgramMemory(words=64)
@@ -219,7 +219,7 @@ def test_hints(seed):
                 await ctx.tick()
                 ctx.set(dut.write, 0)
                 await ctx.tick()
-                found = dut.hints
+                found = dut.predecoded
                 assert ctx.get(dut.instruction) == word
                 assert ctx.get(found.is_legal) == is_legal, (code, immediate)
                 if is_legal:

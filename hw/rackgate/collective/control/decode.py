@@ -9,7 +9,7 @@ from amaranth.utils import exact_log2
 from rackgate.collective.abi import CALL_WORDS
 from rackgate.collective.isa import REGISTER_BITS, Field, Opcode, Special
 
-__all__ = ["Action", "Decode", "Decoded", "Hints", "hints"]
+__all__ = ["Action", "Decode", "Decoded", "Predecoded", "predecode"]
 
 
 #: Arithmetic that takes one cycle.
@@ -47,7 +47,7 @@ class Decoded(data.Struct):
     select: 2
 
 
-class Hints(data.Struct):
+class Predecoded(data.Struct):
     """What of an instruction is found out when it is written, as it would be late when it is read.
 
     ``is_legal``: there is such an opcode, and its operands. ``sign``: of its immediate. ``uses_value``, ``goes_on``: as
@@ -60,9 +60,9 @@ class Hints(data.Struct):
     goes_on: 1
 
 
-def hints(m, word):
-    """The :class:`Hints` of an instruction of 32 bits."""
-    found, code, immediate = Signal(Hints), word[26:31], word[:14]
+def predecode(m, word):
+    """The :class:`Predecoded` of an instruction of 32 bits."""
+    found, code, immediate = Signal(Predecoded), word[26:31], word[:14]
     is_long = word[26:32] == Opcode.LI
     m.d.comb += [
         found.sign.eq(Mux(is_long, word[17], word[13])),
@@ -97,7 +97,7 @@ class Decode(wiring.Component):
 
     Members
     -------
-    instruction, hints:
+    instruction, predecoded:
         32 bits, and what is known of them.
     is_outside:
         They come from outside the program memory.
@@ -115,7 +115,7 @@ class Decode(wiring.Component):
     """
 
     instruction: In(32)
-    hints: In(Hints)
+    predecoded: In(Predecoded)
     is_outside: In(1)
     o: Out(Decoded)
     ra: Out(4)
@@ -127,14 +127,14 @@ class Decode(wiring.Component):
 
     def elaborate(self, platform):
         m = Module()
-        code, word, sign = self.instruction[26:31], self.instruction, self.hints.sign
+        code, word, sign = self.instruction[26:31], self.instruction, self.predecoded.sign
         immediate, is_long = word[:14], Signal()
         m.d.comb += [
             is_long.eq(code == Opcode.LI),
             self.o.rd.eq(word[22:26]), self.o.immediate.eq(immediate),
             self.ra.eq(word[18:22]), self.rb.eq(word[14:18]), self.is_alone.eq(is_long),
             self.value.eq(Cat(immediate, Mux(is_long, word[14:18], sign.replicate(4)), sign.replicate(22))),
-            self.uses_value.eq(self.hints.uses_value), self.goes_on.eq(self.hints.goes_on),
+            self.uses_value.eq(self.predecoded.uses_value), self.goes_on.eq(self.predecoded.goes_on),
             self.o.operation.eq(Mux(code[4], Opcode.ADD, code[:4])),
             self.o.writes.eq((word[22:26] != 0) & (code != Opcode.MV)),
         ]
@@ -162,6 +162,6 @@ class Decode(wiring.Component):
                 m.d.comb += action.eq(Action.SYNC)
             with m.Case(Opcode.RET, Opcode.ERR):
                 m.d.comb += [action.eq(Action.END), select.eq(code == Opcode.ERR)]
-        with m.If(self.hints.is_legal & ~self.is_outside):
+        with m.If(self.predecoded.is_legal & ~self.is_outside):
             m.d.comb += self.o.action.eq(action)
         return m

@@ -98,23 +98,25 @@ class Dispatcher(wiring.Component):
             with m.Case(1):
                 m.d.sync += [has_type.eq(1), has_flags.eq(1)]
             with m.Case(2):
-                m.d.sync += [entry.eq(self.entry), has_scenario.eq(~some[2:8].any()), self.communicator.eq(self.words)]
+                m.d.sync += [entry.eq(self.entry), has_scenario.eq(~_has_others(some, low, 0xFF)),
+                             self.communicator.eq(self.words)]
             with m.Case(3):
                 m.d.sync += [read.function.eq(self.words), has_communicator.eq(
-                    ~some[1:8].any() & ~low[3] & self.is_open.bit_select(self.communicator, 1))]
+                    ~_has_others(some, low, COMMUNICATORS - 1) & self.is_open.bit_select(self.communicator, 1))]
             with m.Case(4):
                 self._read_element(m)
-                with m.If(some[1:8].any() | (read.function > Function.MIN)):
+                with m.If(_has_others(some, low, 15) | (read.function > Function.MIN)):
                     m.d.sync += has_type.eq(0)
             with m.Case(5):
                 can_convert = (read.element == ElementType.FLOAT32) & Const(self.converts, 1)
-                with m.If(some[1:8].any() | (read.element >= len(ElementType)) | read.compressed & ~can_convert):
+                with m.If(_has_others(some, low, 15) | (read.element >= len(ElementType))
+                          | read.compressed & ~can_convert):
                     m.d.sync += has_type.eq(0)
-                with m.If(some[9:].any() | (low_second & ~int(CallFlag.WIRE) & 15).any()):
+                with m.If(_has_others(some[8:], low_second, int(CallFlag.WIRE))):
                     m.d.sync += has_flags.eq(0)
             with m.Case(6):
                 m.d.sync += read.id.eq(self.words[32:])
-                with m.If(some[1] | some[4:8].any() | (low & ~_STREAMS & 15).any()):
+                with m.If(_has_others(some, low, _STREAMS)):
                     m.d.sync += has_flags.eq(0)
             with m.Case(7):
                 m.d.comb += [self.start.eq(1), self.call.ready.eq(1)]
@@ -152,3 +154,14 @@ class Dispatcher(wiring.Component):
             info.operation.eq(Mux(entry.is_collective, self.operation, 0)),
             info.size.eq(self.membership.size), info.rank.eq(self.membership.rank),
         ]
+
+
+def _has_others(some, low, allowed):
+    """Whether a word of 32 bits has others than ``allowed``.
+
+    ``some``: for each four of its bits, whether one is set. ``low``: the lowest four. Of any other four all bits are
+    allowed, or none.
+    """
+    fours = [allowed >> place & 15 for place in range(0, 32, 4)]
+    assert all(four in (0, 15) for four in fours[1:]), f"{allowed:#x} holds a part of a four of bits"
+    return (low & (fours[0] ^ 15)).any() | Cat(some[place] for place in range(1, 8) if not fours[place]).any()

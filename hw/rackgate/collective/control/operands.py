@@ -10,7 +10,7 @@ from amaranth.lib.wiring import In, Out
 from amaranth.utils import exact_log2
 
 from rackgate.collective.abi import CALL_WORDS, CONTEXTS
-from rackgate.collective.control.decode import Decode, Hints
+from rackgate.collective.control.decode import Decode, Predecoded
 from rackgate.collective.control.execute import Issued
 from rackgate.collective.control.fetch import PC_BITS, Fetched
 from rackgate.collective.isa import REGISTER_BITS
@@ -37,7 +37,7 @@ class Operands(wiring.Component):
 
     Members
     -------
-    fetched, instruction, hints:
+    fetched, instruction, predecoded:
         What has been read.
     load_slot, load_word:
         Words of the call to be read, if the instruction loads any.
@@ -54,7 +54,7 @@ class Operands(wiring.Component):
     def __init__(self, *, words: int, slots: int):
         self.words, self.slots = operator.index(words), operator.index(slots)
         super().__init__({
-            "fetched": In(Fetched), "instruction": In(32), "hints": In(Hints),
+            "fetched": In(Fetched), "instruction": In(32), "predecoded": In(Predecoded),
             "load_slot": Out(range(self.slots)), "load_word": Out(range(CALL_WORDS)),
             "resume": Out(CONTEXTS),
             "valid": Out(1), "issued": Out(Issued), "clear": Out(1), "pc": Out(PC_BITS),
@@ -71,7 +71,7 @@ class Operands(wiring.Component):
         write, ra, rb = registers.write_port(), registers.read_port(domain="comb"), registers.read_port(domain="comb")
         note, info = infos.write_port(), infos.read_port(domain="comb")
         m.d.comb += [
-            decode.instruction.eq(self.instruction), decode.hints.eq(self.hints),
+            decode.instruction.eq(self.instruction), decode.predecoded.eq(self.predecoded),
             decode.is_outside.eq(fetched.pc[exact_log2(self.words):].any()),
             ra.addr.eq(Cat(decode.ra, fetched.context)), rb.addr.eq(Cat(decode.rb, fetched.context)),
             # Register 0 is never written, and so it is 0.

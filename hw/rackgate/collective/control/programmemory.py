@@ -9,7 +9,7 @@ from amaranth.lib.memory import Memory
 from amaranth.lib.wiring import In, Out
 
 from rackgate.collective.abi import ConfigSpace
-from rackgate.collective.control.decode import Hints, hints
+from rackgate.collective.control.decode import Predecoded, predecode
 from rackgate.collective.isa import MAX_PROGRAM
 from rackgate.collisions import ATTRIBUTE
 
@@ -43,7 +43,7 @@ class ProgramMemory(wiring.Component):
     -------
     address, value, write:
         A word of :class:`~rackgate.collective.abi.ConfigSpace`.
-    fetch, instruction, hints:
+    fetch, instruction, predecoded:
         Read an instruction, and what is known of it since it was written.
     scenario, entry:
         Read an entry.
@@ -55,22 +55,23 @@ class ProgramMemory(wiring.Component):
             raise ValueError(f"words must be a power of two from 64 to {MAX_PROGRAM}, not {words}")
         super().__init__({
             "address": In(13), "value": In(32), "write": In(1),
-            "fetch": In(range(self.words)), "instruction": Out(32), "hints": Out(Hints),
+            "fetch": In(range(self.words)), "instruction": Out(32), "predecoded": Out(Predecoded),
             "scenario": In(8), "entry": Out(EntryFields),
         })
 
     def elaborate(self, platform):
         m = Module()
         # Bits that a byte of block RAM has beyond its eight are there anyway.
-        m.submodules.program = program = Memory(shape=data.StructLayout({"instruction": 32, "hints": Hints}),
+        m.submodules.program = program = Memory(shape=data.StructLayout({"instruction": 32, "predecoded": Predecoded}),
                                                 depth=self.words, init=[], attrs={ATTRIBUTE: 1})
         m.submodules.entries = entries = Memory(shape=13, depth=_ENTRIES, init=[], attrs={ATTRIBUTE: 1})
         write, read = program.write_port(), program.read_port()
         m.d.comb += [
             write.addr.eq(self.address), write.data.instruction.eq(self.value),
-            write.data.hints.eq(hints(m, self.value)),
+            write.data.predecoded.eq(predecode(m, self.value)),
             write.en.eq(self.write & (self.address < ConfigSpace.PROGRAM + self.words)),
-            read.addr.eq(self.fetch), self.instruction.eq(read.data.instruction), self.hints.eq(read.data.hints),
+            read.addr.eq(self.fetch),
+            self.instruction.eq(read.data.instruction), self.predecoded.eq(read.data.predecoded),
         ]
         is_entry = self.write & (self.address[8:] == ConfigSpace.ENTRY >> 8)
         write, read = entries.write_port(), entries.read_port()

@@ -9,7 +9,7 @@ from amaranth.lib.wiring import In, Out
 
 from rackgate.collective.abi import CALL_WORDS, COMMUNICATORS, CONTEXTS, NODES, Status
 from rackgate.collective.control.context import Context
-from rackgate.collective.control.decode import Hints
+from rackgate.collective.control.decode import Predecoded
 from rackgate.collective.control.execute import Execute
 from rackgate.collective.control.fetch import PC_BITS, Fetch
 from rackgate.collective.control.operands import Operands
@@ -60,7 +60,7 @@ class Sequencer(wiring.Component):
         Bit per context: a call can begin there.
     start, context, status, address, info:
         A call begins: its program is at ``address``; or it has ended already if ``status`` is not SUCCESS.
-    fetch, instruction, hints:
+    fetch, instruction, predecoded:
         The program memory, read in one cycle.
     load_slot, load_word, load:
         Words of calls, read in one cycle.
@@ -90,7 +90,7 @@ class Sequencer(wiring.Component):
         super().__init__({
             "is_free": Out(CONTEXTS),
             "start": In(1), "context": In(_CONTEXT), "status": In(4), "address": In(12), "info": In(CallInfo),
-            "fetch": Out(range(self.words)), "instruction": In(32), "hints": In(Hints),
+            "fetch": Out(range(self.words)), "instruction": In(32), "predecoded": In(Predecoded),
             "load_slot": Out(range(self.slots)), "load_word": Out(range(CALL_WORDS)), "load": In(64),
             "is_aborted": In(self.slots), "is_broken": In(COMMUNICATORS), "breaks": Out(COMMUNICATORS),
             "communicator": Out(range(COMMUNICATORS)), "rank": Out(range(NODES)), "node": In(range(NODES)),
@@ -116,7 +116,8 @@ class Sequencer(wiring.Component):
             fetch.clear.eq(self.status == Status.SUCCESS),
             fetch.jump.eq(outcome.jump), fetch.jump_context.eq(outcome.context), fetch.target.eq(outcome.target),
             self.fetch.eq(fetch.pc),
-            operands.fetched.eq(fetch.o), operands.instruction.eq(self.instruction), operands.hints.eq(self.hints),
+            operands.fetched.eq(fetch.o),
+            operands.instruction.eq(self.instruction), operands.predecoded.eq(self.predecoded),
             operands.start.eq(self.start), operands.context.eq(self.context), operands.info.eq(self.info),
             operands.write.eq(execute.write), operands.value.eq(execute.value),
             self.load_slot.eq(operands.load_slot), self.load_word.eq(operands.load_word),
