@@ -466,9 +466,16 @@ def test_damaged_memory_is_noticed(driver, seed, monkeypatch):
     content = text(random.Random(seed))
     source, destination = put(driver.device, deflate(content)), driver.device.allocate(4096)
     handle = driver.submit(Job.decompress(source, destination))
-    while not driver._records[handle._slot][0]:
+    record = driver._records[handle._slot]
+    for _ in range(1000):
         driver.device.run(100)
+        record.sync_from_device()
+        if record[0]:
+            break
+    assert record[0] == Status.SUCCESS
+    destination.sync_from_device()
     destination[100] ^= 4
+    destination.sync_to_device()
     with pytest.raises(ChecksumMismatch, match="XOR checksum"):
         handle.wait()
     assert driver.in_flight == 0
