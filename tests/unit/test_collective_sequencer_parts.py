@@ -12,6 +12,7 @@ from rackgate.collective.control.aborts import Aborts
 from rackgate.collective.control.alu import Alu
 from rackgate.collective.control.callport import CallPort
 from rackgate.collective.control.divider import Divider, DividerTask
+from rackgate.collective.control.fetch import Fetch
 from rackgate.collective.control.multicycle import Multicycle
 from rackgate.collective.control.multiplier import Multiplier
 from rackgate.collective.control.programmemory import ProgramMemory
@@ -193,6 +194,45 @@ def test_program_memory(seed):
                 entries.clear()
 
     simulate(ResetInserter(reset)(dut), testbench)
+
+
+def test_fetch(seed):
+    """Contexts take turns; each goes on where it was, where it jumps to or where its call begins, in whatever cycle."""
+    rng, dut = random.Random(seed), Fetch()
+    pcs, rests, last = [0] * 4, [0] * 4, 0
+
+    async def testbench(ctx):
+        nonlocal last
+        for _ in range(800):
+            # After a fetch a context is not ready for a while, and it may then jump; a call begins in an idle one.
+            ready = [rest == 0 and rng.random() < 0.7 for rest in rests]
+            start, idle = rng.random() < 0.1, [k for k in range(4) if rests[k] == 0]
+            jumps = [k for k in range(4) if rests[k] == 1]
+            start, jump = start and bool(idle), bool(jumps) and rng.random() < 0.5
+            context, address = rng.choice(idle or [0]), rng.getrandbits(12)
+            jumping, target = (rng.choice(jumps) if jumps else 0), rng.getrandbits(14)
+            for name, value in (("ready", sum(bit << k for k, bit in enumerate(ready))), ("start", start), ("jump", jump),
+                                ("context", context), ("address", address), ("jump_context", jumping),
+                                ("target", target), ("clear", 1)):
+                ctx.set(getattr(dut, name), value)
+            chosen = next((k % 4 for k in range(last + 1, last + 5) if ready[k % 4]), None)
+            chosen = None if start or jump else chosen
+            assert ctx.get(dut.taken) == (0 if chosen is None else 1 << chosen)
+            if chosen is not None:
+                assert ctx.get(dut.pc) == pcs[chosen]
+            rests[:] = [max(rest - 1, 0) for rest in rests]
+            if chosen is not None:
+                pcs[chosen], rests[chosen], last = pcs[chosen] + 1 & (1 << 14) - 1, 3, chosen
+            if start:
+                pcs[context] = address
+            if jump:
+                pcs[jumping] = target
+            await ctx.tick()
+            assert (ctx.get(dut.o.valid), ctx.get(dut.o.clear)) == (chosen is not None, start)
+            if start or chosen is not None:
+                assert ctx.get(dut.o.context) == (context if start else chosen)
+
+    simulate(dut, testbench)
 
 
 def test_predecode(seed):
