@@ -86,8 +86,8 @@ def rings(logs, fault=None):
             Assert(place.lost | (offset == head & (size - 1))),
             Assert(place.lost | (place.pad == (left < wanted.units << 3))),
             Assert(place.lost | (bytes_ == Mux(place.pad, left, wanted.units << 3))),
-            # What was unread a cycle ago: the host has read since, perhaps.
-            Assert((dut._used >= unread) & (dut._used[:3] == 0)),
+            # What was free a cycle ago: the host has read since, perhaps.
+            Assert((Array(dut._spare)[wanted.ring] <= size - unread) & (Array(dut._spare)[wanted.ring][:3] == 0)),
             Assert(~dut._is_granted | place.lost | (unread + bytes_ <= size)),
         ]
     with m.Else():

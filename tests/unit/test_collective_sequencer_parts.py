@@ -206,14 +206,13 @@ def test_fetch(seed):
         for _ in range(800):
             # After a fetch a context is not ready for a while, and it may then jump; a call begins in an idle one.
             ready = [rest == 0 and rng.random() < 0.7 for rest in rests]
-            start, idle = rng.random() < 0.1, [k for k in range(4) if rests[k] == 0]
-            jumps = [k for k in range(4) if rests[k] == 1]
-            start, jump = start and bool(idle), bool(jumps) and rng.random() < 0.5
+            idle, jumps = ([k for k in range(4) if rests[k] == rest] for rest in (0, 1))
+            start, jump = bool(idle) and rng.random() < 0.1, bool(jumps) and rng.random() < 0.5
             context, address = rng.choice(idle or [0]), rng.getrandbits(12)
-            jumping, target = (rng.choice(jumps) if jumps else 0), rng.getrandbits(14)
-            for name, value in (("ready", sum(bit << k for k, bit in enumerate(ready))), ("start", start), ("jump", jump),
-                                ("context", context), ("address", address), ("jump_context", jumping),
-                                ("target", target), ("clear", 1)):
+            jumping, target = rng.choice(jumps or [0]), rng.getrandbits(14)
+            for name, value in (("ready", sum(bit << k for k, bit in enumerate(ready))), ("start", start),
+                                ("jump", jump), ("context", context), ("address", address),
+                                ("jump_context", jumping), ("target", target), ("clear", 1)):
                 ctx.set(getattr(dut, name), value)
             chosen = next((k % 4 for k in range(last + 1, last + 5) if ready[k % 4]), None)
             chosen = None if start or jump else chosen

@@ -57,7 +57,7 @@ def test_random(width, idle, stall, seed):
         slot = rng.randrange(SLOTS)
         frames.append({
             "slot": slot, "flow": rng.getrandbits(10), "gather": rng.randrange(2), "offload": offloads[slot],
-            "headers": len(headers[slot]), "payload": rng.choice([0, rng.randrange(9217)]),
+            "header_end": len(headers[slot]) - 1, "payload": rng.choice([0, rng.randrange(9217)]),
             "sequence": rng.getrandbits(32), "identification": rng.getrandbits(16), "first": rng.randrange(2),
             "last": rng.randrange(2)})
     bench, words, freed = Bench(width, headers), [], []
@@ -93,7 +93,7 @@ def test_no_cycle_between_frames(width, seed):
     rng, seen = random.Random(seed), []
     headers = [random_header(rng) for _ in range(SLOTS)]
     bench = Bench(width, headers)
-    frames = [{"slot": k % SLOTS, "headers": len(headers[k % SLOTS]), "offload": 1} for k in range(20)]
+    frames = [{"slot": k % SLOTS, "header_end": len(headers[k % SLOTS]) - 1, "offload": 1} for k in range(20)]
 
     async def sink(ctx):
         ctx.set(bench.dut.o.ready, 1)

@@ -42,7 +42,7 @@ def test_headers_of_kept_frames(width, idle, stall, seed):
                 await send(ctx, dut.judged, [{"keep": keep}], rng=rng, idle=idle)
 
         async def reader(ctx):
-            reads = [{"wanted": wanted, "headers": min(headers, len(raw))} for raw, _, wanted, headers in kept]
+            reads = [{"wanted": wanted, "end": min(headers, len(raw)) - 1} for raw, _, wanted, headers in kept]
             await send(ctx, dut.read, reads, rng=random.Random(seed + 1), idle=idle)
 
         async def sink(ctx):

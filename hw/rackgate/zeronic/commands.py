@@ -159,7 +159,7 @@ class CommandDecoder(wiring.Component):
                         m.next = "COLLECT"
             with m.State("SKIP"):
                 m.d.comb += [self.i.ready.eq(self._left != 0), ends.eq(self._left == 0)]
-                m.d.sync += self._left.eq(self._left - (self.i.valid & self.i.ready))
+                self._count(m)
                 with m.If(ends):
                     m.next = "COLLECT"
             with m.State("WORDS"):
@@ -185,7 +185,11 @@ class CommandDecoder(wiring.Component):
             ]
             with m.If(self.i.valid & self.i.ready):
                 m.d.sync += held.eq(self.i.payload[8 * SEND_HEAD:])
-        m.d.sync += self._left.eq(self._left - (self.i.valid & self.i.ready))
+        self._count(m)
+
+    def _count(self, m):
+        with m.If(self.i.valid & self.i.ready):  # an enable, not a term: it comes late
+            m.d.sync += self._left.eq(self._left - 1)
 
     def _make_updates(self, m):
         """All records, from where each has its fields."""

@@ -11,9 +11,9 @@ __all__ = ["Relay"]
 class Relay(wiring.Component):
     """Offer each payload of ``i`` at ``o``, and take it when it has been taken there, not earlier.
 
-    So ``i`` and ``o`` are one after the other as if they were connected, but ``o.valid`` and ``i.ready`` come from
-    registers. The payload is passed on as it is. A payload takes 3 cycles: it is offered 1 cycle after it comes to
-    ``i``, and taken from there 1 cycle after ``o``. Reset forgets that one is on offer.
+    So ``i`` and ``o`` are one after the other as if they were connected, but ``o`` and ``i.ready`` come from registers.
+    A payload takes 3 cycles: it is offered 1 cycle after it comes to ``i``, and taken from there 1 cycle after ``o``.
+    Reset forgets that one is on offer.
 
     Parameters
     ----------
@@ -35,7 +35,8 @@ class Relay(wiring.Component):
 
     def elaborate(self, platform):
         m = Module()
-        m.d.comb += self.o.payload.eq(self.i.payload)
+        with m.If(~self.o.valid):
+            m.d.sync += self.o.payload.eq(self.i.payload)
         m.d.sync += [
             self.i.ready.eq(self.o.valid & self.o.ready),
             self.o.valid.eq(self.i.valid & ~self.i.ready & ~(self.o.valid & self.o.ready)),

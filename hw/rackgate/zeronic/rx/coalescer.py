@@ -183,7 +183,8 @@ class Coalescer(wiring.Component):
             slots.put_data.eq(self.headers.payload.data), slots.put_bytes.eq(-1),
             slots.look_slot.eq(found.slot), slots.look_index.eq(index),
             slots.taken_slot.eq(self._slot),
-            compare.right.eq(slots.looked),
+            compare.step.eq(takes), compare.index.eq(index), compare.left.eq(self.headers.payload.data),
+            compare.count.eq(self.headers.payload.count), compare.right.eq(slots.looked),
             context.eq(found),
             context.next.eq(frame.position + frame.payload),
         ]
@@ -201,8 +202,6 @@ class Coalescer(wiring.Component):
                 context.payload.eq(frame.payload), context.frames.eq(1),
             ]
         m.d.sync += [
-            compare.step.eq(takes), compare.index.eq(index), compare.left.eq(self.headers.payload.data),
-            compare.count.eq(self.headers.payload.count),
             self._may_wait.eq(coming.coalesce & coming.split & ~coming.deferred & ~coming.is_fence & (self.cycles != 0)
                               & (coming.payload != 0) & (coming.placed == coming.payload)
                               & (coming.flags | _PSH == _ACK | _PSH)),

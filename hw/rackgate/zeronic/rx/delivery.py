@@ -11,6 +11,7 @@ from rackgate.axi.bus import AXI4Signature
 from rackgate.dma.packer import packed_layout
 from rackgate.stream.arbiter import Arbiter
 from rackgate.stream.queue import Queue
+from rackgate.stream.skid import SkidBuffer
 from rackgate.zeronic.messages import EntryFlag, EntryKind
 from rackgate.zeronic.records import ADDRESS_BITS, check_width
 from rackgate.zeronic.rx.coalescer import Coalescer
@@ -142,9 +143,12 @@ class Delivery(wiring.Component):
         placement, coalescer, entries = self._placement, self._coalescer, self._entries
         fetch, words = entries.fetch, self.words
         m.submodules.reads = reads = Arbiter(read_layout(1), 2)
+        # Whether content is taken must not hang on what is asked for at the same time: the placer's turn would, too.
+        m.submodules.contents = contents = SkidBuffer(read_layout(1))
+        wiring.connect(m, contents.o, reads.i[1])
         wiring.connect(m, reads.o, wiring.flipped(self.read))
         wiring.connect(m, coalescer.words, entries.headers)
-        is_frame, payload, content = fetch.payload.source == ContentSource.FRAME, reads.i[0], reads.i[1]
+        is_frame, payload, content = fetch.payload.source == ContentSource.FRAME, reads.i[0], contents.i
         m.d.comb += [
             payload.valid.eq(placement.read.valid), placement.read.ready.eq(payload.ready),
             *(payload.payload[name].eq(placement.read.payload[name]) for name in ("word", "offset", "size")),

@@ -10,7 +10,7 @@ from rackgate.stream.packet import PacketSignature
 from rackgate.stream.queue import Queue
 from rackgate.zeronic.messages import Entry, EntryKind
 from rackgate.zeronic.records import ADDRESS_BITS
-from rackgate.zeronic.rx.records import ContentRequest, ContentSource, EntryJob, RawEntry
+from rackgate.zeronic.rx.records import UNITS_BITS, ContentRequest, ContentSource, EntryJob, RawEntry
 from rackgate.zeronic.rx.rings import Rings, Room
 
 __all__ = ["EntryWriter"]
@@ -29,6 +29,13 @@ class _Launch(data.Struct):
     is_pad: 1
     is_lost: 1
     has_content: 1
+
+
+class _Job(data.Struct):
+    """An entry, and how many units it takes in its ring."""
+
+    job: EntryJob
+    units: UNITS_BITS
 
 
 class EntryWriter(wiring.Component):
@@ -94,7 +101,7 @@ class EntryWriter(wiring.Component):
     def elaborate(self, platform):
         m = Module()
         m.submodules.rings, m.submodules.placer = rings, placer = self._rings, self._placer
-        m.submodules.jobs = jobs = Queue(EntryJob, depth=4, block_ram=False)
+        m.submodules.jobs = jobs = Queue(_Job, depth=4, block_ram=False)
         m.submodules.launches = launches = Queue(_Launch, depth=_LAUNCHES, block_ram=False)
         for name in ("aw", "w", "b"):
             wiring.connect(m, getattr(placer, name), wiring.flipped(getattr(self, name)))
@@ -102,7 +109,10 @@ class EntryWriter(wiring.Component):
             m.d.comb += [rings.base[k].eq(self.base[k]), rings.log_size[k].eq(self.log_size[k]),
                          rings.consumer[k].eq(self.consumer[k]), self.producer[k].eq(rings.producer[k])]
         m.d.comb += self.is_full.eq(rings.is_full)
-        wiring.connect(m, wiring.flipped(self.i), jobs.i)
+        m.d.comb += [
+            jobs.i.valid.eq(self.i.valid), self.i.ready.eq(jobs.i.ready), jobs.i.payload.job.eq(self.i.payload),
+            jobs.i.payload.units.eq((self.i.payload.entry.content + Entry.SIZE + _UNIT - 1) >> 3),
+        ]
         self._launch(m, jobs.o, launches.i)
         self._send(m, launches.o)
         self._finish(m)
@@ -110,24 +120,26 @@ class EntryWriter(wiring.Component):
 
     def _launch(self, m, jobs, launches):
         """An entry that has a place: its ranges to the placer, its content asked for, its words to come."""
-        rings, command, job, fetch = self._rings, self._placer.i, jobs.payload, self.fetch
-        place, content, launch = rings.o.payload, job.entry.content, launches.payload
-        units, has_content, is_last, wants = Signal(16), Signal(), Signal(), Signal()
+        rings, command, job, fetch = self._rings, self._placer.i, jobs.payload.job, self.fetch
+        place, units, launch = rings.o.payload, jobs.payload.units, launches.payload
+        has_content, is_last, wants = Signal(), Signal(), Signal()
         others = Signal()  # all but the placer take it
+        # A job is known a cycle before its place is, so what is said of its content comes from registers.
+        is_some, size = Signal(), Signal(range(_UNIT << UNITS_BITS))
+        m.d.sync += [is_some.eq(job.entry.content != 0), size.eq(units - Entry.SIZE // _UNIT << 3)]
         m.d.comb += [
-            units.eq((content + _UNIT - 1) >> 3),
             rings.i.valid.eq(jobs.valid),
             rings.i.payload.ring.eq(job.ring),
-            rings.i.payload.units.eq(units + Entry.SIZE // _UNIT),
+            rings.i.payload.units.eq(units),
             jobs.ready.eq(rings.i.ready),
-            has_content.eq(~place.pad & (content != 0)),
+            has_content.eq(~place.pad & is_some),
             is_last.eq(self._second | ~has_content | place.lost),
             # The words may come from the first range on; the content is asked for once.
             wants.eq(has_content & is_last),
             others.eq((launches.ready | self._second) & (fetch.ready | ~wants)),
             command.valid.eq(rings.o.valid & ~place.lost & others),
             command.payload.addr.eq(place.address + Mux(self._second, Entry.SIZE, 0)),
-            command.payload.size.eq(Mux(place.pad, _UNIT, Mux(self._second, units << 3, Entry.SIZE))),
+            command.payload.size.eq(Mux(place.pad, _UNIT, Mux(self._second, size, Entry.SIZE))),
             command.payload.tag.room.ring.eq(place.ring),
             command.payload.tag.room.units.eq(place.units),
             command.payload.tag.last.eq(is_last),
@@ -140,7 +152,7 @@ class EntryWriter(wiring.Component):
             launch.is_pad.eq(place.pad), launch.is_lost.eq(place.lost), launch.has_content.eq(has_content),
             fetch.valid.eq(rings.o.valid & wants & (launches.ready | self._second) & (command.ready | place.lost)),
             fetch.payload.source.eq(job.source), fetch.payload.place.eq(job.place),
-            fetch.payload.size.eq(Mux(place.lost, 0, content)),
+            fetch.payload.size.eq(Mux(place.lost, 0, job.entry.content)),
         ]
         with m.If(place.pad):
             m.d.comb += [launch.entry.eq(0), launch.entry.kind.eq(EntryKind.PAD), launch.entry.size.eq(place.units)]
@@ -200,10 +212,10 @@ class EntryWriter(wiring.Component):
             rings.written.payload.eq(tag.room),
             self.written.eq(done.valid & tag.last & ~tag.is_pad),
             self.failed.eq(done.valid & tag.last & (done.payload.error | is_bad)),
-            is_lost.eq(rings.o.valid & rings.o.ready & rings.o.payload.lost),
             self.idle.eq(self._under_way == 0),
         ]
         with m.If(done.valid):
             m.d.sync += is_bad.eq(~tag.last & done.payload.error)
+        m.d.sync += is_lost.eq(rings.o.valid & rings.o.ready & rings.o.payload.lost)
         m.d.sync += self._under_way.eq(self._under_way + (self.i.valid & self.i.ready) - self.written - is_lost)
 

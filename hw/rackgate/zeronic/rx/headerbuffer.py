@@ -50,8 +50,8 @@ class HeaderBuffer(wiring.Component):
     judged:
         Whether the oldest frame that is written and not judged is to be kept.
     read:
-        One for each frame that is kept, in order: whether its headers are ``wanted``, and how many bytes they have,
-        from Ethernet's on, which is left out. The slot is free then.
+        One for each frame that is kept, in order: whether its headers are ``wanted``, and the place of their ``end``,
+        the last byte, from Ethernet's first on, which is left out. The slot is free then.
     o:
         What is wanted, as packets.
     """
@@ -68,7 +68,7 @@ class HeaderBuffer(wiring.Component):
         super().__init__({
             "write": In(stream.Signature(data.StructLayout({"data": 8 * self.width, "last": 1}))),
             "judged": In(stream.Signature(data.StructLayout({"keep": 1}), always_ready=True)),
-            "read": In(stream.Signature(data.StructLayout({"wanted": 1, "headers": HEADERS_BITS}))),
+            "read": In(stream.Signature(data.StructLayout({"wanted": 1, "end": HEADERS_BITS}))),
             "o": Out(PacketSignature(self.width)),
         })
         bits = exact_log2(self.slots)
@@ -116,10 +116,9 @@ class HeaderBuffer(wiring.Component):
         m.submodules.packer = packer = Packer(self.width, tag=0)
         m.submodules.ends = ends = Queue(exact_log2(self.width), depth=_RANGES, block_ram=False)
         index = Signal(ceil_log2(header_words(self.width)), init=ETHERNET_SIZE // self.width)
-        last, can_fetch, fetches, is_first, is_last = Signal(HEADERS_BITS), Signal(), Signal(), Signal(init=1), Signal()
+        can_fetch, fetches, is_first, is_last = Signal(), Signal(), Signal(init=1), Signal()
         m.d.comb += [
-            last.eq(self.read.payload.headers - 1),
-            is_last.eq(index == last >> exact_log2(self.width)),
+            is_last.eq(index == self.read.payload.end >> exact_log2(self.width)),
             can_fetch.eq((~packer.i.valid | packer.i.ready) & ends.i.ready & self._kept.o.valid),
             fetches.eq(self.read.valid & self.read.payload.wanted & can_fetch),
             self.read.ready.eq(can_fetch & (~self.read.payload.wanted | is_last)),
@@ -127,7 +126,7 @@ class HeaderBuffer(wiring.Component):
             port.addr.eq(Cat(index, self._kept.o.payload)),
             port.en.eq(fetches),
             packer.i.payload.data.eq(port.data),
-            ends.i.payload.eq(last),
+            ends.i.payload.eq(self.read.payload.end),
             ends.i.valid.eq(fetches & is_first),
             packer.plans.valid.eq(ends.o.valid),
             packer.plans.payload.shift.eq(ETHERNET_SIZE),

@@ -11,6 +11,7 @@ from amaranth.utils import ceil_log2, exact_log2
 
 from rackgate.stream.packet import PacketSignature
 from rackgate.stream.queue import Queue
+from rackgate.stream.skid import SkidBuffer
 from rackgate.zeronic.abi import ETHERNET_SIZE, HEADER_MOST
 from rackgate.zeronic.rx.records import HEADERS_BITS, SLOT_BITS
 
@@ -28,8 +29,9 @@ def slot_words(width: int) -> int:
 class HeaderSlots(wiring.Component):
     """Slots for headers, each with one of three owners: it is free, its filler has it, or it waits to be read.
 
-    A word a cycle at each side. The first word leaves 2 cycles after ``read``, which may be ahead of ``o`` by two:
-    ``read.ready`` comes from registers. Reset frees all slots.
+    A word a cycle at each side. The first word leaves 3 cycles after ``read``, which may be ahead of ``o`` by two:
+    ``read.ready`` and ``o`` come from registers. A slot is free 2 cycles after its last word has left the memory.
+    Reset frees all slots.
 
     Parameters
     ----------
@@ -94,26 +96,29 @@ class HeaderSlots(wiring.Component):
         m.submodules.reads = reads = Queue(self.read.payload.shape(), depth=_READS, block_ram=False)
         wiring.connect(m, wiring.flipped(self.read), reads.i)
         wanted, index, is_last, can_fetch = reads.o.payload, Signal(self.put_index.shape()), Signal(), Signal()
-        left = Signal(HEADERS_BITS)
+        left, frees, freed_slot = Signal(HEADERS_BITS), Signal(), Signal(SLOT_BITS)
+        m.submodules.words = words = SkidBuffer(self.o.payload.shape())  # the memory's output comes late
+        wiring.connect(m, words.o, wiring.flipped(self.o))
         m.d.comb += [
             left.eq(wanted.size - (index << exact_log2(self.width))),
             is_last.eq(left <= self.width),
-            can_fetch.eq(~self.o.valid | self.o.ready),
+            can_fetch.eq(~words.i.valid | words.i.ready),
             reads.o.ready.eq(can_fetch & is_last),
             port.addr.eq(Cat(index, wanted.slot)),
             port.en.eq(can_fetch),
-            self.o.payload.data.eq(port.data),
+            words.i.payload.data.eq(port.data),
         ]
         with m.If(can_fetch):
             m.d.sync += [
-                self.o.valid.eq(reads.o.valid),
-                self.o.payload.count.eq(Mux(is_last, left, self.width)),
-                self.o.payload.last.eq(is_last),
+                words.i.valid.eq(reads.o.valid),
+                words.i.payload.count.eq(Mux(is_last, left, self.width)),
+                words.i.payload.last.eq(is_last),
             ]
         with m.If(reads.o.valid & can_fetch):
             m.d.sync += index.eq(Mux(is_last, 0, index + 1))
-            with m.If(is_last):
-                m.d.sync += [
-                    self._is_free.bit_select(wanted.slot, 1).eq(1),
-                    Assert(~self._is_free.bit_select(wanted.slot, 1), "a slot is read that is free"),
-                ]
+        m.d.sync += [frees.eq(reads.o.valid & reads.o.ready), freed_slot.eq(wanted.slot)]
+        with m.If(frees):
+            m.d.sync += [
+                self._is_free.bit_select(freed_slot, 1).eq(1),
+                Assert(~self._is_free.bit_select(freed_slot, 1), "a slot is read that is free"),
+            ]

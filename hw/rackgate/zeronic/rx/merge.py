@@ -131,7 +131,7 @@ class Contexts(wiring.Component):
 class HeaderCompare(wiring.Component):
     """Tell whether two headers are so alike that they may be merged: see EntryKind.HEADER.
 
-    Words come one behind the other; ``is_same`` counts the word of the cycle before. Reset begins anew.
+    Words come one behind the other. Reset begins anew.
 
     Parameters
     ----------
@@ -142,10 +142,12 @@ class HeaderCompare(wiring.Component):
     -------
     begin:
         Strobe, before the first word: forget what was seen.
-    step, index, count, left, right:
-        Strobe: words ``index`` of the two headers, from IPv4's first byte on, of which ``count`` bytes count.
+    step, index, count, left:
+        Strobe: word ``index`` of one header, from IPv4's first byte on, of which ``count`` bytes count.
+    right:
+        In the cycle after: the same word of the other.
     is_same:
-        All words since ``begin`` were alike.
+        All words since ``begin`` were alike, up to the one of 2 cycles ago.
     """
 
     def __init__(self, width):
@@ -157,18 +159,21 @@ class HeaderCompare(wiring.Component):
 
     def elaborate(self, platform):
         m = Module()
-        differs = Signal(self.width)
-        mask = Signal(8 * self.width)
+        mask, counts, left = Signal(8 * self.width), Signal(8 * self.width), Signal(8 * self.width)
+        differs, were_alike = Signal(self.width), Signal()  # the word of 2 cycles ago; all before it
         with m.Switch(self.index):
             for index in range(slot_words(self.width)):
                 with m.Case(index):
                     m.d.comb += mask.eq(self._mask(index))
-        difference = (self.left ^ self.right) & mask
-        m.d.comb += differs.eq(Cat(difference.word_select(k, 8).any() & (self.count > k) for k in range(self.width)))
-        with m.If(self.begin):
-            m.d.sync += self.is_same.eq(1)
-        with m.Elif(self.step & differs.any()):
-            m.d.sync += self.is_same.eq(0)
+        # What counts is known before ``right``, which comes late, from a memory; so bytes are put together later.
+        difference = (left ^ self.right) & counts
+        m.d.sync += [
+            left.eq(self.left),
+            counts.eq(Mux(self.step, mask & Cat((self.count > k).replicate(8) for k in range(self.width)), 0)),
+            differs.eq(Cat(difference.word_select(k, 8).any() for k in range(self.width))),
+            were_alike.eq(self.begin | self.is_same),
+        ]
+        m.d.comb += self.is_same.eq(were_alike & ~differs.any())
         return m
 
     def _mask(self, index):

@@ -80,29 +80,26 @@ class Rings(wiring.Component):
         self._heads = Array(Signal(32, name=f"head_{k}") for k in range(RINGS))  # bytes that have a place
         self._sizes = Array(Signal(LOG_SIZE_MOST + 1, name=f"size_{k}") for k in range(RINGS))  # 0: there is no ring
         self._masks = Array(Signal(LOG_SIZE_MOST, name=f"mask_{k}") for k in range(RINGS))  # a size less 1
-        self._used = Signal(32)  # bytes of the ring that were not read in the cycle before
+        self._spare = Array(Signal(32, name=f"spare_{k}") for k in range(RINGS))  # bytes free in the cycle before
         self._is_waiting = Signal()  # the entry at ``i`` has a place, and waits for room there
         self._is_granted = Signal()  # it had room: what is on offer stays, whatever the host says
 
     def elaborate(self, platform):
         m = Module()
         wanted, place, ring = self.i.payload, self.o.payload, self.i.payload.ring
-        head, base, consumer = self._heads[ring], Array(self.base)[ring], Array(self.consumer)[ring]
-        size, used = Signal(LOG_SIZE_MOST + 1), self._used
+        size, spare = Signal(LOG_SIZE_MOST + 1), self._spare[place.ring]
         offset, left, units = Signal(LOG_SIZE_MOST), Signal.like(size), Signal.like(size)
-        free, is_lost, is_pad, has_room = Signal(32), Signal(), Signal(), Signal()
+        is_lost, is_pad, has_room = Signal(), Signal(), Signal()
         m.d.comb += [
             size.eq(self._sizes[ring]),
-            offset.eq(head & self._masks[ring]),
+            offset.eq(self._heads[ring] & self._masks[ring]),
             left.eq(size - offset),  # up to the end of the ring
             units.eq(wanted.units << _UNIT_BITS),
             is_lost.eq(units > size),
             is_pad.eq(~is_lost & (left < units)),
-            # Also if a host says it has read what is not written.
-            free.eq(Mux(used > size, 0, size - used)),
-            has_room.eq(place.units << _UNIT_BITS <= free),
+            # None if a host says it has read what is not written.
+            has_room.eq((place.units << _UNIT_BITS <= spare) & (spare <= self._sizes[place.ring])),
         ]
-        m.d.sync += used.eq(head - consumer)
         with m.If(~self._is_waiting):
             m.d.sync += [
                 self._is_waiting.eq(self.i.valid),
@@ -110,7 +107,7 @@ class Rings(wiring.Component):
                 place.lost.eq(is_lost),
                 place.pad.eq(is_pad),
                 place.units.eq(Mux(is_pad, left, units) >> _UNIT_BITS),
-                place.address.eq(base + offset),
+                place.address.eq(Array(self.base)[ring] + offset),
             ]
         with m.Else():
             m.d.sync += self._is_granted.eq(self.o.valid & ~self.o.ready)
@@ -122,10 +119,13 @@ class Rings(wiring.Component):
                 m.d.comb += self.i.ready.eq(~place.pad)
                 m.d.sync += self._is_waiting.eq(0)
                 with m.If(~place.lost):
+                    head = self._heads[place.ring]
                     m.d.sync += head.eq(head + (place.units << _UNIT_BITS))
         for k in range(RINGS):
             with m.If(self.written.valid & (self.written.payload.ring == k)):
                 m.d.sync += self.producer[k].eq(self.producer[k] + (self.written.payload.units << _UNIT_BITS))
+            # Before a place is wanted, so that whether there is room is one comparison behind registers.
+            m.d.sync += self._spare[k].eq(self._sizes[k] + self.consumer[k] - self._heads[k])
         for size, mask, log_size in zip(self._sizes, self._masks, self.log_size, strict=True):
             is_there = (log_size >= LOG_SIZE_LEAST) & (log_size <= LOG_SIZE_MOST)
             m.d.sync += [size.eq(Mux(is_there, 1 << log_size, 0)), mask.eq((1 << log_size) - 1)]

@@ -189,14 +189,14 @@ class ReceiveUnit(wiring.Component):
     def _hand_over(self, m, decider, frames, heads):
         """Decisions to Delivery, and to the buffer of headers what it shall give out."""
         delivery, decision = self._delivery, decider.o.payload
-        wanted = data.StructLayout({"wanted": 1, "headers": HEADERS_BITS})
+        wanted = data.StructLayout({"wanted": 1, "end": HEADERS_BITS})
         m.submodules.wanted = queue = Queue(wanted, depth=_FRAMES, block_ram=False)
         m.d.comb += [
             decider.o.ready.eq(delivery.decisions.ready & (queue.i.ready | decision.is_fence)),
             delivery.decisions.payload.eq(decision),
             delivery.decisions.valid.eq(decider.o.valid & (queue.i.ready | decision.is_fence)),
             queue.i.payload.wanted.eq(~decision.deferred),
-            queue.i.payload.headers.eq(decision.headers),
+            queue.i.payload.end.eq(decision.headers - 1),
             queue.i.valid.eq(decider.o.valid & ~decision.is_fence & delivery.decisions.ready),
         ]
         wiring.connect(m, queue.o, heads.read)

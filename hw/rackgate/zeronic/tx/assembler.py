@@ -76,7 +76,8 @@ class Assembler(wiring.Component):
         self._memory = Memory(shape=8 * self.width, depth=depth, init=[])
         self._room, self._has_room = Signal(range(depth + 1), init=depth), Signal()
         self._stored = Signal(range(_FRAMES + 1))  # frames that have not left
-        frame = data.StructLayout({"size": LENGTH_BITS, "offload": 1})
+        self._index = range(-(-FRAME_MOST // self.width))  # of a word in its frame
+        frame = data.StructLayout({"size": LENGTH_BITS, "last": self._index, "offload": 1})
         self._frames = Queue(frame, depth=_FRAMES)
         self._checksums = Queue(sums_layout(), depth=_FRAMES)
 
@@ -104,7 +105,7 @@ class Assembler(wiring.Component):
         """Words into the memory; at the end of a frame, keep it or go back to its first word."""
         word, write, sums = self.i.payload, self._memory.write_port(), self._sums
         start, size, total, is_cut = Signal.like(write.addr), Signal(LENGTH_BITS), Signal(LENGTH_BITS), Signal()
-        address = Signal.like(write.addr)
+        address, index = Signal.like(write.addr), Signal(self._index)
         is_good = ~word.error & ~is_cut
         m.d.comb += [
             self.i.ready.eq(self._has_room & (self._stored != _FRAMES)
@@ -118,7 +119,8 @@ class Assembler(wiring.Component):
         with m.If(self.unsent.ready):
             m.d.sync += self.unsent.valid.eq(0)
         with m.If(stores):
-            m.d.sync += [address.eq(self._next(address)), size.eq(Mux(word.last, 0, total))]
+            m.d.sync += [address.eq(self._next(address)), size.eq(Mux(word.last, 0, total)),
+                         index.eq(Mux(word.last, 0, index + 1))]
             with m.If(word.last):
                 m.d.sync += is_cut.eq((is_cut | word.error) & ~word.tag.last)
                 with m.If(is_good):
@@ -134,6 +136,7 @@ class Assembler(wiring.Component):
         m.d.comb += [
             self._frames.i.valid.eq(delayed(m, keeps, self._wait, "keeps")),
             frame.size.eq(delayed(m, total, self._wait, "size")),
+            frame.last.eq(delayed(m, index, self._wait, "last")),
             frame.offload.eq(delayed(m, word.tag.offload, self._wait, "offload")),
             # Of the others none: a short one may leave before its sums would come.
             self._checksums.i.valid.eq(delayed(m, keeps & word.tag.offload, sums.latency, "summed")),
@@ -148,12 +151,12 @@ class Assembler(wiring.Component):
 
     def _send(self, m, reads):
         """Read the oldest frame, and put its checksums into their places."""
-        frames, read, shift = self._frames.o, self._memory.read_port(), exact_log2(self.width)
-        moves, number, is_last = Signal(), Signal(range(-(-FRAME_MOST // self.width))), Signal()
+        frames, read = self._frames.o, self._memory.read_port()
+        moves, number, is_last = Signal(), Signal(self._index), Signal()
         frame, address = frames.payload, Signal.like(read.addr)
         m.d.comb += [
             moves.eq(~self.o.valid | self.o.ready),
-            is_last.eq(number == (frame.size - 1) >> shift),
+            is_last.eq(number == frame.last),
             read.addr.eq(address), read.en.eq(moves),
             reads.eq(frames.valid & moves), frames.ready.eq(moves & is_last),
         ]

@@ -67,7 +67,7 @@ class Editor(wiring.Component):
         shift = exact_log2(self.width)
         m.d.comb += [
             moves.eq(~self.o.valid | self.o.ready),
-            is_last.eq(index == (job.headers - 1) >> shift),
+            is_last.eq(index == job.header_end >> shift),
             self.address.slot.eq(job.slot), self.address.word.eq(index), self.read.eq(moves),
             self.i.ready.eq(moves & is_last),
             self.freed.eq(self.i.valid & self.i.ready & job.last),
@@ -77,7 +77,7 @@ class Editor(wiring.Component):
         with m.If(moves):
             m.d.sync += [
                 frame.eq(job), number.eq(index), ends.eq(is_last), is_read.eq(self.i.valid),
-                length.eq(job.headers - ETHERNET_SIZE + job.payload),
+                length.eq(job.header_end + job.payload - (ETHERNET_SIZE - 1)),
                 self.o.valid.eq(is_read), self.o.payload.eq(self._word(m, frame, number, ends, length)),
             ]
             with m.If(self.i.valid):
@@ -90,7 +90,7 @@ class Editor(wiring.Component):
         m.d.comb += [
             cleared.eq(Mux(frame.last, 0, _FIN | _PSH) | Mux(frame.first, 0, _CWR)),
             word.data.eq(self.content), word.last.eq(ends), word.has_payload.eq(frame.payload != 0),
-            word.count.eq(Mux(ends, ((frame.headers - 1) % self.width) + 1, self.width)),
+            word.count.eq(Mux(ends, (frame.header_end % self.width) + 1, self.width)),
             word.gather.eq(frame.gather), word.tag.offload.eq(frame.offload), word.tag.last.eq(frame.last),
             word.tag.flow.eq(frame.flow),
         ]

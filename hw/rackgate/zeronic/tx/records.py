@@ -43,14 +43,14 @@ class SendJob(data.Struct):
 class FrameJob(data.Struct):
     """A frame to be made: the header of ``slot``, and ``payload`` bytes that are gathered or came with the command.
 
-    ``first`` and ``last`` of its command.
+    ``header_end``: the place of its header's last byte. ``first`` and ``last`` of its command.
     """
 
     slot: range(SLOTS)
     flow: FLOW_BITS
     gather: 1
     offload: 1
-    headers: 7
+    header_end: 7
     payload: LENGTH_BITS
     sequence: 32
     identification: 16

@@ -59,6 +59,7 @@ class Segmenter(wiring.Component):
         # Of ``job``, payload, sequence and identification are those of what is left.
         job, is_busy, is_first, shift = Signal(SendJob), Signal(), Signal(), Signal(exact_log2(self.width))
         is_last, size, moves, gathers, slices = Signal(), Signal(16), Signal(), Signal(), Signal()
+        header_end = Signal.like(self.frames.payload.header_end)
         m.d.comb += [
             is_last.eq((job.segment == 0) | (job.payload <= job.segment)),
             size.eq(Mux(is_last, job.payload, job.segment)),
@@ -71,12 +72,13 @@ class Segmenter(wiring.Component):
             self.i.ready.eq(~is_busy | moves & is_last), self.busy.eq(is_busy),
         ]
         frame, gather, piece = self.frames.payload, self.gathers.payload, self.slices.payload
-        for name in ("slot", "flow", "gather", "offload", "headers", "sequence", "identification"):
+        for name in ("slot", "flow", "gather", "offload", "sequence", "identification"):
             m.d.comb += frame[name].eq(job[name])
         m.d.comb += [
+            frame.header_end.eq(header_end),
             frame.payload.eq(size), frame.first.eq(is_first), frame.last.eq(is_last),
             gather.flow.eq(job.flow), gather.position.eq(job.sequence), gather.size.eq(size),
-            piece.shift.eq(shift), piece.size.eq(size), piece.ends.eq(is_last),
+            piece.shift.eq(shift), piece.end.eq(shift + size - 1), piece.ends.eq(is_last),
         ]
         with m.If(moves):
             m.d.sync += [
@@ -85,5 +87,6 @@ class Segmenter(wiring.Component):
                 is_busy.eq(~is_last),
             ]
         with m.If(self.i.valid & self.i.ready):
-            m.d.sync += [job.eq(self.i.payload), is_busy.eq(1), is_first.eq(1), shift.eq(self.i.payload.headers)]
+            m.d.sync += [job.eq(self.i.payload), is_busy.eq(1), is_first.eq(1), shift.eq(self.i.payload.headers),
+                         header_end.eq(self.i.payload.headers - 1)]
         return m

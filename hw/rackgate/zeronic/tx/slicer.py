@@ -13,8 +13,8 @@ __all__ = ["Slicer", "slice_layout"]
 
 
 def slice_layout(width: int) -> data.StructLayout:
-    """``size`` bytes (not 0), the first at byte ``shift`` of its word; ``ends``: they are the last of their command."""
-    return data.StructLayout({"shift": exact_log2(width), "size": LENGTH_BITS, "ends": 1})
+    """Bytes ``shift`` to ``end`` of what begins with a word; ``ends``: they are the last of their command."""
+    return data.StructLayout({"shift": exact_log2(width), "end": LENGTH_BITS + 1, "ends": 1})
 
 
 class Slicer(wiring.Component):
@@ -59,15 +59,14 @@ class Slicer(wiring.Component):
         wiring.connect(m, packer.o, wiring.flipped(self.o))
         index = exact_log2(self.width)
         part, plan, words = self.slices.payload, packer.plans.payload, packer.i
-        end, number = Signal(LENGTH_BITS + 1), Signal(LENGTH_BITS + 1 - index)  # last byte, word under way
+        number = Signal(LENGTH_BITS + 1 - index)  # of the word under way
         is_all, is_skipping, goes_on = Signal(), Signal(), Signal()  # all words of the slice were given
         m.d.comb += [
-            end.eq(part.shift + part.size - 1),
-            plan.shift.eq(part.shift), plan.end.eq(end),
+            plan.shift.eq(part.shift), plan.end.eq(part.end),
             packer.plans.valid.eq(self.slices.valid),
             self.slices.ready.eq(packer.plans.ready),
             words.payload.data.eq(self.i.payload.data),
-            words.payload.last.eq(number == end >> index),
+            words.payload.last.eq(number == part.end >> index),
             words.valid.eq(self.i.valid & self.slices.valid & ~is_all & ~is_skipping),
             # The word that the slice ends in is the next one's too, unless it ends with it.
             goes_on.eq(words.payload.last & ~part.ends & (plan.end != self.width - 1)),

@@ -213,13 +213,15 @@ class SendUnit(wiring.Component):
         m.submodules.joiner = joiner = Joiner(self.width)
         m.submodules.assembler = assembler = Assembler(self.width)
         m.submodules.frames = frames = Queue(FrameJob, depth=_FRAMES)
-        m.submodules.slices = slices = Queue(slice_layout(self.width), depth=2)
+        m.submodules.slices = slices = SkidBuffer(slice_layout(self.width))
+        m.submodules.payload = payload = SkidBuffer(intake.payload.payload.shape())
         for source, target in (
                 (intake.o, segmenter.i), (segmenter.frames, frames.i), (frames.o, editor.i), (editor.o, merger.header),
                 (segmenter.gathers, gather.i), (gather.o, merger.gathered), (gather.request, cover.request),
                 (cover.piece, gather.piece), (cover.result, gather.result),
                 (segmenter.slices, slices.i), (slices.o, slicer.slices),
-                (intake.payload, slicer.i), (slicer.o, merger.inline), (merger.o, joiner.i), (joiner.o, assembler.i)):
+                (intake.payload, payload.i), (payload.o, slicer.i), (slicer.o, merger.inline), (merger.o, joiner.i),
+                (joiner.o, assembler.i)):
             wiring.connect(m, source, target)
         for port in ("ar", "r"):
             inner, outer = getattr(gather, port), getattr(wiring.flipped(self.memory), port)
