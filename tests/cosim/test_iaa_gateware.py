@@ -10,6 +10,7 @@ from iaa_bench import MEMORY, PHYSICAL, VIRTUAL, IaaBench
 from test_iaa_model import (
     AECS,
     ASKED,
+    PLAIN,
     RECORD,
     SOURCE,
     STATES,
@@ -35,6 +36,7 @@ from rackgate.iaa.abi import (
 from rackgate.iaa.aecs import Aecs, saved_size
 from rackgate.inflate.abi import ErrorCode
 from rackgate_sim.devices import component
+from rackgate_sim.inflate.assembler import Assembler
 from rackgate_sim.inflate.streams import NEGATIVES
 from rackgate_sim.native import build
 
@@ -66,6 +68,20 @@ def test_negative_list(library, seed):
         want = bench.compare(job(source_size=len(negative.data)))
         error = ErrorCode.NONE if negative.strict is None else negative.strict
         assert want.error == error or negative.small_window is not None, negative.name
+
+
+def test_ignored_bits_are_not_looked_at(library, seed):
+    """Streams that end at each bit of a byte, with each number of bits behind them ignored: those may be anything."""
+    bench = IaaBench(library, seed=seed, window=BUILD["window"])
+    for letters in range(8):  # of 9 bits each
+        asm = Assembler().fixed([200] * letters, True)
+        spare, data = -len(asm) % 8, bytearray(asm.data())
+        for ignored in range(8):
+            if ignored <= spare:
+                data[-1] |= 0xFF << 8 - ignored & 0xFF
+            put(bench, SOURCE, data + bytes(64))
+            want = bench.compare(job(source_size=len(data), operation_flags=PLAIN | ignored << 6))
+            assert (want.error == ErrorCode.NONE) == (ignored <= spare), (letters, ignored)
 
 
 def random_descriptors(library, seed, count, memory):

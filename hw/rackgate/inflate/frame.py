@@ -30,8 +30,8 @@ class Frame(wiring.Component):
     header asks for the dictionary whose id is then in ``dictionary``; ``absent`` that no member follows. Checks
     are made in zlib's order, on as many bytes at a time as zlib asks for, so that both find the same fault first.
 
-    HEADER and TRAILER first skip to a byte boundary; ``at_trailer`` is high when a TRAILER has got there, which
-    is all there is to a raw one. NEXT skips zero bytes and leaves the magic of the next header in the source.
+    HEADER and TRAILER first skip to a byte boundary; ``at_trailer`` is high when a TRAILER has got there. A raw one is
+    over at once: its source may end within the byte. NEXT skips zero bytes and leaves the magic of the next header in the source.
 
     All outputs but ``at_trailer`` and ``source.take`` are registers. Reset forgets the task; there is no memory.
 
@@ -95,7 +95,7 @@ class Frame(wiring.Component):
                     with m.If(self.task == FrameTask.NEXT):
                         m.next = "PADDING"
             with m.State("ALIGN"), m.If(source.settled):
-                with m.If(padding == 0):
+                with m.If((padding == 0) | (self.task == FrameTask.TRAILER) & (self.format == Format.RAW)):
                     with m.If(self.task == FrameTask.TRAILER):
                         m.d.comb += self.at_trailer.eq(1)
                         m.next = "CHECK"

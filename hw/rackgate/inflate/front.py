@@ -5,7 +5,7 @@ from amaranth.hdl import Assert, Module, Mux, Signal
 from amaranth.lib import stream, wiring
 from amaranth.lib.wiring import In, Out
 
-from rackgate.inflate.abi import Status
+from rackgate.inflate.abi import Format, Status
 from rackgate.inflate.block import BlockHeader
 from rackgate.inflate.code import CodeTables, SymbolWrite
 from rackgate.inflate.entry import Entry, Job, Result, Run, Stop, Summary
@@ -116,6 +116,8 @@ class Front(wiring.Component):
             with m.State("FRAME"):
                 with m.If(frame.at_trailer):
                     m.d.sync += result.position.eq(self.position)
+                    with m.If(job.framing == Format.RAW):  # up to the end of its byte, as if it was taken
+                        m.d.sync += result.position.eq((self.position[3:] + self.position[:3].any()) << 3)
                 self._frame(m, frame, state)
             with m.State("BLOCK"):
                 with m.If(block.done):
@@ -190,6 +192,8 @@ class Front(wiring.Component):
                 m.d.sync += [members.eq(members + 1), phase.eq(Phase.NEXT)]
                 with m.If(~state.has_more):
                     state.end(m, Status.SUCCESS)
+                with m.If(state.job.framing == Format.RAW):
+                    m.next = "CLOSE"  # without STEP: the position is known
             with m.Elif(frame.absent):
                 state.end(m, Status.SUCCESS)
                 m.next = "CLOSE"  # without STEP: padding does not count as consumed
