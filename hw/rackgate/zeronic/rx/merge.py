@@ -160,17 +160,17 @@ class HeaderCompare(wiring.Component):
     def elaborate(self, platform):
         m = Module()
         mask, counts, left = Signal(8 * self.width), Signal(8 * self.width), Signal(8 * self.width)
-        differs, were_alike = Signal(self.width), Signal()  # the word of 2 cycles ago; all before it
+        differs, were_alike = Signal(4 * self.width), Signal()  # the word of 2 cycles ago, by two bits; all before it
         with m.Switch(self.index):
             for index in range(slot_words(self.width)):
                 with m.Case(index):
                     m.d.comb += mask.eq(self._mask(index))
-        # What counts is known before ``right``, which comes late, from a memory; so bytes are put together later.
+        # What counts is known before ``right``, which comes late, from a memory: between it and a register is one gate.
         difference = (left ^ self.right) & counts
         m.d.sync += [
             left.eq(self.left),
             counts.eq(Mux(self.step, mask & Cat((self.count > k).replicate(8) for k in range(self.width)), 0)),
-            differs.eq(Cat(difference.word_select(k, 8).any() for k in range(self.width))),
+            differs.eq(Cat(difference.word_select(k, 2).any() for k in range(4 * self.width))),
             were_alike.eq(self.begin | self.is_same),
         ]
         m.d.comb += self.is_same.eq(were_alike & ~differs.any())
