@@ -13,9 +13,10 @@ from inflate_jobs import BASE, Bench, Job, Step
 from rackgate.inflate.abi import ErrorCode, Flag, Opcode, Status
 from rackgate_sim.devices import component
 from rackgate_sim.inflate import streams
-from rackgate_sim.inflate.assembler import Assembler
+from rackgate_sim.inflate.assembler import END, Assembler, Bits, Match, Symbol, limited_lengths
 from rackgate_sim.inflate.corpus import MAX_OUTPUT, Outcome, case, verdict_zlib
 from rackgate_sim.inflate.differential import compare_batches, describe_stop
+from rackgate_sim.inflate.model import DISTANCE_BASE, DISTANCE_EXTRA, LENGTH_BASE, LENGTH_EXTRA
 from rackgate_sim.native import build
 
 pytestmark = [pytest.mark.cosim, pytest.mark.xdist_group("native")]
@@ -139,6 +140,56 @@ def test_corners(library, seed):
         assert got.error == corner.error and result.output == corner.output, corner.name
         if corner.error == ErrorCode.NONE:
             assert (got.status, got.consumed) == (Status.SUCCESS, corner.consumed), corner.name
+
+
+def every_code(rng, count):
+    """A block that has all symbols, with codes of all lengths in any order, each as often as the others."""
+    lengths = []
+    for size in (286, 30):
+        frequencies = [*range(16), *(rng.randrange(16) for _ in range(size - 16))]
+        code = limited_lengths([1 << frequency for frequency in frequencies])
+        rng.shuffle(code)
+        lengths.append(code)
+    tokens, size = list(rng.randbytes(300)), 300
+    for _ in range(count):
+        symbol = rng.choice([k for k in range(286) if k != END.value])
+        if symbol < END.value:
+            tokens.append(symbol)
+            size += 1
+            continue
+        extra = rng.getrandbits(LENGTH_EXTRA[symbol - 257])
+        extra -= symbol == 284 and extra == 31  # zlib writes 258 as symbol 285
+        distances = [k for k in range(30) if DISTANCE_BASE[k] + (1 << DISTANCE_EXTRA[k]) <= size]
+        distance = rng.choice(distances)
+        tokens.append(Match(symbol, extra, distance, rng.getrandbits(DISTANCE_EXTRA[distance])))
+        size += LENGTH_BASE[symbol - 257] + extra
+    return Assembler().dynamic(tokens, True, literals=lengths[0], distances=lengths[1]).data()
+
+
+def test_every_code(library, seed):
+    """The first code of each length is what is compared with limits: each is met at many places of a word."""
+    rng = random.Random(seed)
+    cases = [every_code(rng, 1500) for _ in range(12)]
+    results = no_exceptions(Bench(library, seed=seed).run([one(data) for data in cases]))
+    for data, result in zip(cases, results, strict=True):
+        assert result.completion.status == Status.SUCCESS
+        assert result.output == zlib.decompress(data, -15)
+
+
+def test_first_code_that_is_not_there(library, seed):
+    """A lone code of one bit leaves half of all codes without a meaning: the first of these, of distances anywhere."""
+    literals = [0] * 286
+    literals[65], literals[257], literals[END.value] = 1, 2, 2
+    missing = [Bits(1, 15), Bits(0, 64)]
+    blocks = [([*[65] * ones, Symbol(257), *missing], literals) for ones in range(40)]
+    cases = [Assembler().dynamic(tokens, True, literals=lengths, distances=[1], end=False).data()
+             for tokens, lengths in [*blocks, (missing, [0] * END.value + [1])]]
+    results = no_exceptions(Bench(library, seed=seed).run([one(data) for data in cases]))
+    for data, result in zip(cases, results, strict=True):
+        is_distance = data is not cases[-1]
+        with pytest.raises(zlib.error, match="invalid distance code" if is_distance else "invalid literal/length code"):
+            zlib.decompress(data, -15)
+        assert result.completion.error == (ErrorCode.BAD_DISTANCE_CODE if is_distance else ErrorCode.BAD_LITERAL_CODE)
 
 
 MEMORIES = {
