@@ -7,6 +7,7 @@ import pytest
 from zeronic_nic import DATA, Nic
 from zeronic_packets import Tcp
 
+from rackgate.csr.map import Access
 from rackgate.zeronic.abi import Direction
 from rackgate.zeronic.messages import Cursor, EntryKind, Fence, FlowFlag, Post, Retire
 
@@ -147,3 +148,18 @@ def test_rules_hold_in_the_model(seed):
 def test_rules_hold_for_long(seed, width, world):
     for run in range(20):
         play(f"{seed}/{width}/{world}/{run}", 2000, "sim", width=width, **WORLDS[world])
+
+
+def test_registers_keep_what_is_written(seed):
+    """Each what was written to it, whatever is written to the others, while the NIC stands still."""
+    draw, nic = random.Random(seed), Nic("sim")
+    nic.write("CONTROL", 0)
+    names = [one.name for one in nic.device.map.values() if one.access == Access.RW
+             and one.name not in ("CONTROL", "COMMAND_PRODUCER", "IRQ_ENABLE")]
+    assert len(names) >= 13
+    for _ in range(3):
+        values = {name: draw.getrandbits(32) for name in draw.sample(names, len(names))}
+        for name, value in values.items():
+            nic.write(name, value)
+        read = {name: nic.read(name) for name in draw.sample(names, len(names))}
+        assert read == values

@@ -92,7 +92,9 @@ def test_random(width, idle, stall, latency, seed):
 def test_an_error_marks_its_frame(width, seed):
     frames = [[(0, 54, 100, BASE)], [(0, 54, 64, BASE + 0x1000), (0, 99, 50, BASE + 0x2000), (0, 1, 9, BASE + 0x3000)],
               [(0, 54, 64, BASE + 0x4000), (0, 54, 64, BASE + 0x5000)], [(0, 54, 1, BASE + 0x6000)]]
-    assert run(width, frames, seed=seed, bad=[BASE + 0x2020, BASE + 0x5000]) == [0, 1, 1, 0]
+    before = [[(0, 54, 8, BASE + 0x7000 + 64 * number)] for number in range(20)]  # queues have held the ends of frames
+    errors = run(width, before + frames, seed=seed, bad=[BASE + 0x2020, BASE + 0x5000])
+    assert errors == [0] * len(before) + [0, 1, 1, 0]
 
 
 def test_bad_width():
