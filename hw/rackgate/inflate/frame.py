@@ -31,7 +31,8 @@ class Frame(wiring.Component):
     are made in zlib's order, on as many bytes at a time as zlib asks for, so that both find the same fault first.
 
     HEADER and TRAILER first skip to a byte boundary; ``at_trailer`` is high when a TRAILER has got there. A raw one is
-    over at once: its source may end within the byte. NEXT skips zero bytes and leaves the magic of the next header in the source.
+    over at once: its source may end within the byte. NEXT skips zero bytes and leaves the magic of the next header in
+    the source.
 
     All outputs but ``at_trailer`` and ``source.take`` are registers. Reset forgets the task; there is no memory.
 
