@@ -103,7 +103,7 @@ def test_random(width, variant, seed):
     seed = 1000 * seed + 10 * width + variant
     print(f"seed {seed}")
     streams = Streams(random.Random(seed), FlowFlag.RECEIVE)
-    run(width, streams.script(6), seed=seed, **[{}, {"idle": 0.2, "stall": 0.3, "latency": 20, "pace": 0.1}, {
+    run(width, streams.script(12), seed=seed, **[{}, {"idle": 0.2, "stall": 0.3, "latency": 20, "pace": 0.1}, {
         "latency": 60, "pace": 0.005, "log_size": 13}][variant], limit=12_000)
 
 
