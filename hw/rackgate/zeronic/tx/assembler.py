@@ -76,8 +76,8 @@ class Assembler(wiring.Component):
         self._memory = Memory(shape=8 * self.width, depth=depth, init=[])
         self._room, self._has_room = Signal(range(depth + 1), init=depth), Signal()
         self._stored = Signal(range(_FRAMES + 1))  # frames that have not left
-        self._index = range(-(-FRAME_MOST // self.width))  # of a word in its frame
-        frame = data.StructLayout({"size": LENGTH_BITS, "last": self._index, "offload": 1})
+        self._index_bits = LENGTH_BITS - exact_log2(self.width)  # of a word in its frame
+        frame = data.StructLayout({"size": LENGTH_BITS, "last": self._index_bits, "offload": 1})
         self._frames = Queue(frame, depth=_FRAMES)
         self._checksums = Queue(sums_layout(), depth=_FRAMES)
 
@@ -105,7 +105,7 @@ class Assembler(wiring.Component):
         """Words into the memory; at the end of a frame, keep it or go back to its first word."""
         word, write, sums = self.i.payload, self._memory.write_port(), self._sums
         start, size, total, is_cut = Signal.like(write.addr), Signal(LENGTH_BITS), Signal(LENGTH_BITS), Signal()
-        address, index = Signal.like(write.addr), Signal(self._index)
+        address, index = Signal.like(write.addr), size >> exact_log2(self.width)  # words before the last one are full
         is_good = ~word.error & ~is_cut
         m.d.comb += [
             self.i.ready.eq(self._has_room & (self._stored != _FRAMES)
@@ -119,15 +119,14 @@ class Assembler(wiring.Component):
         with m.If(self.unsent.ready):
             m.d.sync += self.unsent.valid.eq(0)
         with m.If(stores):
-            m.d.sync += [address.eq(self._next(address)), size.eq(Mux(word.last, 0, total)),
-                         index.eq(Mux(word.last, 0, index + 1))]
+            m.d.sync += [address.eq(self._next(address)), size.eq(Mux(word.last, 0, total))]
             with m.If(word.last):
                 m.d.sync += is_cut.eq((is_cut | word.error) & ~word.tag.last)
                 with m.If(is_good):
                     m.d.sync += start.eq(self._next(address))
                 with m.Else():
                     m.d.sync += address.eq(start)
-                    m.d.comb += rewound.eq((size >> exact_log2(self.width)) + 1)
+                    m.d.comb += rewound.eq(index + 1)
                 with m.If(word.error & ~is_cut):
                     m.d.comb += self.bad_region.eq(word.bad_region)
                     m.d.sync += [self.unsent.valid.eq(1), self.unsent.payload.eq(word.tag.flow)]
@@ -152,7 +151,7 @@ class Assembler(wiring.Component):
     def _send(self, m, reads):
         """Read the oldest frame, and put its checksums into their places."""
         frames, read = self._frames.o, self._memory.read_port()
-        moves, number, is_last = Signal(), Signal(self._index), Signal()
+        moves, number, is_last = Signal(), Signal(self._index_bits), Signal()
         frame, address = frames.payload, Signal.like(read.addr)
         m.d.comb += [
             moves.eq(~self.o.valid | self.o.ready),
