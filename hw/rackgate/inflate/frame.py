@@ -30,16 +30,15 @@ class Frame(wiring.Component):
     header asks for the dictionary whose id is then in ``dictionary``; ``absent`` that no member follows. Checks
     are made in zlib's order, on as many bytes at a time as zlib asks for, so that both find the same fault first.
 
-    HEADER and TRAILER first skip to a byte boundary; ``at_trailer`` is high when a TRAILER has got there. A raw one is
-    over at once: its source may end within the byte. NEXT skips zero bytes and leaves the magic of the next header in
-    the source.
+    HEADER and TRAILER first skip to a byte boundary; ``at_trailer`` is high when a TRAILER has got there. NEXT skips
+    zero bytes and leaves the magic of the next header in the source.
 
     All outputs but ``at_trailer`` and ``source.take`` are registers. Reset forgets the task; there is no memory.
 
     Members
     -------
     start, task, format : In
-        The task, and an :class:`~rackgate.inflate.abi.Format`; both stable until ``done``. No raw HEADER.
+        The task, and an :class:`~rackgate.inflate.abi.Format`; both stable until ``done``; not raw.
     source
         The input buffer, through registers; see :class:`~rackgate.inflate.steady.Steady`.
     offset : In(3)
@@ -96,7 +95,7 @@ class Frame(wiring.Component):
                     with m.If(self.task == FrameTask.NEXT):
                         m.next = "PADDING"
             with m.State("ALIGN"), m.If(source.settled):
-                with m.If((padding == 0) | (self.task == FrameTask.TRAILER) & (self.format == Format.RAW)):
+                with m.If(padding == 0):
                     with m.If(self.task == FrameTask.TRAILER):
                         m.d.comb += self.at_trailer.eq(1)
                         m.next = "CHECK"
@@ -150,19 +149,16 @@ class Frame(wiring.Component):
             finish(self.preset.eq(1))
 
     def _trailer(self, m, source, when, finish):
-        with m.State("CHECK"):
-            with m.If(self.format == Format.RAW):
+        with m.State("CHECK"), when(32):
+            m.d.comb += source.take.eq(32)
+            with m.If(self.format == Format.ZLIB):
                 finish()
-            with m.Else(), when(32):
-                m.d.comb += source.take.eq(32)
-                with m.If(self.format == Format.ZLIB):
-                    finish()
-                    with m.If(_swapped(source.window) != self.adler32):
-                        finish(self.error.eq(ErrorCode.ADLER_MISMATCH))
-                with m.Else():
-                    m.next = "LENGTH"
-                    with m.If(source.window != self.crc32):
-                        finish(self.error.eq(ErrorCode.CRC_MISMATCH))
+                with m.If(_swapped(source.window) != self.adler32):
+                    finish(self.error.eq(ErrorCode.ADLER_MISMATCH))
+            with m.Else():
+                m.next = "LENGTH"
+                with m.If(source.window != self.crc32):
+                    finish(self.error.eq(ErrorCode.CRC_MISMATCH))
         with m.State("LENGTH"), when(32):
             m.d.comb += source.take.eq(32)
             finish()

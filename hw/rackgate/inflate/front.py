@@ -116,8 +116,6 @@ class Front(wiring.Component):
             with m.State("FRAME"):
                 with m.If(frame.at_trailer):
                     m.d.sync += result.position.eq(self.position)
-                    with m.If(job.framing == Format.RAW):  # up to the end of its byte, as if it was taken
-                        m.d.sync += result.position.eq((self.position[3:] + self.position[:3].any()) << 3)
                 self._frame(m, frame, state)
             with m.State("BLOCK"):
                 with m.If(block.done):
@@ -160,6 +158,14 @@ class Front(wiring.Component):
         with m.Elif(state.job.load):
             m.d.comb += runner.start.eq(1)
             m.next = "RUN"
+        with m.Elif((state.phase == Phase.TRAILER) & (state.job.framing == Format.RAW)):
+            # Nothing follows. What fills its last byte counts as taken, though some of it may not be there.
+            state.end(m, Status.SUCCESS)
+            m.d.sync += [
+                state.result.members.eq(state.result.members + 1),
+                state.result.position.eq((self.position[3:] + self.position[:3].any()) << 3),
+            ]
+            m.next = "CLOSE"
         with m.Else(), m.Switch(state.phase):
             with m.Case(Phase.BLOCK):
                 m.d.comb += block.start.eq(1)
@@ -192,8 +198,6 @@ class Front(wiring.Component):
                 m.d.sync += [members.eq(members + 1), phase.eq(Phase.NEXT)]
                 with m.If(~state.has_more):
                     state.end(m, Status.SUCCESS)
-                with m.If(state.job.framing == Format.RAW):
-                    m.next = "CLOSE"  # without STEP: the position is known
             with m.Elif(frame.absent):
                 state.end(m, Status.SUCCESS)
                 m.next = "CLOSE"  # without STEP: padding does not count as consumed
