@@ -30,8 +30,8 @@ class HeaderSlots(wiring.Component):
     """Slots for headers, each with one of three owners: it is free, its filler has it, or it waits to be read.
 
     A word a cycle at each side. The first word leaves 3 cycles after ``read``, which may be ahead of ``o`` by two:
-    ``read.ready`` and ``o`` come from registers. A slot is free 2 cycles after its last word has left the memory.
-    Reset frees all slots.
+    ``read.ready`` and ``o`` come from registers. A slot is free 2 cycles after its last word is
+    read. Reset frees all slots.
 
     Parameters
     ----------
