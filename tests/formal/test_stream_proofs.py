@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Proofs by induction, so for all time: Queue, SkidBuffer, Arbiter, Fork.
+"""Proofs by induction, so for all time: Queue, SkidBuffer, Backlog, Arbiter, Fork.
 
 Each property is also shown to be able to fail: a fault is put into the specification's wiring, and the proof
 must find it.
@@ -11,6 +11,7 @@ from amaranth.hdl import Array, Assert, Cat, Cover, Module, Mux, Signal, Value
 from runner import ProofFailed, drive, prove, specification, stall
 
 from rackgate.stream.arbiter import Arbiter
+from rackgate.stream.backlog import Backlog
 from rackgate.stream.fork import Fork
 from rackgate.stream.queue import Queue
 from rackgate.stream.skid import SkidBuffer
@@ -59,11 +60,18 @@ def queue(depth, block_ram, fault=None):
     stall(m, dut.o, name="o")
     tracked = Tracked(m, dut, dut.level, capacity=depth, fault=fault)
 
-    # What an induction needs to know of the state: where the tracked payload lies.
+    lies_in_queue(m, dut, tracked.is_inside, tracked.ahead, tracked.value)
+    m.d.comb += Cover((dut.level == depth) & tracked.is_inside & (tracked.ahead == depth - 1))
+    return m
+
+
+def lies_in_queue(m, dut, is_inside, ahead, value):
+    """What an induction needs to know of a queue's state: where the tracked payload lies."""
+    depth, block_ram = dut.depth, dut.block_ram
     look = dut._memory.read_port(domain="comb")
     leaving = (dut.o.valid + dut._is_fetched) if block_ram else 0  # places after the RAM
     in_ram = dut._stored if block_ram else dut.level
-    position = tracked.ahead - leaving
+    position = ahead - leaving
     address, expected_w = dut._r_addr + position, dut._r_addr + in_ram
     m.d.comb += [
         look.addr.eq(Mux(address >= depth, address - depth, address)),
@@ -72,18 +80,16 @@ def queue(depth, block_ram, fault=None):
         Assert(dut._w_addr == Mux(expected_w >= depth, expected_w - depth, expected_w)),
         Assert(dut.level == in_ram + leaving),
     ]
-    with m.If(tracked.is_inside):
+    with m.If(is_inside):
         if block_ram:
-            with m.If(dut.o.valid & (tracked.ahead == 0)):
-                m.d.comb += Assert(dut.o.payload == tracked.value)
-            with m.Elif(dut._is_fetched & (tracked.ahead == dut.o.valid)):
-                m.d.comb += Assert(dut._r_port.data == tracked.value)
+            with m.If(dut.o.valid & (ahead == 0)):
+                m.d.comb += Assert(dut.o.payload == value)
+            with m.Elif(dut._is_fetched & (ahead == dut.o.valid)):
+                m.d.comb += Assert(dut._r_port.data == value)
             with m.Else():
-                m.d.comb += Assert(look.data == tracked.value)
+                m.d.comb += Assert(look.data == value)
         else:
-            m.d.comb += Assert(look.data == tracked.value)
-    m.d.comb += Cover((dut.level == depth) & tracked.is_inside & (tracked.ahead == depth - 1))
-    return m
+            m.d.comb += Assert(look.data == value)
 
 
 QUEUES = [(1, False), (3, False), (4, False), (2, True), (5, True)]
@@ -126,6 +132,49 @@ def test_skid():
 def test_skid_fault(fault):
     with pytest.raises(ProofFailed, match="test_stream_proofs.py"):
         prove(skid(fault), f"skid_fault_{fault.replace(' ', '_')}", mode="bmc", depth=8)
+
+
+def backlog(depth, fault=None):
+    m = specification()
+    m.submodules.dut = dut = Backlog(WIDTH, depth=depth)
+    drive(m, dut.i, name="i")
+    stall(m, dut.o, name="o")
+    capacity = depth + 18
+    held, front, level = Signal(2), Signal(5), Signal(range(capacity + 1))
+    m.d.comb += [
+        held.eq(dut.o.valid + dut._skid._is_skidded), front.eq(held + dut._front.level),
+        level.eq(front + dut._back.level),
+    ]
+    tracked = Tracked(m, dut, level, capacity=capacity, fault=fault)
+    is_held, is_in_front, is_in_back = Signal(), Signal(), Signal()
+    m.d.comb += [
+        is_held.eq(tracked.is_inside & (tracked.ahead < held)),
+        is_in_front.eq(tracked.is_inside & ~is_held & (tracked.ahead < front)),
+        is_in_back.eq(tracked.is_inside & ~is_held & ~is_in_front),
+        Assert(dut.o.valid | ~dut._skid._is_skidded),
+        Assert(dut.is_empty == (level == 0)),
+    ]
+    lies_in_queue(m, dut._front, is_in_front, (tracked.ahead - held)[:5], tracked.value)
+    lies_in_queue(m, dut._back, is_in_back, (tracked.ahead - front)[:3], tracked.value)
+    with m.If(is_held):
+        m.d.comb += Assert(tracked.value == Mux(tracked.ahead == 0, dut.o.payload, dut._skid._skidded))
+    m.d.comb += Cover((level == capacity) & tracked.is_inside & (tracked.ahead == capacity - 1))
+    return m
+
+
+@pytest.mark.parametrize("depth", [2, 5])
+def test_backlog(depth):
+    prove(backlog(depth), f"backlog_{depth}", depth=4)
+
+
+def test_backlog_can_be_full():
+    prove(backlog(2), "backlog_cover", mode="cover", depth=30)
+
+
+@pytest.mark.parametrize("fault", ["counts ready alone", "wrong data", "forgets a get"])
+def test_backlog_fault(fault):
+    with pytest.raises(ProofFailed, match="test_stream_proofs.py"):
+        prove(backlog(2, fault), f"backlog_fault_{fault.replace(' ', '_')}", mode="bmc", depth=8)
 
 
 def arbiter(n, fault=None):

@@ -1,6 +1,6 @@
 # amaranth: UnusedElaboratable=no
 # SPDX-License-Identifier: Apache-2.0
-"""Queue, SkidBuffer, Arbiter and the stream rules."""
+"""Queue, SkidBuffer, Backlog, Arbiter and the stream rules."""
 
 import random
 
@@ -10,6 +10,7 @@ from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
 
 from rackgate.stream.arbiter import Arbiter
+from rackgate.stream.backlog import Backlog
 from rackgate.stream.queue import Queue
 from rackgate.stream.skid import SkidBuffer
 from rackgate.verif.stimulus import receive, send, simulate
@@ -46,6 +47,7 @@ BLOCKS = {
     "depth 7": lambda: Queue(16, depth=7), "depth 32": lambda: Queue(16, depth=32),
     "depth 33": lambda: Queue(16, depth=33),
     "block 2": lambda: Queue(16, depth=2, block_ram=True), "block 5": lambda: Queue(16, depth=5, block_ram=True),
+    "backlog 2": lambda: Backlog(16, depth=2), "backlog 9": lambda: Backlog(16, depth=9),
 }
 
 
@@ -57,7 +59,8 @@ def test_order(name, idle, stall):
     assert through(BLOCKS[name](), items, seed=seed, idle=idle, stall=stall) == items
 
 
-@pytest.mark.parametrize("name,cycles", [("skid", 1), ("depth 2", 1), ("depth 32", 1), ("depth 33", 3)])
+@pytest.mark.parametrize("name,cycles", [("skid", 1), ("depth 2", 1), ("depth 32", 1), ("depth 33", 3),
+                                         ("backlog 9", 1)])
 def test_latency_and_throughput(name, cycles):
     dut = BLOCKS[name]()
     total = 100
@@ -96,9 +99,42 @@ def test_capacity(depth):
     simulate(dut, testbench)
 
 
+@pytest.mark.parametrize("stalled", [1, 2, 3, 4, 17, 18, 19, 20, 21, 22, 40, 60])
+def test_backlog_goes_on(stalled):
+    """While ``o`` stands, ``i`` does not; afterwards a payload leaves in each cycle."""
+    dut, total, taken = Backlog(16, depth=40), 100, []
+
+    async def source(ctx):
+        ctx.set(dut.i.valid, 1)
+        for value in range(total):
+            ctx.set(dut.i.payload, value)
+            _, _, ready = await ctx.tick().sample(dut.i.ready)
+            assert ready or value >= 58
+            while not ready:
+                _, _, ready = await ctx.tick().sample(dut.i.ready)
+        ctx.set(dut.i.valid, 0)
+
+    async def sink(ctx):
+        await ctx.tick().repeat(stalled)
+        ctx.set(dut.o.ready, 1)
+        while len(taken) < total:
+            _, _, valid, value = await ctx.tick().sample(dut.o.valid, dut.o.payload)
+            assert valid or not taken, "a bubble"
+            if valid:
+                taken.append(value)
+
+    simulate(dut, source, sink)
+    assert taken == list(range(total))
+
+
+def test_backlog_parameters():
+    with pytest.raises(ValueError, match="depth must be at least 2, not 1"):
+        Backlog(16, depth=1)
+
+
 def test_struct_payload():
     layout = data.StructLayout({"a": 3, "b": 5})
-    for dut in (Queue(layout, depth=3), Queue(layout, depth=40), SkidBuffer(layout)):
+    for dut in (Queue(layout, depth=3), Queue(layout, depth=40), SkidBuffer(layout), Backlog(layout, depth=3)):
         out = through(dut, [{"a": 5, "b": 17}, {"a": 1, "b": 30}], seed=3, idle=0.3, stall=0.3)
         assert [(word.a, word.b) for word in out] == [(5, 17), (1, 30)]
 
