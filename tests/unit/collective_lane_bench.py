@@ -13,7 +13,7 @@ from rackgate.verif.stimulus import receive, send
 from rackgate.verif.stream_rules import watch
 
 __all__ = ["BASE", "clock", "expanded", "fields", "halved", "header", "kernel_words", "memory_of", "packet_words",
-           "payload_bytes", "sender", "taker", "watched"]
+           "packetizer", "payload_bytes", "sender", "taker", "watched"]
 
 #: Address of the first byte of the benches' memories.
 BASE = 0x1_0000
@@ -94,6 +94,30 @@ def taker(results, name, port, count, seed, stall):
     """A testbench that takes ``count`` payloads with random stalls into ``results[name]``."""
     async def run(ctx):
         results[name] = await receive(ctx, port, count, rng=random.Random(seed), stall=stall)
+    return run
+
+
+def packetizer(results, header, payload, sizes, seed, stall):
+    """A testbench that takes a header before what follows it, for packets of ``sizes``, with random stalls.
+
+    A header may be taken while words of the packets before it have not been.
+    """
+    async def run(ctx):
+        draw, results["header"], results["payload"] = random.Random(seed), [], []
+        begun = ended = 0  # of the packets that have payload
+        while len(results["header"]) < len(sizes) or ended < sum(map(bool, sizes)):
+            ctx.set(header.ready, len(results["header"]) < len(sizes) and draw.random() >= stall)
+            ctx.set(payload.ready, begun > ended and draw.random() >= stall)
+            _, _, head, word, fields, words = await ctx.tick().sample(
+                header.valid & header.ready, payload.valid & payload.ready, header.payload, payload.payload)
+            if head:
+                begun += bool(sizes[len(results["header"])])
+                results["header"].append(fields)
+            if word:
+                results["payload"].append(words)
+                ended += words.last
+        ctx.set(header.ready, 0)
+        ctx.set(payload.ready, 0)
     return run
 
 

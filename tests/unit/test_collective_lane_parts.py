@@ -7,7 +7,16 @@ import random
 import pytest
 from amaranth.hdl import Module
 from amaranth.lib import wiring
-from collective_lane_bench import clock, kernel_words, packet_words, payload_bytes, sender, taker, watched
+from collective_lane_bench import (
+    clock,
+    kernel_words,
+    packet_words,
+    packetizer,
+    payload_bytes,
+    sender,
+    taker,
+    watched,
+)
 
 from rackgate.arith.abi import ElementType, Function
 from rackgate.collective.lanes.departure import Departure
@@ -195,27 +204,28 @@ def test_unloader(seed, stall):
     assert [each.slot for each in results["free"]] == [command["slot"] for command in commands]
 
 
+@pytest.mark.parametrize("waiting", [0, 2, 9])
 @STALLS
-def test_departure(seed, stall):
-    """Empty segments give no payload, and none is over before its header was taken."""
-    rng, results, dut = random.Random(seed), {}, Departure(8, segments=3)
+def test_departure(seed, stall, waiting):
+    """Empty segments give no payload, and none is over before its header was taken, nor told before it was."""
+    rng, results, dut = random.Random(seed), {}, Departure(8, segments=3, words=waiting)
     contents = contents_of(rng, 40)
     words = [word for content in contents for word in packed(content)]
-    payload_words = sum(-(-len(content) // 8) for content in contents)
     headers = [{"tag": k, "size": len(content)} for k, content in enumerate(contents)]
-    taken, ended = [], []
 
     async def watch_order(ctx):
-        while len(ended) < len(contents):
-            _, _, header, word = await ctx.tick().sample(
-                dut.header.valid & dut.header.ready, dut.i.valid & dut.i.ready & dut.i.payload.last)
-            taken.extend([None] * header)
-            ended.extend([None] * word)
-            assert len(ended) <= len(taken)
+        headers = left = sent = 0
+        while sent < len(contents):
+            _, _, header, word, ends = await ctx.tick().sample(
+                dut.header.valid & dut.header.ready,
+                dut.payload.valid & dut.payload.ready & dut.payload.payload.last, dut.sent)
+            headers, left, sent = headers + header, left + word, sent + ends
+            assert sent <= headers
+            assert sum(map(bool, contents[:sent])) == left
 
     simulate(watched(dut, "header", "payload"), sender(dut.headers, headers, seed, stall),
-             sender(dut.i, words, seed + 1, stall), taker(results, "header", dut.header, 40, seed + 2, stall),
-             taker(results, "payload", dut.payload, payload_words, seed + 3, stall), watch_order)
+             sender(dut.i, words, seed + 1, stall),
+             packetizer(results, dut.header, dut.payload, list(map(len, contents)), seed + 2, stall), watch_order)
     assert [each.tag for each in results["header"]] == list(range(40))
     assert payload_bytes(results["payload"], 8) == [(content, 0) for content in contents if content]
 
@@ -279,11 +289,12 @@ def test_retirement(seed, stall):
 
 @pytest.mark.parametrize("make, message", [
     (lambda: Fork(8, 0), "n must be at least 1"), (lambda: Departure(8, segments=0), "segments must be at least 1"),
+    (lambda: Departure(8, words=1), "words must be 0, or at least 2, not 1"),
     (lambda: Marker(8, 1, packets=0), "packets must be at least 1"),
     (lambda: Detour(8, packets=0), "packets must be at least 1"),
     (lambda: Unloader(8, packets=0), "packets must be at least 1"),
     (lambda: Retirement(segments=0), "segments must be at least 1"),
-], ids=["Fork", "Departure", "Marker", "Detour", "Unloader", "Retirement"])
+], ids=["Fork", "Departure", "Departure words", "Marker", "Detour", "Unloader", "Retirement"])
 def test_parameters_of_parts(make, message):
     with pytest.raises(ValueError, match=message):
         make()

@@ -16,6 +16,7 @@ from collective_lane_bench import (
     kernel_words,
     memory_of,
     packet_words,
+    packetizer,
     payload_bytes,
     sender,
     taker,
@@ -158,15 +159,15 @@ def run(segments, packets=(), *, width=8, seed=1, stall=0.3, bad=(), kernel=b"",
         if each["from_stream"] and (each["reduce"] or not (each["has_packet"] or each["has_other"])):
             kernel_in += kernel_words(kernel[place:place + each["size"]], width, rng)
             place += each["size"]
+    sizes = [each["header"]["size"] for each in segments if each["send"]]
     counts = {
-        "header": sum(each["send"] for each in segments),
-        "payload": sum(-(-each["header"]["size"] // width) for each in segments if each["send"]),
         "kernel_out": sum(-(-each["size"] // width) for each in segments if each["to_stream"]),
         "free": len(golden.freed), "retired": len(segments),
     }
     takers = [taker(results, name, getattr(dut, name), count, seed + 10 + salt, stall)
               for salt, (name, count) in enumerate(counts.items())]
-    outputs = watched(dut, *counts, "read", "ar_local", "ar_other", "aw", "w")
+    takers.append(packetizer(results, dut.header, dut.payload, sizes, seed + 20, stall))
+    outputs = watched(dut, *counts, "header", "payload", "read", "ar_local", "ar_other", "aw", "w")
     buffer = Buffer(dut, words, random.Random(seed + 5), stall)
     simulate(outputs, sender(dut.i, segments, seed + 4, stall), buffer.read, buffer.give,
              sender(dut.kernel, kernel_in, seed + 6, stall), *takers, clock(cycles, dut.retired, len(segments)),
@@ -242,7 +243,7 @@ def random_run(rng, count, width, convert, stall):
     segments, packets, kernel = random_segments(rng, count, width, types, convert=convert)
     bad = {BASE + rng.randrange(SIZE) for _ in range(6)}
     run(segments, packets, width=width, seed=rng.randrange(1000), stall=stall, bad=bad, kernel=kernel, convert=convert,
-        latency=rng.choice([0, 10]), types=types)
+        latency=rng.choice([0, 10]), types=types, departing=rng.choice([0, 3, 20]))
 
 
 @pytest.mark.thorough
@@ -308,7 +309,7 @@ def test_latency():
     # One after reset, the command's cycle, two in a queue and a register, four registers of the data path.
     assert words[0] == 8
     assert words[-1] - words[0] == 7
-    assert [cycle - words[-1] for cycle in retired] == [2, 3]
+    assert [cycle - words[-1] for cycle in retired] == [3, 4]
 
 
 def simple_run(segments, contents, *, stall=0.3, **drive):

@@ -101,7 +101,9 @@ class Datapath(wiring.Component):
         self._moves = MoveUnit(segment)
         axi = {"addr_width": ADDRESS_BITS, "id_width": _ID_WIDTH}
         self._send_lane = SendLane(width, convert=convert, **axi)
-        self._receive_lane = ReceiveLane(width, types=types, convert=convert, ids=(0, 0, 0), **axi)
+        # Room for a packet, so that the lane goes on with the next one while what it sends waits for the send lane's.
+        self._receive_lane = ReceiveLane(width, types=types, convert=convert, ids=(0, 0, 0),
+                                         departing=segment // width, **axi)
         self._packetizer = Packetizer(width, 3)
         if ports not in (1, 2):
             raise ValueError(f"ports must be 1 or 2, not {ports}")

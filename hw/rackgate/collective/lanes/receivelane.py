@@ -70,6 +70,8 @@ class ReceiveLane(wiring.Component):
         Of the memory's bus, see :class:`~rackgate.dma.fetcher.Fetcher`.
     ids:
         AXI ids of the first operand, the second one, and the result.
+    departing:
+        Words that may wait for their turn at the packetizer while the lane goes on; 0: two, in registers.
 
     Members
     -------
@@ -108,7 +110,7 @@ class ReceiveLane(wiring.Component):
     retired: stream.Interface
 
     def __init__(self, width=8, *, types: Iterable[ElementType] | None = None, convert=True, addr_width=40, id_width=4,
-                 ids=(0, 1, 2)):
+                 ids=(0, 1, 2), departing=0):
         bus = {"addr_width": addr_width, "id_width": id_width}
         local_id, other_id, result_id = ids
         self._local = Fetcher(width, tag=NO_TAG, id=local_id, **bus)
@@ -125,7 +127,7 @@ class ReceiveLane(wiring.Component):
         self._places = Queue(data.StructLayout({"addr": self._placer.addr_width, "size": SIZE_BITS}), depth=SEGMENTS,
                              block_ram=False)
         self._delivery = Delivery(self.width, convert=self.convert, segments=SEGMENTS)
-        self._departure = Departure(self.width, segments=SEGMENTS)
+        self._departure = Departure(self.width, segments=SEGMENTS, words=departing)
         self._retirement = Retirement(segments=SEGMENTS)
         packets, fetcher, placer = PacketSignature(self.width), self._local.signature, self._placer.signature
         super().__init__({
@@ -297,6 +299,6 @@ class ReceiveLane(wiring.Component):
         m.d.sync += [  # a cycle later, as these come last of all
             self._retirement.passed.eq(self._delivery.passed),
             self._retirement.passed_error.eq(self._delivery.passed_error),
-            self._retirement.sent.eq(link.valid & link.ready & link.payload.last),
+            self._retirement.sent.eq(self._departure.sent),
             self._retirement.streamed.eq(self._delivery.streamed),
         ]

@@ -48,14 +48,14 @@ def bcast(c: Rank, *, per_rank: int = 128) -> None:
     with c.when(_is_few(c, per_rank)):
         _binomial_bcast(c)
         c.stop()
-    with c.when(c.rank == c.root):
-        with c.when(c.size > 1):
-            c.send(c.operand, to=c.right)
+    with c.when(c.right == c.root):  # the last rank, or the only one
+        with c.when(c.rank != c.root):
+            c.recv(c.left, into=c.result)
         c.stop()
-    with c.when(c.right == c.root):
-        c.recv(c.left, into=c.result)
-    with c.otherwise():
-        c.recv_forward(c.left, into=c.result, to=c.right)
+    with c.when(c.rank == c.root):
+        c.send(c.operand, to=c.right)
+        c.stop()
+    c.recv_forward(c.left, into=c.result, to=c.right)
 
 
 def _binomial_bcast(c: Rank) -> None:
@@ -107,20 +107,19 @@ def gather(c: Rank) -> None:
 @collective(REDUCE)
 def reduce(c: Rank, *, per_rank: int = 128) -> None:
     """Of all ranks to the root; the chain is taken from ``per_rank`` bytes times the size on, and with streams."""
-    v = c.let(c.minus(c.rank, c.root))
     with c.when(_is_few(c, per_rank) & (c.streams == 0)):
-        _binomial_reduce(c, v)
+        _binomial_reduce(c, c.let(c.minus(c.rank, c.root)))
         c.stop()
-    with c.when(v == 0):
-        with c.when(c.size > 1):
-            c.recv_reduce(c.right, c.operand.or_stream, into=c.result.or_stream)
-        with c.otherwise():
-            c.copy(c.operand.or_stream, c.result.or_stream)
+    with c.when(c.right == c.root):  # the last rank, or the only one
+        with c.when(c.rank != c.root):
+            c.send(c.operand.or_stream, to=c.left)
+            c.stop()
+        c.copy(c.operand.or_stream, c.result.or_stream)
         c.stop()
-    with c.when(c.right == c.root):
-        c.send(c.operand.or_stream, to=c.left)
-    with c.otherwise():
-        c.recv_reduce(c.right, c.operand.or_stream, to=c.left)
+    with c.when(c.rank == c.root):
+        c.recv_reduce(c.right, c.operand.or_stream, into=c.result.or_stream)
+        c.stop()
+    c.recv_reduce(c.right, c.operand.or_stream, to=c.left)
 
 
 def _binomial_reduce(c: Rank, v: Expression) -> None:

@@ -10,10 +10,11 @@ bcast           binomial tree                               chain: a rank sends 
 scatter         the root sends to the ranks behind it in order
 gather          the root receives from the ranks behind it in order
 reduce          binomial tree                               chain towards the root
-allgather       recursive doubling; Bruck if the size is    ring
+allgather       recursive doubling; Bruck if the size is    ring; two ranks exchange their operands
                 no power of two
 reduce_scatter  ring
-allreduce       recursive doubling                          ring, reducing rightwards, gathering leftwards
+allreduce       recursive doubling                          ring, reducing rightwards, gathering leftwards;
+                                                            two ranks exchange a packet at a time
 alltoall        rotated: in step k to rank + k, from rank - k; in place: pairwise, a segment at a time
 barrier         dissemination
 ==============  ==========================================  ===================================================
@@ -24,7 +25,8 @@ Order of reduction, with ``f(received, local)``, ``x[r]`` the operand of rank r,
   size), as long as v + m is a rank: ``a[v] = f(a[v + m], a[v])``.
 * reduce, many bytes: ``a[v] = f(a[v + 1], x[v])`` from the last v down to the root; ``a[last] = x[last]``.
 * reduce_scatter: block b begins as ``x[b + 1]`` and goes right: ``a[r] = f(a[r - 1], x[r])``, to rank b.
-* allreduce, many bytes: chunk b begins as ``x[b]`` and goes right in the same way, to rank b - 1.
+* allreduce, many bytes: chunk b begins as ``x[b]`` and goes right in the same way, to rank b - 1. Of two ranks, rank r
+  makes ``f(x[1 - r], x[r])`` of all chunks.
 * allreduce, few bytes: with P the greatest power of two that is not greater than the size, ranks r below size - P
   first make ``a[r] = f(x[r + P], x[r])``; then for m = 1, 2, 4, ... below P ``a[r] = f(a[r ^ m], a[r])`` at all ranks
   below P. All ranks have the same bits if f gives the same bits with its operands exchanged, as SUM, MAX and MIN do.

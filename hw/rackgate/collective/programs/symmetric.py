@@ -41,20 +41,31 @@ def allgather(c: Rank, *, limit: int = 512, credits: int = CREDITS) -> None:
         frugal_allgather(c)
         copy_unless_same(c, whole(c.operand), c.result.block(c.rank))
         return
-    done, tag = c.variable(0), c.variable(0)
-    with c.when(c.size > 1):
-        with c.repeat_while(lambda: done.value < c.count):
-            length = c.let(c.minimum(c.packet, c.count - done.value))
-            c.send(c.operand.part(done.value, length), to=c.right, tag=tag.value + c.rank)
-            with c.loop(1, c.size - 1) as k:
-                block = c.minus(c.rank, k)
-                c.recv_forward(c.left, into=c.result.part(block * c.count + done.value, length), to=c.right,
-                               tag=tag.value + block)
-            c.recv(c.left, into=c.result.part(c.right * c.count + done.value, length), tag=tag.value + c.right)
-            c.sync(2)
-            done.set(done.value + length)
-            tag.set(tag.value + c.size)
+    with c.when(c.size > 2):
+        _ring_allgather(c)
+    with c.when(c.size == 2):
+        c.send(c.operand, to=c.right)
+        c.recv(c.right, into=c.result.block(c.right))
     copy_unless_same(c, whole(c.operand), c.result.block(c.rank))
+
+
+def _ring_allgather(c: Rank) -> None:
+    """A packet of each block at a time goes right, all the way round. The own block is not copied."""
+    length = c.variable(c.minimum(c.packet, c.count))
+    c.send(c.operand.part(0, length.value), to=c.right, tag=c.rank)
+    done, tag = c.variable(0), c.variable(0)
+    with c.repeat_while(lambda: done.value < c.count):
+        with c.loop(1, c.size - 1) as k:
+            block = c.minus(c.rank, k)
+            c.recv_forward(c.left, into=c.result.part(block * c.count + done.value, length.value), to=c.right,
+                           tag=tag.value + block)
+        c.recv(c.left, into=c.result.part(c.right * c.count + done.value, length.value), tag=tag.value + c.right)
+        done.set(done.value + length.value)
+        tag.set(tag.value + c.size)
+        with c.when(done.value < c.count):
+            length.set(c.minimum(c.packet, c.count - done.value))
+            c.sync(2)
+            c.send(c.operand.part(done.value, length.value), to=c.right, tag=tag.value + c.rank)
 
 
 def _doubling_allgather(c: Rank) -> None:
@@ -89,25 +100,28 @@ def _bruck_allgather(c: Rank) -> None:
 @collective(REDUCE_SCATTER)
 def reduce_scatter(c: Rank, *, credits: int = CREDITS) -> None:
     """Block r, of all ranks, to rank r."""
-    with c.when(c.size == 1):
+    with c.when((c.size == 1) | (c.count == 0)):
         copy_unless_same(c, whole(c.operand), whole(c.result))
         c.stop()
     if credits < CREDITS:
         frugal_reduce_scatter(c)
         return
+    length = c.variable(c.minimum(c.packet, c.count))
+    c.send(c.operand.part(c.left * c.count, length.value), to=c.right, tag=c.left)
     done, tag = c.variable(0), c.variable(0)
     with c.repeat_while(lambda: done.value < c.count):
-        length = c.let(c.minimum(c.packet, c.count - done.value))
-        c.send(c.operand.part(c.left * c.count + done.value, length), to=c.right, tag=tag.value + c.left)
         with c.loop(2, c.size) as k:
             block = c.minus(c.rank, k)
-            c.recv_reduce(c.left, c.operand.part(block * c.count + done.value, length), to=c.right,
+            c.recv_reduce(c.left, c.operand.part(block * c.count + done.value, length.value), to=c.right,
                           tag=tag.value + block)
-        c.recv_reduce(c.left, c.operand.part(c.rank * c.count + done.value, length),
-                      into=c.result.part(done.value, length), tag=tag.value + c.rank)
-        c.sync(2)
-        done.set(done.value + length)
+        c.recv_reduce(c.left, c.operand.part(c.rank * c.count + done.value, length.value),
+                      into=c.result.part(done.value, length.value), tag=tag.value + c.rank)
+        done.set(done.value + length.value)
         tag.set(tag.value + c.size)
+        with c.when(done.value < c.count):
+            length.set(c.minimum(c.packet, c.count - done.value))
+            c.sync(2)
+            c.send(c.operand.part(c.left * c.count + done.value, length.value), to=c.right, tag=tag.value + c.left)
 
 
 @collective(ALLREDUCE)
@@ -118,13 +132,32 @@ def allreduce(c: Rank, *, per_rank: int = 256, credits: int = CREDITS) -> None:
     with c.when(has_fewer_bytes(c, limit, few=min(2 * per_rank, _LEAST_SEGMENT) // MOST_BYTES, many=c.segment)):
         _doubling_allreduce(c)
         c.stop()
-    with c.when(c.size == 1):
+    with c.when(c.size <= 2):
+        with c.when(c.size == 2):
+            _pair_allreduce(c, is_frugal=credits < CREDITS)
+            c.stop()
         copy_unless_same(c, whole(c.operand), whole(c.result))
         c.stop()
     if credits < CREDITS:
         frugal_allreduce(c)
     else:
         _ring_allreduce(c)
+
+
+def _pair_allreduce(c: Rank, is_frugal: bool) -> None:
+    """Two ranks exchange all they have, and add it up: as many bytes as a ring has, whose ranks wait for the sums.
+
+    A packet at a time, because in place what comes waits for what is there to have been sent.
+    """
+    done = c.variable(0)
+    with c.repeat_while(lambda: done.value < c.count):
+        length = c.let(c.minimum(c.packet, c.count - done.value))
+        piece = c.operand.part(done.value, length)
+        c.send(piece, to=c.right, tag=done.value)
+        c.recv_reduce(c.right, piece, into=c.result.part(done.value, length), tag=done.value)
+        if is_frugal:
+            c.sync()
+        done.set(done.value + length)
 
 
 def _ring_allreduce(c: Rank) -> None:
