@@ -9,11 +9,17 @@ from rackgate.collective.programs.contract import BCAST, GATHER, REDUCE, SCATTER
 from rackgate.collective.programs.expression import Expression, Number
 from rackgate.collective.programs.language import Buffer, Piece, Rank, collective
 
-__all__ = ["LEAST_BYTES", "MOST_BYTES", "bcast", "copy_unless_same", "gather", "has_fewer_bytes", "reduce", "scatter",
-           "whole"]
+__all__ = ["CREDITS", "LEAST_BYTES", "LEAST_SEGMENT", "MOST_BYTES", "bcast", "copy_unless_same", "gather",
+           "has_fewer_bytes", "reduce", "scatter", "whole"]
 
 #: Of an element.
 LEAST_BYTES, MOST_BYTES = 2, 8
+#: Payload bytes of the largest packet, of engines in which that is shortest.
+LEAST_SEGMENT = 256
+#: Packets that each rank of a communicator must be able to have on its way to each other, for what is not frugal.
+CREDITS = 4
+#: Ranks up to which a root receives from one after the other: each has credits enough to go on while it waits.
+_FEW_RANKS = 4
 
 
 def copy_unless_same(c: Rank, source: Piece, target: Piece) -> None:
@@ -93,15 +99,41 @@ def scatter(c: Rank) -> None:
 
 
 @collective(GATHER)
-def gather(c: Rank) -> None:
+def gather(c: Rank, *, credits: int = CREDITS) -> None:
     """The operand of rank r to block r of the root's result."""
-    with c.when(c.rank != c.root):
-        c.send(c.operand, to=c.root)
-        c.stop()
-    with c.loop(1, c.size) as k:
-        rank = c.plus(c.rank, k)
-        c.recv(rank, into=c.result.block(rank))
+    is_one_packet = has_fewer_bytes(c, c.segment + 1, few=LEAST_SEGMENT // MOST_BYTES + 1, many=c.segment)
+    with c.when((c.size <= _FEW_RANKS) | is_one_packet):
+        with c.when(c.rank != c.root):
+            c.send(c.operand, to=c.root)
+            c.stop()
+        with c.loop(1, c.size) as k:
+            rank = c.plus(c.rank, k)
+            c.recv(rank, into=c.result.block(rank))
+    with c.otherwise():
+        _gather_by_packets(c, is_frugal=credits < CREDITS)
     copy_unless_same(c, whole(c.operand), c.result.block(c.rank))
+
+
+def _gather_by_packets(c: Rank, is_frugal: bool) -> None:
+    """A packet of each rank in turn, as they come: a whole operand of one keeps the others' packets in the buffers.
+
+    Up to four sends are under way, and any of them may take the next credit.
+    """
+    done = c.variable(0)
+    with c.when(c.rank != c.root):
+        with c.repeat_while(lambda: done.value < c.count):
+            length = c.let(c.minimum(c.packet, c.count - done.value))
+            c.send(c.operand.part(done.value, length), to=c.root, tag=done.value)
+            if is_frugal:
+                c.sync()
+            done.set(done.value + length)
+        c.stop()
+    with c.repeat_while(lambda: done.value < c.count):
+        length = c.let(c.minimum(c.packet, c.count - done.value))
+        with c.loop(1, c.size) as k:
+            rank = c.plus(c.rank, k)
+            c.recv(rank, into=c.result.part(rank * c.count + done.value, length), tag=done.value)
+        done.set(done.value + length)
 
 
 @collective(REDUCE)

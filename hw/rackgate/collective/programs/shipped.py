@@ -8,7 +8,8 @@ collective      few bytes                                   many bytes
 ==============  ==========================================  ===================================================
 bcast           binomial tree                               chain: a rank sends on what comes while it comes
 scatter         the root sends to the ranks behind it in order
-gather          the root receives from the ranks behind it in order
+gather          the root receives from the ranks behind it  the same with 4 ranks and fewer; else a packet of
+                in order                                    each in turn
 reduce          binomial tree                               chain towards the root
 allgather       recursive doubling; Bruck if the size is    ring; two ranks exchange their operands
                 no power of two
@@ -108,7 +109,7 @@ def programs(width: int = 8, hop: int = 48, credits: int = CREDITS) -> dict[Scen
         which algorithms change.
     credits:
         Least packets that each rank of a communicator may have on its way to each other. With fewer than
-        :data:`~rackgate.collective.programs.symmetric.CREDITS`
+        :data:`~rackgate.collective.programs.rooted.CREDITS`
         the programs are other ones: slower, and safe with a single credit.
     """
     product = 1 << round(math.log2(width * hop))  # a power of two, as programs then shift and do not multiply

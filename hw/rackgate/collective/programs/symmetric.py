@@ -12,7 +12,9 @@ from rackgate.collective.programs.expression import Expression
 from rackgate.collective.programs.frugal import frugal_allgather, frugal_allreduce, frugal_reduce_scatter
 from rackgate.collective.programs.language import Buffer, Piece, Rank, collective
 from rackgate.collective.programs.rooted import (
+    CREDITS,
     LEAST_BYTES,
+    LEAST_SEGMENT,
     MOST_BYTES,
     copy_unless_same,
     has_fewer_bytes,
@@ -20,11 +22,6 @@ from rackgate.collective.programs.rooted import (
 )
 
 __all__ = ["CREDITS", "allgather", "allreduce", "alltoall", "barrier", "reduce_scatter"]
-
-#: Packets that each rank of a communicator must be able to have on its way to each other for the rings.
-CREDITS = 4
-#: Payload bytes of the largest packet, of engines in which that is shortest.
-_LEAST_SEGMENT = 256
 
 
 @collective(ALLGATHER)
@@ -120,7 +117,8 @@ def reduce_scatter(c: Rank, *, credits: int = CREDITS) -> None:
         tag.set(tag.value + c.size)
         with c.when(done.value < c.count):
             length.set(c.minimum(c.packet, c.count - done.value))
-            c.sync(2)
+            with c.when(c.size > 2):  # two ranks send nothing on, and hold no buffer
+                c.sync(2)
             c.send(c.operand.part(c.left * c.count + done.value, length.value), to=c.right, tag=tag.value + c.left)
 
 
@@ -129,7 +127,7 @@ def allreduce(c: Rank, *, per_rank: int = 256, credits: int = CREDITS) -> None:
     """Of all ranks, to all ranks; the ring is taken from ``per_rank`` bytes times the size, or two packets, on."""
     packets = 2 if credits >= CREDITS else 1
     limit = c.minimum(c.size * per_rank, c.segment * packets)
-    with c.when(has_fewer_bytes(c, limit, few=min(2 * per_rank, _LEAST_SEGMENT) // MOST_BYTES, many=c.segment)):
+    with c.when(has_fewer_bytes(c, limit, few=min(2 * per_rank, LEAST_SEGMENT) // MOST_BYTES, many=c.segment)):
         _doubling_allreduce(c)
         c.stop()
     with c.when(c.size <= 2):
