@@ -30,7 +30,7 @@ from rackgate.collective.packets.unloader import Unloader
 from rackgate.stream.fork import Fork
 from rackgate.stream.packet import packet_layout
 from rackgate.stream.queue import Queue
-from rackgate.verif.stimulus import simulate
+from rackgate.verif.stimulus import send, simulate
 
 STALLS = pytest.mark.parametrize("stall", [0, 0.4])
 EMPTY = {"data": 0, "count": 0, "last": 1, "error": 0}
@@ -228,6 +228,33 @@ def test_departure(seed, stall, waiting):
              packetizer(results, dut.header, dut.payload, list(map(len, contents)), seed + 2, stall), watch_order)
     assert [each.tag for each in results["header"]] == list(range(40))
     assert payload_bytes(results["payload"], 8) == [(content, 0) for content in contents if content]
+
+
+@pytest.mark.parametrize("delay", range(12, 26))
+def test_empty_segment_behind_words_that_wait(delay):
+    """While the last word of the segment before is still in block RAM, and nothing is on offer, it is not over."""
+    dut, told = Departure(8, segments=3, words=4), []
+    words = packed(bytes(8 * 20))
+
+    async def source(ctx):
+        await send(ctx, dut.headers, [{"size": 160}, {"size": 0}])
+        await send(ctx, dut.i, words[:19])
+        ctx.set(dut.payload.ready, 1)
+        await ctx.tick().repeat(delay)
+        await send(ctx, dut.i, [words[19], EMPTY])
+
+    async def watch(ctx):
+        ctx.set(dut.header.ready, 1)
+        left = 0
+        while len(told) < 2:
+            _, _, valid, ready, last, ends = await ctx.tick().sample(
+                dut.payload.valid, dut.payload.ready, dut.payload.payload.last, dut.sent)
+            left += valid & ready & last
+            if ends:
+                told.append(left)
+
+    simulate(dut, source, watch)
+    assert told == [1, 1]
 
 
 @STALLS
