@@ -139,7 +139,7 @@ def backlog(depth, fault=None):
     m.submodules.dut = dut = Backlog(WIDTH, depth=depth)
     drive(m, dut.i, name="i")
     stall(m, dut.o, name="o")
-    capacity = depth + 18
+    capacity = dut.capacity
     held, front, level = Signal(2), Signal(5), Signal(range(capacity + 1))
     m.d.comb += [
         held.eq(dut.o.valid + dut._skid._is_skidded), front.eq(held + dut._front.level),

@@ -312,6 +312,34 @@ def test_latency():
     assert [cycle - words[-1] for cycle in retired] == [3, 4]
 
 
+@pytest.mark.thorough
+@pytest.mark.parametrize("departing", [0, 16])
+def test_lane_goes_on_while_the_link_is_busy(departing):
+    """Payload that has to wait for the link holds up neither memory nor the next segment if there is room for it.
+
+    But its segment is not retired, as its packet may still be overtaken.
+    """
+    dut, rng, results, retired = ReceiveLane(8, types=[ElementType.INT32], departing=departing), random.Random(1), {}, []
+    memory = memory_of(rng, SIZE)
+    contents = [rng.randbytes(128), rng.randbytes(64)]
+    segments = [segment(rng, size=128, has_packet=1, to_memory=1, send=1, result=BASE),
+                segment(rng, size=64, has_packet=1, to_memory=1, result=BASE + 512)]
+    words = [word for content in contents for word in packet_words(content, 8)]
+
+    async def link(ctx):
+        await ctx.tick().repeat(200)
+        assert [memory[:128] == contents[0], memory[512:576] == contents[1]] == 2 * [departing > 0]
+        assert not retired
+        await packetizer(results, dut.header, dut.payload, [128], 2, 0)(ctx)
+
+    simulate(dut, sender(dut.i, segments, 1, 0), sender(dut.packet, words, 1, 0), link,
+             taker({}, "read", dut.read, 2, 1, 0), taker({}, "free", dut.free, 2, 1, 0),
+             taker(results, "retired", dut.retired, 2, 1, 0), clock(retired, dut.retired, 2),
+             models=[AXI4Memory(memory, base=BASE).writer(dut.aw, dut.w, dut.b)])
+    assert payload_bytes(results["payload"], 8) == [(contents[0], 0)]
+    assert [memory[:128], memory[512:576]] == contents
+
+
 def simple_run(segments, contents, *, stall=0.3, **drive):
     """Segments from packets to the kernel's stream, without memory; what came out."""
     dut, results = ReceiveLane(8, types=[ElementType.INT32]), {}

@@ -96,6 +96,30 @@ def test_bytes_at_which_algorithms_change(size, shift):
             count for count in counts if count << shift < limit}, name
 
 
+@pytest.mark.parametrize("shift", [1, 2, 3])
+@pytest.mark.parametrize("size", [2, 4, 5, 16])
+def test_gather_takes_packets_in_turn(size, shift):
+    """Of 5 and more ranks, if an operand is longer than a packet; else a rank sends it whole, and the root takes it so."""
+    trace, packet = shipped.gather.trace(), 1024 >> shift
+    for count in (1, 32, 33, 64, packet - 1, packet, packet + 1, 2 * packet, 2 * packet + 1, 1024, 1025, 3000):
+        place = CALL._replace(size=size, rank=1, count=count, shift=shift, segment=1024)
+        parts = -(-count // packet) if size > 4 else 1
+        assert len(moves(trace, place)) == parts
+        root = [step for step in moves(trace, place._replace(rank=0)) if step.control.other]
+        assert [(step.source, step.count) for step in root] == [
+            (rank, min(packet, count - part * packet) if parts > 1 else count)
+            for part in range(parts) for rank in range(1, size)]
+
+
+def test_two_ranks_exchange():
+    """They have no ring: nothing is sent on, and nothing waits for a round to end."""
+    place = CALL._replace(size=2, count=3000, shift=2, segment=1024)
+    for name, messages in (("allgather", 1), ("reduce_scatter", 12), ("allreduce", 12)):
+        steps = moves(getattr(shipped, name).trace(), place)
+        assert not any(isinstance(step, Pause) or step.control.other and step.control.send for step in steps), name
+        assert sum(step.control.send for step in steps) == messages, name
+
+
 @pytest.mark.parametrize("width,count,is_ring", [(8, 511, False), (8, 512, True), (64, 511, False), (4, 255, False),
                                                  (4, 256, True)])
 def test_size_at_which_allreduce_changes(width, count, is_ring):

@@ -103,13 +103,14 @@ def test_capacity(depth):
 def test_backlog_goes_on(stalled):
     """While ``o`` stands, ``i`` does not; afterwards a payload leaves in each cycle."""
     dut, total, taken = Backlog(16, depth=40), 100, []
+    assert dut.capacity == 58
 
     async def source(ctx):
         ctx.set(dut.i.valid, 1)
         for value in range(total):
             ctx.set(dut.i.payload, value)
             _, _, ready = await ctx.tick().sample(dut.i.ready)
-            assert ready or value >= 58
+            assert ready or value >= dut.capacity
             while not ready:
                 _, _, ready = await ctx.tick().sample(dut.i.ready)
         ctx.set(dut.i.valid, 0)

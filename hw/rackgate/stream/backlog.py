@@ -12,8 +12,7 @@ from rackgate.stream.skid import SkidBuffer
 
 __all__ = ["Backlog"]
 
-
-#: Payloads that wait in LUT RAM, which is 16 deep whether it is used or not.
+# Payloads that wait in LUT RAM, which is 16 deep whether it is used or not.
 _FRONT = 16
 
 
@@ -30,7 +29,7 @@ class Backlog(wiring.Component):
     shape:
         Shape of the payload.
     depth:
-        Payloads in block RAM, at least 2. 18 more may wait.
+        Payloads in block RAM, at least 2. ``capacity`` counts those before it too.
 
     Members
     -------
@@ -48,6 +47,7 @@ class Backlog(wiring.Component):
         if self.depth < 2:
             raise ValueError(f"depth must be at least 2, not {depth}")
         super().__init__({"i": In(stream.Signature(shape)), "o": Out(stream.Signature(shape)), "is_empty": Out(1)})
+        self.capacity = self.depth + _FRONT + 2
         # Made here so that a proof can state invariants about them.
         self._back = Queue(shape, depth=self.depth, block_ram=True)
         self._front = Queue(shape, depth=_FRONT, block_ram=False)

@@ -32,7 +32,7 @@ class Departure(wiring.Component):
         Headers that may wait, at least 1; also the greatest number of headers that were taken while their
         segments' last words were not.
     words:
-        Words of payload that may wait; 0: two, in registers.
+        Words of payload that may wait in block RAM, at least 2; with 0 there is none, and two wait in registers.
 
     Members
     -------
@@ -71,19 +71,19 @@ class Departure(wiring.Component):
         m = Module()
         m.submodules.queue = queue = Queue(HeaderFields, depth=self.segments, block_ram=False)
         shape = self.payload.payload.shape()
-        m.submodules.words = words = Backlog(shape, depth=self.words) if self.words else SkidBuffer(shape)
+        m.submodules.waiting = waiting = Backlog(shape, depth=self.words) if self.words else SkidBuffer(shape)
         wiring.connect(m, wiring.flipped(self.headers), queue.i)
-        wiring.connect(m, words.o, wiring.flipped(self.payload))
+        wiring.connect(m, waiting.o, wiring.flipped(self.payload))
         begins, ends, is_empty, has_room, has_header = Signal(), Signal(), Signal(), Signal(), Signal()
-        is_clear = words.is_empty if self.words else ~self.payload.valid
+        is_clear = waiting.is_empty if self.words else ~self.payload.valid
         m.d.comb += [
             has_room.eq(self._ahead != self.segments),
             self.header.valid.eq(has_header & has_room),
             queue.o.ready.eq(~has_header | begins),
             begins.eq(self.header.valid & self.header.ready),
             is_empty.eq(self.i.payload.count == 0),
-            words.i.payload.eq(self.i.payload),
-            words.i.valid.eq(self.i.valid & ~is_empty),
+            waiting.i.payload.eq(self.i.payload),
+            waiting.i.valid.eq(self.i.valid & ~is_empty),
             self.sent.eq(ends),
             ends.eq(self.i.valid & self.i.ready & is_empty
                     | self.payload.valid & self.payload.ready & self.payload.payload.last),
@@ -93,7 +93,7 @@ class Departure(wiring.Component):
         with m.If(is_empty):
             m.d.comb += self.i.ready.eq((self._ahead != 0) & is_clear)  # behind the words before
         with m.Else():
-            m.d.comb += self.i.ready.eq(words.i.ready)
+            m.d.comb += self.i.ready.eq(waiting.i.ready)
         m.d.sync += [
             self._ahead.eq(self._ahead + begins - ends),
             Assert(~ends | begins | (self._ahead != 0), "a packet left before its header"),

@@ -6,6 +6,7 @@ It takes more time, and more of the memory, which is read twice for an element t
 """
 
 from rackgate.collective.programs.language import Rank
+from rackgate.collective.programs.rooted import each_packet
 
 __all__ = ["frugal_allgather", "frugal_allreduce", "frugal_reduce_scatter"]
 
@@ -25,20 +26,17 @@ def frugal_allgather(c: Rank) -> None:
 def frugal_reduce_scatter(c: Rank) -> None:
     """Blocks go right, a packet at a time. Partial results are kept in the result or, in place, the block; size > 1."""
     stride = c.let((c.operand.address == c.result.address) * c.count)
-    done = c.variable(0)
-    with c.repeat_while(lambda: done.value < c.count):
-        length = c.let(c.minimum(c.packet, c.count - done.value))
-        c.send(c.operand.part(c.left * c.count + done.value, length), to=c.right, tag=c.left)
+    with each_packet(c) as (first, length):
+        c.send(c.operand.part(c.left * c.count + first, length), to=c.right, tag=c.left)
         with c.loop(2, c.size) as k:
             block = c.minus(c.rank, k)
-            partial = c.result.part(block * stride + done.value, length)
-            c.recv_reduce(c.left, c.operand.part(block * c.count + done.value, length), into=partial, tag=block)
+            partial = c.result.part(block * stride + first, length)
+            c.recv_reduce(c.left, c.operand.part(block * c.count + first, length), into=partial, tag=block)
             c.sync()
             c.send(partial, to=c.right, tag=block)
-        c.recv_reduce(c.left, c.operand.part(c.rank * c.count + done.value, length),
-                      into=c.result.part(done.value, length), tag=c.rank)
+        c.recv_reduce(c.left, c.operand.part(c.rank * c.count + first, length),
+                      into=c.result.part(first, length), tag=c.rank)
         c.sync()
-        done.set(done.value + length)
 
 
 def frugal_allreduce(c: Rank) -> None:

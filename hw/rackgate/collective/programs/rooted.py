@@ -4,13 +4,16 @@
 See :mod:`rackgate.collective.programs.shipped`.
 """
 
+import contextlib
+from collections.abc import Iterator
+
 from rackgate.collective.abi import NODES
 from rackgate.collective.programs.contract import BCAST, GATHER, REDUCE, SCATTER
 from rackgate.collective.programs.expression import Expression, Number
 from rackgate.collective.programs.language import Buffer, Piece, Rank, collective
 
-__all__ = ["CREDITS", "LEAST_BYTES", "LEAST_SEGMENT", "MOST_BYTES", "bcast", "copy_unless_same", "gather",
-           "has_fewer_bytes", "reduce", "scatter", "whole"]
+__all__ = ["CREDITS", "LEAST_BYTES", "LEAST_SEGMENT", "MOST_BYTES", "bcast", "copy_unless_same", "each_packet",
+           "gather", "has_fewer_bytes", "reduce", "scatter", "whole"]
 
 #: Of an element.
 LEAST_BYTES, MOST_BYTES = 2, 8
@@ -36,6 +39,16 @@ def has_fewer_bytes(c: Rank, limit: Number, *, few: int, many: Number) -> Expres
     the first move would wait for it.
     """
     return (c.count < few) | ((c.count < many) & ((c.count << c.shift) < limit))
+
+
+@contextlib.contextmanager
+def each_packet(c: Rank) -> Iterator[tuple[Expression, Expression]]:
+    """The block for each packet of ``c.count`` elements: its first element, and how many there are."""
+    done = c.variable(0)
+    with c.repeat_while(lambda: done.value < c.count):
+        length = c.let(c.minimum(c.packet, c.count - done.value))
+        yield done.value, length
+        done.set(done.value + length)
 
 
 def whole(buffer: Buffer) -> Piece:
@@ -119,21 +132,16 @@ def _gather_by_packets(c: Rank, is_frugal: bool) -> None:
 
     Up to four sends are under way, and any of them may take the next credit.
     """
-    done = c.variable(0)
     with c.when(c.rank != c.root):
-        with c.repeat_while(lambda: done.value < c.count):
-            length = c.let(c.minimum(c.packet, c.count - done.value))
-            c.send(c.operand.part(done.value, length), to=c.root, tag=done.value)
+        with each_packet(c) as (first, length):
+            c.send(c.operand.part(first, length), to=c.root, tag=first)
             if is_frugal:
                 c.sync()
-            done.set(done.value + length)
         c.stop()
-    with c.repeat_while(lambda: done.value < c.count):
-        length = c.let(c.minimum(c.packet, c.count - done.value))
+    with each_packet(c) as (first, length):
         with c.loop(1, c.size) as k:
             rank = c.plus(c.rank, k)
-            c.recv(rank, into=c.result.part(rank * c.count + done.value, length), tag=done.value)
-        done.set(done.value + length)
+            c.recv(rank, into=c.result.part(rank * c.count + first, length), tag=first)
 
 
 @collective(REDUCE)

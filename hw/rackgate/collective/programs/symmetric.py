@@ -17,6 +17,7 @@ from rackgate.collective.programs.rooted import (
     LEAST_SEGMENT,
     MOST_BYTES,
     copy_unless_same,
+    each_packet,
     has_fewer_bytes,
     whole,
 )
@@ -102,7 +103,12 @@ def reduce_scatter(c: Rank, *, credits: int = CREDITS) -> None:
         c.stop()
     if credits < CREDITS:
         frugal_reduce_scatter(c)
-        return
+    else:
+        _ring_reduce_scatter(c)
+
+
+def _ring_reduce_scatter(c: Rank) -> None:
+    """A packet of each block at a time goes right, reduced on its way, to the rank that it is for."""
     length = c.variable(c.minimum(c.packet, c.count))
     c.send(c.operand.part(c.left * c.count, length.value), to=c.right, tag=c.left)
     done, tag = c.variable(0), c.variable(0)
@@ -147,15 +153,12 @@ def _pair_allreduce(c: Rank, is_frugal: bool) -> None:
 
     A packet at a time, because in place what comes waits for what is there to have been sent.
     """
-    done = c.variable(0)
-    with c.repeat_while(lambda: done.value < c.count):
-        length = c.let(c.minimum(c.packet, c.count - done.value))
-        piece = c.operand.part(done.value, length)
-        c.send(piece, to=c.right, tag=done.value)
-        c.recv_reduce(c.right, piece, into=c.result.part(done.value, length), tag=done.value)
+    with each_packet(c) as (first, length):
+        piece = c.operand.part(first, length)
+        c.send(piece, to=c.right, tag=first)
+        c.recv_reduce(c.right, piece, into=c.result.part(first, length), tag=first)
         if is_frugal:
             c.sync()
-        done.set(done.value + length)
 
 
 def _ring_allreduce(c: Rank) -> None:
