@@ -319,7 +319,8 @@ def test_lane_goes_on_while_the_link_is_busy(departing):
 
     But its segment is not retired, as its packet may still be overtaken.
     """
-    dut, rng, results, retired = ReceiveLane(8, types=[ElementType.INT32], departing=departing), random.Random(1), {}, []
+    dut = ReceiveLane(8, types=[ElementType.INT32], departing=departing)
+    rng, results, retired = random.Random(1), {}, []
     memory = memory_of(rng, SIZE)
     contents = [rng.randbytes(128), rng.randbytes(64)]
     segments = [segment(rng, size=128, has_packet=1, to_memory=1, send=1, result=BASE),

@@ -12,15 +12,13 @@ from rackgate.collective.programs.contract import BCAST, GATHER, REDUCE, SCATTER
 from rackgate.collective.programs.expression import Expression, Number
 from rackgate.collective.programs.language import Buffer, Piece, Rank, collective
 
-__all__ = ["CREDITS", "LEAST_BYTES", "LEAST_SEGMENT", "MOST_BYTES", "bcast", "copy_unless_same", "each_packet",
-           "gather", "has_fewer_bytes", "reduce", "scatter", "whole"]
+__all__ = ["LEAST_BYTES", "LEAST_SEGMENT", "MOST_BYTES", "bcast", "copy_unless_same", "each_packet", "gather",
+           "has_fewer_bytes", "reduce", "scatter", "whole"]
 
 #: Of an element.
 LEAST_BYTES, MOST_BYTES = 2, 8
 #: Payload bytes of the largest packet, of engines in which that is shortest.
 LEAST_SEGMENT = 256
-#: Packets that each rank of a communicator must be able to have on its way to each other, for what is not frugal.
-CREDITS = 4
 #: Ranks up to which a root receives from one after the other: each has credits enough to go on while it waits.
 _FEW_RANKS = 4
 
@@ -112,7 +110,7 @@ def scatter(c: Rank) -> None:
 
 
 @collective(GATHER)
-def gather(c: Rank, *, credits: int = CREDITS) -> None:
+def gather(c: Rank) -> None:
     """The operand of rank r to block r of the root's result."""
     is_one_packet = has_fewer_bytes(c, c.segment + 1, few=LEAST_SEGMENT // MOST_BYTES + 1, many=c.segment)
     with c.when((c.size <= _FEW_RANKS) | is_one_packet):
@@ -123,20 +121,20 @@ def gather(c: Rank, *, credits: int = CREDITS) -> None:
             rank = c.plus(c.rank, k)
             c.recv(rank, into=c.result.block(rank))
     with c.otherwise():
-        _gather_by_packets(c, is_frugal=credits < CREDITS)
+        _gather_by_packets(c)
     copy_unless_same(c, whole(c.operand), c.result.block(c.rank))
 
 
-def _gather_by_packets(c: Rank, is_frugal: bool) -> None:
+def _gather_by_packets(c: Rank) -> None:
     """A packet of each rank in turn, as they come: a whole operand of one keeps the others' packets in the buffers.
 
-    Up to four sends are under way, and any of them may take the next credit.
+    A rank sends one after the other. With more sends under way later ones could take all credits before the one that the
+    root waits for; and the root's link is busy with the other ranks meanwhile.
     """
     with c.when(c.rank != c.root):
         with each_packet(c) as (first, length):
             c.send(c.operand.part(first, length), to=c.root, tag=first)
-            if is_frugal:
-                c.sync()
+            c.sync()
         c.stop()
     with each_packet(c) as (first, length):
         with c.loop(1, c.size) as k:

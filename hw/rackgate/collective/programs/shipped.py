@@ -109,7 +109,7 @@ def programs(width: int = 8, hop: int = 48, credits: int = CREDITS) -> dict[Scen
         which algorithms change.
     credits:
         Least packets that each rank of a communicator may have on its way to each other. With fewer than
-        :data:`~rackgate.collective.programs.rooted.CREDITS`
+        :data:`~rackgate.collective.programs.symmetric.CREDITS`
         the programs are other ones: slower, and safe with a single credit.
     """
     product = 1 << round(math.log2(width * hop))  # a power of two, as programs then shift and do not multiply

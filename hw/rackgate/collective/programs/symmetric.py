@@ -12,7 +12,6 @@ from rackgate.collective.programs.expression import Expression
 from rackgate.collective.programs.frugal import frugal_allgather, frugal_allreduce, frugal_reduce_scatter
 from rackgate.collective.programs.language import Buffer, Piece, Rank, collective
 from rackgate.collective.programs.rooted import (
-    CREDITS,
     LEAST_BYTES,
     LEAST_SEGMENT,
     MOST_BYTES,
@@ -23,6 +22,9 @@ from rackgate.collective.programs.rooted import (
 )
 
 __all__ = ["CREDITS", "allgather", "allreduce", "alltoall", "barrier", "reduce_scatter"]
+
+#: Packets that each rank of a communicator must be able to have on its way to each other for the rings.
+CREDITS = 4
 
 
 @collective(ALLGATHER)
