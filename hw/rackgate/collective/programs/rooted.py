@@ -128,8 +128,8 @@ def gather(c: Rank) -> None:
 def _gather_by_packets(c: Rank) -> None:
     """A packet of each rank in turn, as they come: a whole operand of one keeps the others' packets in the buffers.
 
-    A rank sends one after the other. With more sends under way later ones could take all credits before the one that the
-    root waits for; and the root's link is busy with the other ranks meanwhile.
+    A rank sends one after the other. With more sends under way later ones could take all credits before the one that
+    the root waits for; and the root's link is busy with the other ranks meanwhile.
     """
     with c.when(c.rank != c.root):
         with each_packet(c) as (first, length):
