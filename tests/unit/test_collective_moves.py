@@ -399,6 +399,31 @@ def test_a_shorter_message_ends_the_receive():
     assert [segment["size"] for segment in bench.issued] == [40]
 
 
+@pytest.mark.parametrize(("element", "compressed", "sizes"), [
+    (ElementType.FLOAT16, 0, [252, 42]), (ElementType.INT32, 0, [252, 40]), (ElementType.INT64, 0, [248, 40]),
+    (ElementType.FLOAT32, 1, [504, 84]),
+])
+def test_what_is_no_whole_element_is_left_out(element, compressed, sizes):
+    """Packets of a foreign sender, cut anywhere: each gives its whole elements, and is read to its end."""
+    bench = Bench(seed=6)
+    item = move(RECEIVE, 200, element=element, compressed=compressed)
+    first, last = (dict(packet) for packet in bench.packets(move(RECEIVE, 65), length=296, compressed=compressed))
+    bench.arrivals[9] = [{**first, "size": 253}, {**last, "size": 43}]
+    bench.run([item])
+    assert not bench.failed and len(bench.done) == 1
+    assert [segment["size"] for segment in bench.issued] == sizes
+    assert [segment["packet_size"] for segment in bench.issued] == [253, 43]
+
+
+def test_more_than_was_announced_is_refused():
+    """The second packet of a message holds more than is left of what the first one's header said."""
+    bench = Bench(seed=7)
+    bench.arrivals[9] = bench.packets(move(RECEIVE, 66), length=260)
+    bench.run([move(RECEIVE, 200)])
+    assert bench.failed == [(0, Status.RECEIVE_SIZE, Cause.PACKET, 2)]
+    assert [segment["size"] for segment in bench.issued] == [256, 0]
+
+
 def test_a_read_error_fails_the_call():
     bench = Bench(seed=4)
     bench.errors[4] = 1
@@ -406,12 +431,17 @@ def test_a_read_error_fails_the_call():
     assert bench.failed == [(1, Status.READ_ERROR, Cause.NONE, 0)] and bench.killed == [1]
 
 
-def test_packets_for_the_kernels_stream():
+@pytest.mark.parametrize(("element", "compressed", "sizes"), [
+    (ElementType.INT32, 0, [256, 144]), (ElementType.FLOAT32, 1, [400]),
+])
+def test_packets_for_the_kernels_stream(element, compressed, sizes):
     bench = Bench(seed=5)
-    bench.lists[16].extend(bench.packets(move(RECEIVE, 100)))
+    bench.lists[16].extend(bench.packets(move(RECEIVE, 100, element=element, compressed=compressed)))
     bench.run([move(COPY, 4)])
     streamed = [entry for entry in bench.issued if entry["to_stream"]]
-    assert [entry["size"] for entry in streamed] == [256, 144] and [entry["last"] for entry in streamed] == [0, 1]
+    assert [entry["size"] for entry in streamed] == sizes
+    assert [entry["last"] for entry in streamed] == [0] * (len(sizes) - 1) + [1]
+    assert all(entry["expand"] == compressed for entry in streamed)
 
 
 @pytest.mark.parametrize("segment", [0, 100, 8192])

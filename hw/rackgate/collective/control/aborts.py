@@ -57,16 +57,19 @@ class Aborts(wiring.Component):
         m = Module()
         m.submodules.ids = ids = Queue(16, depth=self.slots, block_ram=False)
         is_live = Signal(self.slots)
-        looks, looked, found, found_slot = Signal(), Signal(range(self.slots)), Signal(), Signal(range(self.slots))
+        places = range(self.slots)
+        looks, looked, has_id, of_slot = Signal(), Signal(places), Signal(), Signal(places)
+        of_call, found, found_slot = Signal(16), Signal(), Signal(places)
         m.d.comb += [
             ids.i.payload.eq(self.id), ids.i.valid.eq(self.write),
             self.look_pair.eq(CALL_WORDS // 2 - 1),
         ]
-        # What was read comes late in its cycle.
+        # What was read comes late in its cycle, so that it is kept before it is compared. No call can end and another
+        # begin in its slot meanwhile: that takes more cycles than a call has words.
         m.d.sync += [
             looks.eq(0),
-            found.eq(looks & (self.look[32:48] == ids.o.payload)),
-            found_slot.eq(looked),
+            of_call.eq(self.look[32:48]), has_id.eq(looks), of_slot.eq(looked),
+            found.eq(has_id & (of_call == ids.o.payload)), found_slot.eq(of_slot),
         ]
         is_last = self.look_slot == self.slots - 1
         with m.FSM():
@@ -77,7 +80,9 @@ class Aborts(wiring.Component):
                                  self.look_slot.eq(self.look_slot + 1)]
                     with m.If(is_last):
                         m.next = "LAST"
-            with m.State("LAST"):  # the last one is compared
+            with m.State("LAST"):  # the last one is kept
+                m.next = "COMPARE"
+            with m.State("COMPARE"):
                 m.d.comb += ids.o.ready.eq(1)
                 m.d.sync += self.look_slot.eq(0)
                 m.next = "LOOK"

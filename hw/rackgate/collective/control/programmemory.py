@@ -98,6 +98,8 @@ class ProgramMemory(wiring.Component):
         ]
         with m.If(is_entry):
             m.d.sync += is_written[row].eq(1)
-        found, place, was_written = Signal(_ROW), Signal(4), Signal()  # the scenario comes late in its cycle
-        m.d.sync += [found.eq(asked.data), place.eq(self.scenario), was_written.eq(is_written[self.scenario[4:]])]
-        m.d.comb += self.entry.is_valid.eq(found.bit_select(place, 1) & was_written)
+        # The scenario comes late in its cycle: what was written then is kept, and looked up in the next.
+        found, scenario, was_written = Signal(_ROW), Signal(8), Signal(_ENTRIES // _ROW)
+        m.d.sync += [found.eq(asked.data), scenario.eq(self.scenario), was_written.eq(Cat(is_written))]
+        m.d.comb += self.entry.is_valid.eq(found.bit_select(scenario[:4], 1)
+                                           & was_written.bit_select(scenario[4:], 1))

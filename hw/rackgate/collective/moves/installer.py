@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """A move from the sequencer into the table of moves."""
 
-from amaranth.hdl import Array, Cat, Const, Module, Signal
+from amaranth.hdl import Array, Cat, Const, Module, Mux, Signal
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
 
@@ -11,7 +11,11 @@ from rackgate.collective.isa import Local, Other, Target
 from rackgate.collective.moves.scoreboard import MOVES_PER_CONTEXT, Scoreboard
 from rackgate.collective.records import ADDRESS_BITS, Key, Move
 
-__all__ = ["Control", "Fixed", "Installer", "Post", "Progress", "element_shift"]
+__all__ = ["REMAINING_BITS", "Control", "Fixed", "Installer", "Post", "Progress", "element_shift"]
+
+
+#: Of a move's payload in bytes: of 2 ** 32 - 1 elements of 8.
+REMAINING_BITS = 35
 
 
 class Control(data.Struct):
@@ -42,9 +46,11 @@ class Fixed(data.Struct):
 
 
 class Progress(data.Struct):
-    """What changes with every segment. ``offset``: payload bytes sent; ``is_begun``: a segment has been handed out."""
+    """What changes with every segment. ``remaining``, ``offset``: payload bytes not yet handed out, and those that are;
+    ``is_begun``: a segment has been handed out.
+    """
 
-    remaining: 32
+    remaining: REMAINING_BITS
     local: ADDRESS_BITS
     other: ADDRESS_BITS
     result: ADDRESS_BITS
@@ -152,7 +158,7 @@ class Installer(wiring.Component):
     def _describe(self, m, move, scoreboard):
         """The entries of the table, and the ranges of memory."""
         control = Control(move.control)
-        shift, size = Signal(2), Signal(ADDRESS_BITS)
+        shift, size, payload = Signal(2), Signal(ADDRESS_BITS), Signal(REMAINING_BITS)
         m.d.comb += [
             shift.eq(element_shift(move.element)),
             size.eq(move.count << shift),
@@ -160,13 +166,10 @@ class Installer(wiring.Component):
               for name in ("communicator", "operation", "control", "function", "element", "compressed", "source",
                            "destination", "tag")),
             self.fixed.shift.eq(shift),
-            self.progress.remaining.eq(move.count),
+            payload.eq(Mux(move.compressed, move.count << 1, size)),
+            self.fixed.length.eq(payload), self.progress.remaining.eq(payload),
             *(getattr(self.progress, name).eq(getattr(move, name)) for name in ("local", "other", "result")),
         ]
-        with m.If(move.compressed):
-            m.d.comb += self.fixed.length.eq(move.count << 1)
-        with m.Else():
-            m.d.comb += self.fixed.length.eq(size)
         m.d.comb += scoreboard.i.payload.move.eq(self.move)
         used = {"local": control.local == Local.MEMORY, "other": control.other == Other.MEMORY,
                 "result": control.target == Target.MEMORY}

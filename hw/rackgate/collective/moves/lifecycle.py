@@ -95,13 +95,13 @@ class Lifecycle(wiring.Component):
         m = Module()
         m.d.comb += [self.retired_send.ready.eq(1), self.retired_receive.ready.eq(1)]
         over, ends = Signal(MOVES), Signal(MOVES)
-        m.d.comb += ends.eq(over & -over)  # one a cycle
+        m.d.comb += ends.eq(Cat(over[k] & ~over[:k].any() for k in range(MOVES)))  # one a cycle; no carry is so quick
         for k in range(MOVES):
             self._account(m, k, over, ends)
-        m.d.sync += [self.done.valid.eq(0), self.failed.eq(0)]
-        for k in range(MOVES):
-            with m.If(ends[k]):
-                m.d.sync += [self.done.valid.eq(1), self.done.context.eq(k // MOVES_PER_CONTEXT)]
+        m.d.sync += [self.done.valid.eq(over.any()), self.failed.eq(0)]
+        for context in reversed(range(CONTEXTS)):
+            with m.If(over.word_select(context, MOVES_PER_CONTEXT).any()):
+                m.d.sync += self.done.context.eq(context)
         self._fail(m)
         self._watch(m)
         self._bury(m)

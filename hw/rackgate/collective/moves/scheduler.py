@@ -10,7 +10,7 @@ from amaranth.lib.wiring import In, Out
 
 from rackgate.collective.abi import CONTEXTS, MOVES, HeaderFlag, PacketType, Status
 from rackgate.collective.isa import Local, Other, Target
-from rackgate.collective.moves.installer import Fixed, Progress
+from rackgate.collective.moves.installer import REMAINING_BITS, Fixed, Progress
 from rackgate.collective.records import HeaderFields, Packet, Received, ReceiveSegment, SendSegment
 
 __all__ = ["Refused", "Scheduler"]
@@ -29,13 +29,15 @@ _STREAM = Fixed.const({"control": {"other": Other.RECEIVE, "target": Target.STRE
 
 
 class _Cut(data.Struct):
-    """A segment in the making; ``remaining``: elements with and behind it."""
+    """A segment in the making.
 
-    elements: 13
-    remaining: 32
-    wire_shift: 2
+    ``size``: of its payload in bytes; ``remaining``: with it and all behind it; ``is_first``: of a move that receives.
+    """
+
+    size: 13
+    remaining: REMAINING_BITS
     is_last: 1
-    is_bad: 1
+    is_first: 1
     credit: 8
     has_packet: 1
     packet: Packet
@@ -167,10 +169,10 @@ class Scheduler(wiring.Component):
                 self._cut(m, fixed, progress, is_stream, cut)
                 m.next = "ISSUE"
             with m.State("ISSUE"):
-                size, wire_size = Signal(14), Signal(14)
-                m.d.comb += [size.eq(cut.elements << fixed.shift), wire_size.eq(cut.elements << cut.wire_shift)]
-                self._issue(m, pick, fixed, progress, size, wire_size, cut, is_sender)
-                self._update(m, pick, progress, size, wire_size, cut, update)
+                size = Signal(14)  # in memory
+                m.d.comb += size.eq(cut.size << fixed.compressed)
+                self._issue(m, pick, fixed, progress, size, cut, is_sender)
+                self._update(m, pick, progress, size, cut, update)
                 m.next = "PICK"
         # After the state machine: what comes in the same cycle as the look that failed counts, a cycle later.
         with m.If(self.credit_came):
@@ -199,49 +201,47 @@ class Scheduler(wiring.Component):
             m.d.sync += self.waits_credit.bit_select(pick[:4], 1).eq(1)
 
     def _cut(self, m, fixed, progress, is_stream, cut):
-        """The segment's size: of the packet taken, or as much as fits one."""
-        wire_shift, most = Signal(2), Signal(13)
-        m.d.comb += most.eq(Const(self.segment, 13) >> wire_shift)
+        """The segment's size: of the packet taken, or as much as fits one.
+
+        In bytes of payload all along: what comes out of the packets' block RAM is late, and is not shifted.
+        """
         packet, is_receiver = self.taken, fixed.control.other == Other.RECEIVE
         is_compressed = (packet.flags & HeaderFlag.COMPRESSED) != 0
-        with m.If(is_stream):  # bytes: `shift` is 0 in the entry
-            m.d.sync += [fixed.compressed.eq(is_compressed), fixed.shift.eq(is_compressed)]
-            m.d.comb += wire_shift.eq(0)
-        with m.Else():
-            m.d.comb += wire_shift.eq(Mux(fixed.compressed, 1, fixed.shift))
+        odd = Signal(3)  # bits that are 0 in sizes of whole elements; those of the stream are bytes
+        m.d.comb += odd.eq((Const(1, 4) << Mux(fixed.compressed, 1, fixed.shift)) - 1)
+        with m.If(is_stream):
+            m.d.sync += fixed.compressed.eq(is_compressed)
         m.d.sync += [
-            cut.wire_shift.eq(wire_shift), cut.credit.eq(self.owed), cut.packet.eq(packet),
+            cut.credit.eq(self.owed), cut.packet.eq(packet),
             cut.has_packet.eq(is_receiver), cut.remaining.eq(progress.remaining),
-            cut.is_bad.eq(0),
+            cut.is_first.eq(is_receiver & ~progress.is_begun),
         ]
         with m.If(is_receiver):
-            m.d.sync += [cut.elements.eq(packet.size >> wire_shift),
+            m.d.sync += [cut.size.eq(Cat(packet.size[:3] & ~odd, packet.size[3:])),
                          cut.is_last.eq((packet.flags & HeaderFlag.LAST) != 0)]
             with m.If(~progress.is_begun):
-                m.d.sync += [
-                    cut.remaining.eq(packet.length >> wire_shift),
-                    cut.is_bad.eq((packet.length > fixed.length)
-                                  | (is_compressed != fixed.compressed)),
-                ]
+                m.d.sync += cut.remaining.eq(packet.length)
             m.d.comb += [self.received.valid.eq(~is_stream), self.received.context.eq(self.front[2:4]),
                          self.received.size.eq(packet.size), self.received.node.eq(packet.node),
                          self.received.tag.eq(packet.tag)]
-        with m.Elif(progress.remaining <= most):
-            m.d.sync += [cut.elements.eq(progress.remaining), cut.is_last.eq(1)]
+        with m.Elif(progress.remaining <= self.segment):
+            m.d.sync += [cut.size.eq(progress.remaining), cut.is_last.eq(1)]
         with m.Else():
-            m.d.sync += [cut.elements.eq(most), cut.is_last.eq(0)]
+            m.d.sync += [cut.size.eq(self.segment), cut.is_last.eq(0)]
 
-    def _issue(self, m, pick, fixed, progress, size, wire_size, cut, senders):
+    def _issue(self, m, pick, fixed, progress, size, cut, senders):
         """The segment to its lane."""
         control, header, is_stream = fixed.control, Signal(HeaderFields), pick[4]
-        is_sender = senders.bit_select(pick[:4], 1) & ~is_stream
+        is_sender, packet = senders.bit_select(pick[:4], 1) & ~is_stream, cut.packet
+        is_bad = cut.is_first & ((packet.length > fixed.length)
+                                 | (((packet.flags & HeaderFlag.COMPRESSED) != 0) != fixed.compressed))
         m.d.comb += [
             header.type.eq(PacketType.DATA),
             header.flags.eq(Mux(progress.is_begun, 0, HeaderFlag.FIRST) | Mux(cut.is_last, HeaderFlag.LAST, 0)
                             | Mux(control.put, HeaderFlag.STREAM, 0)
                             | Mux(fixed.compressed, HeaderFlag.COMPRESSED, 0)),
             header.credit.eq(cut.credit), header.node.eq(fixed.destination),
-            header.length.eq(fixed.length), header.offset.eq(progress.offset), header.size.eq(wire_size),
+            header.length.eq(fixed.length), header.offset.eq(progress.offset), header.size.eq(cut.size),
             *(getattr(header, name).eq(getattr(fixed, name))
               for name in ("communicator", "operation", "tag", "element")),
             self.issued.eq(~is_stream),
@@ -255,8 +255,8 @@ class Scheduler(wiring.Component):
             segment = self.receive.payload
             m.d.sync += [
                 self.receive.valid.eq(1), *(segment[name].eq(value) for name, value in common.items()),
-                segment.has_packet.eq(cut.has_packet), segment.slot.eq(cut.packet.slot),
-                segment.packet_size.eq(cut.packet.size), segment.expand.eq(fixed.compressed),
+                segment.has_packet.eq(cut.has_packet), segment.slot.eq(packet.slot),
+                segment.packet_size.eq(packet.size), segment.expand.eq(fixed.compressed),
                 segment.has_other.eq(control.other == Other.MEMORY), segment.other.eq(progress.other),
                 segment.has_local.eq(control.local == Local.MEMORY), segment.local.eq(progress.local),
                 segment.reduce.eq(control.reduce), segment.function.eq(fixed.function),
@@ -264,20 +264,20 @@ class Scheduler(wiring.Component):
                 segment.to_stream.eq(control.target == Target.STREAM), segment.result.eq(progress.result),
                 segment.send.eq(control.send),
             ]
-            with m.If(cut.is_bad | (cut.elements > cut.remaining)):
+            with m.If(is_bad | (cut.size > cut.remaining)):
                 m.d.comb += [self.refused.eq(1), self.refusal.move.eq(pick[:4]),
-                             self.refusal.status.eq(Status.RECEIVE_SIZE), self.refusal.node.eq(cut.packet.node)]
+                             self.refusal.status.eq(Status.RECEIVE_SIZE), self.refusal.node.eq(packet.node)]
                 m.d.sync += [segment.size.eq(0), segment.has_other.eq(0), segment.has_local.eq(0),
                              segment.from_stream.eq(0), segment.to_memory.eq(0), segment.to_stream.eq(0),
                              segment.send.eq(0)]
 
-    def _update(self, m, pick, progress, size, wire_size, cut, update):
+    def _update(self, m, pick, progress, size, cut, update):
         """The entry after the segment."""
         m.d.comb += [
             self.busy.eq(1),
             update.en.eq(~pick[4]), update.addr.eq(pick[:4]),
-            update.data.remaining.eq(cut.remaining - cut.elements), update.data.is_begun.eq(1),
-            update.data.offset.eq(progress.offset + wire_size),
+            update.data.remaining.eq(cut.remaining - cut.size), update.data.is_begun.eq(1),
+            update.data.offset.eq(progress.offset + cut.size),
             *(update.data[name].eq(progress[name] + size) for name in ("local", "other", "result")),
         ]
 

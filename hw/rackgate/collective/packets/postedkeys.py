@@ -10,7 +10,10 @@ from amaranth.lib.wiring import In, Out
 from rackgate.collective.abi import MOVES
 from rackgate.collective.records import Key
 
-__all__ = ["PacketKey", "PostedKeys", "agreements", "matches"]
+__all__ = ["AGREEMENTS", "PacketKey", "PostedKeys", "agreements", "matches"]
+
+#: Bits of :func:`agreements`: four bits of a key are as many as are compared in a hurry.
+AGREEMENTS = 14
 
 
 class PacketKey(data.Struct):
@@ -23,11 +26,13 @@ class PacketKey(data.Struct):
 
 
 def agreements(key: data.View, packet: data.View):
-    """What all must be so that a receive with that ``key`` (:class:`~rackgate.collective.records.Key`) waits for it."""
+    """What all must be so that a receive with that ``key`` (:class:`~rackgate.collective.records.Key`) waits for it:
+    :data:`AGREEMENTS` bits, the communicator first.
+    """
     return Cat(
         key.communicator == packet.communicator,
-        *((key.operation[place:place + 8] == packet.operation[place:place + 8]) for place in (0, 8)),
-        *(key.any_tag | (key.tag[place:place + 8] == packet.tag[place:place + 8]) for place in range(0, 32, 8)),
+        *((key.operation[place:place + 4] == packet.operation[place:place + 4]) for place in range(0, 16, 4)),
+        *(key.any_tag | (key.tag[place:place + 4] == packet.tag[place:place + 4]) for place in range(0, 32, 4)),
         key.any_node | (key.node == packet.node))
 
 

@@ -14,6 +14,7 @@ from rackgate.collective.packets.receivequeues import Admission
 from rackgate.collective.records import SIZE_BITS, SLOT_BITS
 from rackgate.collisions import ATTRIBUTE
 from rackgate.stream.packet import PacketSignature
+from rackgate.stream.skid import SkidBuffer
 
 __all__ = ["ReceiveBuffer"]
 
@@ -24,8 +25,7 @@ class ReceiveBuffer(wiring.Component):
     Payloads are written in the order of their admissions. A read waits for words that have not come yet. It may
     be asked for as soon as the admission has been offered, before it is taken. The first word of a read comes 3 cycles
     after its command, or after the word was written; nothing is between reads whose commands come in time. ``i.ready``
-    depends on no input, ``read.ready`` on ``words.ready``. Reset forgets what is under way; the contents stay, but no
-    longer count.
+    and ``read.ready`` depend on no input. Reset forgets what is under way; the contents stay, but no longer count.
 
     Parameters
     ----------
@@ -102,16 +102,20 @@ class ReceiveBuffer(wiring.Component):
         m.d.sync += Assert(~takes | self._drops | ~self._written[-1], "a payload is longer than a slot")
 
     def _read(self, m, port, error):
-        """Three stages: the place of the next word, the RAM's output, ``words``. They move on when the next one can."""
+        """Three stages: the place of the next word, the RAM's output, ``words``. They move on when the next one can.
+
+        The last is a skid buffer: who takes the words knows late in a cycle whether it can.
+        """
         slot, index, left, is_busy = Signal(self._slot_bits), Signal(self._index_bits), Signal(SIZE_BITS), Signal()
         fetched = Signal(data.StructLayout({"slot": self._slot_bits, "count": self.words.payload.count.shape(),
                                             "last": 1}))
-        is_fetched, fetched_free, words_free = Signal(), Signal(), Signal()
-        is_there, fetches, is_last = Signal(), Signal(), Signal()
+        m.submodules.last = last = SkidBuffer(self.words.payload.shape())
+        wiring.connect(m, last.o, wiring.flipped(self.words))
+        is_fetched, fetched_free = Signal(), Signal()
+        is_there, fetches, is_last, ends = Signal(), Signal(), Signal(), Signal()
         is_admitted = self.admit.valid & ~self.admit.payload.drop & (self.admit.payload.slot == slot)
         m.d.comb += [
-            words_free.eq(~self.words.valid | self.words.ready),
-            fetched_free.eq(~is_fetched | words_free),
+            fetched_free.eq(~is_fetched | last.i.ready),
             is_there.eq(~is_admitted & ~(self._is_writing & ~self._drops & (self._slot == slot)
                                          & (self._written <= index))),
             fetches.eq(is_busy & is_there & fetched_free),
@@ -119,25 +123,41 @@ class ReceiveBuffer(wiring.Component):
             port.addr.eq(Cat(index, slot)),
             port.en.eq(fetched_free),
             error.addr.eq(fetched.slot),
-            self.read.ready.eq(~is_busy | fetches & is_last),
+            ends.eq(~is_busy | fetches & is_last),
         ]
+        command = self._next_command(m, ends)
         with m.If(fetches):
             m.d.sync += [index.eq(index + 1), left.eq(left - self.width)]
-        with m.If(self.read.ready):
+        with m.If(ends):
             m.d.sync += [
-                is_busy.eq(self.read.valid & (self.read.payload.size != 0)),
-                slot.eq(self.read.payload.slot), left.eq(self.read.payload.size), index.eq(0),
+                is_busy.eq(command.valid & (command.payload.size != 0)),
+                slot.eq(command.payload.slot), left.eq(command.payload.size), index.eq(0),
             ]
         with m.If(fetched_free):
             m.d.sync += [
                 is_fetched.eq(fetches),
                 fetched.slot.eq(slot), fetched.last.eq(is_last), fetched.count.eq(Mux(is_last, left, self.width)),
             ]
-        with m.If(words_free):
-            m.d.sync += [
-                self.words.valid.eq(is_fetched),
-                self.words.payload.data.eq(port.data),
-                self.words.payload.count.eq(fetched.count),
-                self.words.payload.last.eq(fetched.last),
-                self.words.payload.error.eq(fetched.last & error.data),
-            ]
+        m.d.comb += [
+            last.i.valid.eq(is_fetched),
+            last.i.payload.data.eq(port.data),
+            last.i.payload.count.eq(fetched.count),
+            last.i.payload.last.eq(fetched.last),
+            last.i.payload.error.eq(fetched.last & error.data),
+        ]
+
+    def _next_command(self, m, ends):
+        """The next read, in the cycle in which it is asked for. One that comes while another is under way is held, as
+        it is known late in a cycle whether that ends.
+        """
+        held, command = Signal(self.read.payload.shape()), stream.Signature(self.read.payload.shape()).create()
+        is_held = Signal()
+        m.d.comb += [
+            self.read.ready.eq(~is_held),
+            command.valid.eq(is_held | self.read.valid),
+            command.payload.eq(Mux(is_held, held, self.read.payload)),
+        ]
+        m.d.sync += is_held.eq(command.valid & ~ends)
+        with m.If(~is_held):
+            m.d.sync += held.eq(self.read.payload)
+        return command

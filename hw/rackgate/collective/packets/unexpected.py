@@ -8,7 +8,7 @@ from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
 from rackgate.collective.abi import NODES
-from rackgate.collective.packets.postedkeys import agreements
+from rackgate.collective.packets.postedkeys import AGREEMENTS, agreements
 from rackgate.collective.packets.slotstore import SeenPacket
 from rackgate.collective.records import Key
 
@@ -67,7 +67,8 @@ class UnexpectedScan(wiring.Component):
         self._more = Signal(range(self.nodes + 1))  # queues that follow
         # Behind ``slot``, and whether nothing is.
         self._next, self._is_end = Signal.like(self.slot), Signal()
-        self._agreements = Signal(8)  # what of a packet's key agrees, the communicator first
+        self._agreements = Signal(AGREEMENTS)  # what of a packet's key agrees, the communicator first
+        self._ends_message = Signal()  # it is the last of its message: kept, as it comes late from block RAM
 
     def elaborate(self, platform):
         m = Module()
@@ -90,7 +91,8 @@ class UnexpectedScan(wiring.Component):
                 with m.If(~self.has_slots.bit_select(self.source, 1)):
                     self._next_queue(m)
             with m.State("LOOK"):
-                m.d.sync += self._agreements.eq(agreements(bound, self.seen.key))
+                m.d.sync += [self._agreements.eq(agreements(bound, self.seen.key)),
+                             self._ends_message.eq(self.seen.is_last)]
                 m.next = "DECIDE"
             with m.State("DECIDE"):
                 m.d.sync += [self._next.eq(self.next), self._is_end.eq(self.is_last)]
@@ -111,7 +113,7 @@ class UnexpectedScan(wiring.Component):
                     self._look(m, self._next)
                     with m.If(~self._purges):
                         self._bind(m)
-                    with m.If(~self._purges & self.seen.is_last):
+                    with m.If(~self._purges & self._ends_message):
                         m.next = "DONE"
                     with m.Elif(self._is_end):
                         self._next_queue(m)
@@ -136,7 +138,7 @@ class UnexpectedScan(wiring.Component):
     def _bind(self, m):
         """What comes later must be of the same source, and have the same tag."""
         m.d.sync += [
-            self.has_last.eq(self.seen.is_last),
+            self.has_last.eq(self._ends_message),
             self._more.eq(0),
             self.bound.node.eq(self.seen.key.node), self.bound.any_node.eq(0),
             self.bound.tag.eq(self.seen.key.tag), self.bound.any_tag.eq(0),
