@@ -109,32 +109,30 @@ def _reroute(folder: Path, routed: Mapping[str, Any], times: int, report: Callab
     """Route ``routed.json`` in part, so many times, and return what is better than in its report."""
     best: dict[str, Any] = {}
     (clock, timing), = routed["fmax"].items()
-    reached, names = timing["achieved"], set()
+    reached, is_better, names = timing["achieved"], True, set()
     for number in range(times):
+        found = signals(segment["to"]["cell"] for segment in _longest(routed, clock))
+        if not is_better and found <= names:
+            break  # the same nets from the same start get the same routes
+        names |= found
         report(f"route the longest path again, {number + 1} of {times}, after {reached:.1f} MHz")
-        names |= signals(segment["to"]["cell"] for segment in _longest(routed, clock))
         netlist = json.loads((folder / "routed.json").read_text())
         forget_routes(netlist["modules"]["top"], names)
         (folder / "partly.json").write_text(json.dumps(netlist))
-        del netlist
-        # What was asked for at first, the clock's constraint too, is in the netlist, but is no longer held to it.
+        del netlist  # a gigabyte
+        # Options come with the netlist. The constraint does not, but what is reached is reported all the same.
         _nextpnr(folder, ["--json", "partly.json", "--no-pack", "--no-place", "--write", "again.json"])
         routed = json.loads((folder / "report.json").read_text())
-        timing = routed["fmax"][clock]
-        if timing["achieved"] > reached:
-            reached = timing["achieved"]
+        is_better = routed["fmax"][clock]["achieved"] > reached
+        if is_better:
+            reached = routed["fmax"][clock]["achieved"]
             best = {"fmax_mhz": reached, "critical": _critical(routed, clock)}
             (folder / "again.json").replace(folder / "routed.json")
     return best
 
 
-def _again(reroutes: int) -> list[str]:
-    """What of it is in the cache's key."""
-    return ["--reroutes", str(reroutes)] if reroutes else []
-
-
-def _key(verilog: str, frequency_mhz: float, placement: Sequence[str]) -> str:
-    text = json.dumps([_FLOW, tool_releases(), DEVICE, PACKAGE, SPEED, frequency_mhz, placement, verilog])
+def _key(verilog: str, frequency_mhz: float, options: Sequence[str]) -> str:
+    text = json.dumps([_FLOW, tool_releases(), DEVICE, PACKAGE, SPEED, frequency_mhz, options, verilog])
     return hashlib.sha256(text.encode()).hexdigest()[:32]
 
 
@@ -158,8 +156,8 @@ def measure(component: wiring.Component, *, frequency_mhz: float = 100.0, seed: 
         How much placement gives to timing beside the length of wires, and how much of that to the longest paths alone;
         the defaults are nextpnr's. What is best differs by design.
     reroutes:
-        How often the nets of the signals on the longest path, all longest paths until then, are routed once more, each
-        in some minutes. It counts if the clock is better for it, and is where the next one starts.
+        How often at most the nets of the signals on the longest path, and on those that were it before, are routed once
+        more: some minutes each time. It counts if the clock is better for it, and is where the next one starts.
     report:
         Called with a line on what is under way.
 
@@ -182,7 +180,8 @@ def measure(component: wiring.Component, *, frequency_mhz: float = 100.0, seed: 
     harness = Harness(component)
     report("converting to Verilog")
     verilog = to_verilog(harness, name="top")
-    kept = cache_root() / "area" / f"{_key(verilog, frequency_mhz, [*placement, *_again(reroutes)])}.json"
+    asked = [*placement, *(["--reroutes", str(reroutes)] if reroutes else [])]
+    kept = cache_root() / "area" / f"{_key(verilog, frequency_mhz, asked)}.json"
     if kept.is_file():
         return Area.from_dict(json.loads(kept.read_text()))
     with tempfile.TemporaryDirectory(prefix="rackgate-area-") as scratch:

@@ -21,11 +21,12 @@ def signals(cells: Iterable[str]) -> set[str]:
     return {name for name in map(_signal, cells) if name}
 
 
-def forget_routes(module: dict[str, Any], names: set[str]) -> int:
-    """Take their routes from the nets that belong to signals of these names, and return from how many.
+def forget_routes(module: dict[str, Any], names: set[str]) -> None:
+    """Take their routes from the nets that belong to signals of these names.
 
     ``module`` is a routed one as nextpnr's ``--write`` has it, and is changed. Loaded again, those nets are routed and
     the others keep theirs, unless they are in the way.
     """
-    return sum(bool(entry.get("attributes", {}).pop("ROUTING", ""))
-               for net, entry in module["netnames"].items() if _signal(net) in names)
+    for net, entry in module["netnames"].items():
+        if _signal(net) in names:
+            entry.get("attributes", {}).pop("ROUTING", None)

@@ -415,6 +415,14 @@ def test_what_is_no_whole_element_is_left_out(element, compressed, sizes):
     assert [segment["packet_size"] for segment in bench.issued] == [253, 43]
 
 
+@pytest.mark.parametrize("count", [1 << 29, (1 << 32) - 1])
+def test_gigabytes_are_not_cut_short(count):
+    """A move in memory may be longer than 4 GB, which the length in a header cannot say."""
+    bench = Bench(seed=8, stall=0)
+    bench.run([move(COPY, count, element=ElementType.INT64)], until=lambda bench: len(bench.issued) == 3)
+    assert [(segment["size"], segment["last"]) for segment in bench.issued] == [(SEGMENT, 0)] * 3
+
+
 def test_more_than_was_announced_is_refused():
     """The second packet of a message holds more than is left of what the first one's header said."""
     bench = Bench(seed=7)

@@ -196,6 +196,33 @@ def test_program_memory(seed):
     simulate(ResetInserter(reset)(dut), testbench)
 
 
+def test_an_entry_of_before_a_reset_is_not_seen_when_its_row_is_written():
+    """Not in the very cycle either in which the row begins to count."""
+    dut, reset = ProgramMemory(words=64), Signal()
+
+    async def testbench(ctx):
+        async def write(number):
+            ctx.set(dut.address, ConfigSpace.ENTRY + number)
+            ctx.set(dut.value, Entry(3).to_int())
+            ctx.set(dut.write, 1)
+            await ctx.tick()
+            ctx.set(dut.write, 0)
+
+        ctx.set(dut.scenario, 5)
+        await write(5)
+        await ctx.tick()
+        assert ctx.get(dut.entry.is_valid)
+        ctx.set(reset, 1)
+        await ctx.tick()
+        ctx.set(reset, 0)
+        await write(6)
+        for _ in range(3):
+            assert not ctx.get(dut.entry.is_valid)
+            await ctx.tick()
+
+    simulate(ResetInserter(reset)(dut), testbench)
+
+
 def test_fetch(seed):
     """Contexts take turns; each goes on where it was, where it jumps to or where its call begins, in whatever cycle."""
     rng, dut = random.Random(seed), Fetch()

@@ -58,8 +58,8 @@ class Aborts(wiring.Component):
         m.submodules.ids = ids = Queue(16, depth=self.slots, block_ram=False)
         is_live = Signal(self.slots)
         places = range(self.slots)
-        looks, looked, has_id, of_slot = Signal(), Signal(places), Signal(), Signal(places)
-        of_call, found, found_slot = Signal(16), Signal(), Signal(places)
+        looks, looked = Signal(), Signal(places)
+        is_kept, kept, kept_slot = Signal(), Signal(16), Signal(places)  # a call's id
         m.d.comb += [
             ids.i.payload.eq(self.id), ids.i.valid.eq(self.write),
             self.look_pair.eq(CALL_WORDS // 2 - 1),
@@ -68,8 +68,7 @@ class Aborts(wiring.Component):
         # begin in its slot meanwhile: that takes more cycles than a call has words.
         m.d.sync += [
             looks.eq(0),
-            of_call.eq(self.look[32:48]), has_id.eq(looks), of_slot.eq(looked),
-            found.eq(has_id & (of_call == ids.o.payload)), found_slot.eq(of_slot),
+            is_kept.eq(looks), kept.eq(self.look[32:48]), kept_slot.eq(looked),
         ]
         is_last = self.look_slot == self.slots - 1
         with m.FSM():
@@ -87,7 +86,7 @@ class Aborts(wiring.Component):
                 m.d.sync += self.look_slot.eq(0)
                 m.next = "LOOK"
         for slot in range(self.slots):
-            with m.If(found & (found_slot == slot) & is_live[slot]):
+            with m.If(is_kept & (kept == ids.o.payload) & (kept_slot == slot) & is_live[slot]):
                 m.d.sync += self.is_aborted[slot].eq(1)
             with m.If(self.end & (self.end_slot == slot)):
                 m.d.sync += is_live[slot].eq(0)

@@ -95,7 +95,7 @@ class Lifecycle(wiring.Component):
         m = Module()
         m.d.comb += [self.retired_send.ready.eq(1), self.retired_receive.ready.eq(1)]
         over, ends = Signal(MOVES), Signal(MOVES)
-        m.d.comb += ends.eq(Cat(over[k] & ~over[:k].any() for k in range(MOVES)))  # one a cycle; no carry is so quick
+        m.d.comb += ends.eq(Cat(over[k] & ~over[:k].any() for k in range(MOVES)))  # one a cycle
         for k in range(MOVES):
             self._account(m, k, over, ends)
         m.d.sync += [self.done.valid.eq(over.any()), self.failed.eq(0)]

@@ -29,15 +29,11 @@ _STREAM = Fixed.const({"control": {"other": Other.RECEIVE, "target": Target.STRE
 
 
 class _Cut(data.Struct):
-    """A segment in the making.
-
-    ``size``: of its payload in bytes; ``remaining``: with it and all behind it; ``is_first``: of a move that receives.
-    """
+    """A segment in the making. ``size``: of its payload in bytes; ``remaining``: with it and all behind it."""
 
     size: 13
     remaining: REMAINING_BITS
     is_last: 1
-    is_first: 1
     credit: 8
     has_packet: 1
     packet: Packet
@@ -206,18 +202,16 @@ class Scheduler(wiring.Component):
         In bytes of payload all along: what comes out of the packets' block RAM is late, and is not shifted.
         """
         packet, is_receiver = self.taken, fixed.control.other == Other.RECEIVE
-        is_compressed = (packet.flags & HeaderFlag.COMPRESSED) != 0
-        odd = Signal(3)  # bits that are 0 in sizes of whole elements; those of the stream are bytes
-        m.d.comb += odd.eq((Const(1, 4) << Mux(fixed.compressed, 1, fixed.shift)) - 1)
+        part = Signal(3)  # bits of a size that are a part of an element; those of the stream are bytes
+        m.d.comb += part.eq((Const(1, 4) << Mux(fixed.compressed, 1, fixed.shift)) - 1)
         with m.If(is_stream):
-            m.d.sync += fixed.compressed.eq(is_compressed)
+            m.d.sync += fixed.compressed.eq(_is_compressed(packet))
         m.d.sync += [
             cut.credit.eq(self.owed), cut.packet.eq(packet),
             cut.has_packet.eq(is_receiver), cut.remaining.eq(progress.remaining),
-            cut.is_first.eq(is_receiver & ~progress.is_begun),
         ]
         with m.If(is_receiver):
-            m.d.sync += [cut.size.eq(Cat(packet.size[:3] & ~odd, packet.size[3:])),
+            m.d.sync += [cut.size.eq(Cat(packet.size[:3] & ~part, packet.size[3:])),
                          cut.is_last.eq((packet.flags & HeaderFlag.LAST) != 0)]
             with m.If(~progress.is_begun):
                 m.d.sync += cut.remaining.eq(packet.length)
@@ -233,8 +227,8 @@ class Scheduler(wiring.Component):
         """The segment to its lane."""
         control, header, is_stream = fixed.control, Signal(HeaderFields), pick[4]
         is_sender, packet = senders.bit_select(pick[:4], 1) & ~is_stream, cut.packet
-        is_bad = cut.is_first & ((packet.length > fixed.length)
-                                 | (((packet.flags & HeaderFlag.COMPRESSED) != 0) != fixed.compressed))
+        is_bad = cut.has_packet & ~progress.is_begun & ((packet.length > fixed.length)
+                                                        | (_is_compressed(packet) != fixed.compressed))
         m.d.comb += [
             header.type.eq(PacketType.DATA),
             header.flags.eq(Mux(progress.is_begun, 0, HeaderFlag.FIRST) | Mux(cut.is_last, HeaderFlag.LAST, 0)
@@ -280,6 +274,10 @@ class Scheduler(wiring.Component):
             update.data.offset.eq(progress.offset + cut.size),
             *(update.data[name].eq(progress[name] + size) for name in ("local", "other", "result")),
         ]
+
+
+def _is_compressed(packet):
+    return (packet.flags & HeaderFlag.COMPRESSED) != 0
 
 
 def _first(bits):

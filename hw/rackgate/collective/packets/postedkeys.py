@@ -10,10 +10,7 @@ from amaranth.lib.wiring import In, Out
 from rackgate.collective.abi import MOVES
 from rackgate.collective.records import Key
 
-__all__ = ["AGREEMENTS", "PacketKey", "PostedKeys", "agreements", "matches"]
-
-#: Bits of :func:`agreements`: four bits of a key are as many as are compared in a hurry.
-AGREEMENTS = 14
+__all__ = ["PacketKey", "PostedKeys", "agreements", "matches"]
 
 
 class PacketKey(data.Struct):
@@ -26,8 +23,9 @@ class PacketKey(data.Struct):
 
 
 def agreements(key: data.View, packet: data.View):
-    """What all must be so that a receive with that ``key`` (:class:`~rackgate.collective.records.Key`) waits for it:
-    :data:`AGREEMENTS` bits, the communicator first.
+    """What all must be so that a receive with that ``key`` (:class:`~rackgate.collective.records.Key`) waits for it.
+
+    The communicator comes first. Four bits a comparison: the packet's key may come late from block RAM.
     """
     return Cat(
         key.communicator == packet.communicator,

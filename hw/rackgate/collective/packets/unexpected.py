@@ -8,7 +8,7 @@ from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
 from rackgate.collective.abi import NODES
-from rackgate.collective.packets.postedkeys import AGREEMENTS, agreements
+from rackgate.collective.packets.postedkeys import agreements
 from rackgate.collective.packets.slotstore import SeenPacket
 from rackgate.collective.records import Key
 
@@ -67,7 +67,7 @@ class UnexpectedScan(wiring.Component):
         self._more = Signal(range(self.nodes + 1))  # queues that follow
         # Behind ``slot``, and whether nothing is.
         self._next, self._is_end = Signal.like(self.slot), Signal()
-        self._agreements = Signal(AGREEMENTS)  # what of a packet's key agrees, the communicator first
+        self._agreements = Signal(len(agreements(self.bound, self.seen.key)))  # of a packet's key
         self._ends_message = Signal()  # it is the last of its message: kept, as it comes late from block RAM
 
     def elaborate(self, platform):
