@@ -12,6 +12,7 @@ from rackgate.arith.abi import ElementType
 from rackgate.collective.abi import COMMUNICATORS, NODES, Cause, HeaderFlag, Status
 from rackgate.collective.isa import Local, MoveControl, Other, Target
 from rackgate.collective.moves.credits import Credits
+from rackgate.collective.moves.lifecycle import Lifecycle
 from rackgate.collective.moves.moveunit import MoveUnit
 from rackgate.verif.stimulus import send, simulate
 
@@ -450,6 +451,40 @@ def test_packets_for_the_kernels_stream(element, compressed, sizes):
     assert [entry["size"] for entry in streamed] == sizes
     assert [entry["last"] for entry in streamed] == [0] * (len(sizes) - 1) + [1]
     assert all(entry["expand"] == compressed for entry in streamed)
+
+
+@pytest.mark.parametrize(("sends", "receives"), [(0, 13), (13, 0), (4, 5), (8, 7)])
+def test_moves_that_end_in_the_same_cycle(sends, receives):
+    """Both lanes retire a last segment at once: each move is told, the lower one first, one a cycle."""
+    dut, done = Lifecycle(), []
+
+    async def strobe(ctx, name, **values):
+        for member, value in {name: 1, **values}.items():
+            ctx.set(getattr(dut, member), value)
+        await ctx.tick()
+        ctx.set(getattr(dut, name), 0)
+
+    async def testbench(ctx):
+        for number in (sends, receives):
+            await strobe(ctx, "install", place=number)
+        for number in (sends, receives):
+            await strobe(ctx, "issued", issued_move=number, issued_last=1)
+        for port, number in ((dut.retired_send, sends), (dut.retired_receive, receives)):
+            ctx.set(port.payload.move, number)
+            ctx.set(port.valid, 1)
+        for cycle in range(8):
+            await ctx.tick()
+            ctx.set(dut.retired_send.valid, 0)
+            ctx.set(dut.retired_receive.valid, 0)
+            if ctx.get(dut.done.valid):
+                done.append((cycle, ctx.get(dut.done.context)))
+        assert not ctx.get(dut.active)
+
+    simulator = Simulator(dut)
+    simulator.add_clock(1e-6)
+    simulator.add_testbench(testbench)
+    simulator.run()
+    assert done == [(1, min(sends, receives) // 4), (2, max(sends, receives) // 4)]
 
 
 @pytest.mark.parametrize("segment", [0, 100, 8192])
