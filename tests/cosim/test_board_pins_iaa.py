@@ -10,10 +10,14 @@ from test_iaa_driver import (
     deflate,
     put,
     test_crc32c_and_suppressed_output,
+    test_damaged_memory_is_noticed,
+    test_drain_and_list,
     test_errors_are_told,
     test_fill,
     test_one_job,
+    test_refused_commands_and_software_errors,
     test_seeds_of_a_table,
+    test_wrong_states,
     text,
 )
 
@@ -22,8 +26,10 @@ from rackgate_host.iaa import Framing, IaaDriver, InvalidData, Job, Status
 from rackgate_host.transcript import compare, record
 from rackgate_sim.board.serve import serve
 
-__all__ = ["test_crc32c_and_suppressed_output", "test_errors_are_told", "test_fill", "test_one_job",
-           "test_seeds_of_a_table"]
+# Those that move a few KB: a simulated serial line takes minutes for more.
+__all__ = ["test_crc32c_and_suppressed_output", "test_damaged_memory_is_noticed", "test_drain_and_list",
+           "test_errors_are_told", "test_fill", "test_one_job", "test_refused_commands_and_software_errors",
+           "test_seeds_of_a_table", "test_wrong_states"]
 
 pytestmark = [pytest.mark.cosim, pytest.mark.thorough, pytest.mark.xdist_group("native")]
 
