@@ -20,7 +20,7 @@ from rackgate_boards import bench
 from rackgate_boards.area import Area, BuildError, measure, read_report
 from rackgate_boards.flow import mapping, run_tool
 from rackgate_boards.harness import Harness
-from rackgate_boards.reroute import signals
+from rackgate_boards.reroute import choices, signals
 
 pytestmark = pytest.mark.build
 
@@ -143,6 +143,13 @@ def _reached(mhz):
         {"delay": delay, "type": "routing", "net": net, "to": {"cell": cell}}
         for delay, net, cell in ((0.5, "d[2]", "c_PFUMX_Z"), (0.0, "f", "c_PFUMX_Z"), (0.5, "e", "c"))]}
     return {"fmax": {"clk": {"achieved": mhz, "constraint": 12.0}}, "critical_paths": [path]}
+
+
+@pytest.mark.parametrize(("nets", "ways"), [([], ["b"]), (["a"], ["b", "a"]), (["a", "b"], ["b", "ab", "b"])])
+def test_ways_to_choose(nets, ways):
+    """No way chooses nothing."""
+    path = [{"delay": 0.5, "type": "routing", "net": net, "to": {"cell": net}} for net in nets]
+    assert ["".join(filter(way, "abc")) for way in choices(path, {"b"})] == ways
 
 
 @pytest.mark.parametrize(("cell", "signal"), [
