@@ -65,7 +65,7 @@ class _System:
 
 
 # Seed of the first placement, where that of 1 does not end in routes: router1 takes as many up as it makes.
-_FIRST_SEED = {("ecpix5_85", "iaa"): 2, ("ecpix5_85", "zeronic"): 2}
+_FIRST_SEED = {("ecpix5_85", "iaa"): 2, ("ecpix5_85", "collective"): 2, ("ecpix5_85", "zeronic"): 2}
 
 # What bridge and link take beside the system, by link.
 _RIM = {"uart": (6500, 9), "udp": (11500, 20)}
