@@ -151,8 +151,8 @@ def _text(content: str | bytes) -> str:
 
 
 def _key(files: Mapping[str, str | bytes], clocks_mhz: tuple[float, ...], seed: int) -> str:
-    parts = [_FLOW, tool_releases(), clocks_mhz, *(_text(files[name]) for name in ("top.il", "top.ys", "top.lpf")),
-             *([seed] if seed != 1 else [])]
+    parts = [_FLOW, tool_releases(), clocks_mhz, seed,
+             *(_text(files[name]) for name in ("top.il", "top.ys", "top.lpf"))]
     return hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:32]
 
 

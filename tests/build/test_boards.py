@@ -2,6 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Boards: what fits, what a report must say to be believed, and one bitstream."""
 
+import json
 import re
 import subprocess
 
@@ -106,6 +107,41 @@ def test_a_placement_by_name(cache, monkeypatch):
             for way in ({}, {"seed": 2})]
     assert seeds == ["1", "2"] == [str(one["seed"]) for one in made]
     assert made[0]["folder"] != made[1]["folder"]
+
+
+def test_placements_until_a_clock_is_reached(cache, monkeypatch):
+    """Three from the one that is asked for; then the miss is an error, and nothing is kept."""
+    steps = []
+
+    def run(tool, arguments, folder):
+        (folder / "report.json").write_text(json.dumps({"fmax": {}}))
+        return ""
+
+    def check(clocks, wanted, *, must_reach=True):
+        if must_reach:
+            raise BuildError("too slow")
+
+    monkeypatch.setattr(build, "run_tool", run)
+    monkeypatch.setattr(build, "check_clocks", check)
+    with pytest.raises(BuildError, match="too slow"):
+        implement(BOARDS["colorlight_5a75b"], Loop(), clock_mhz=50, link="uart", seed=2, report=steps.append)
+    assert steps[2:] == [f"place and route, seed {seed}" for seed in (2, 3, 4)]
+    assert not list(cache.rglob("figures.json"))
+
+
+def test_a_pair_says_its_first_placement(monkeypatch):
+    asked = []
+
+    def refuse(*positional, seed, **options):
+        asked.append(seed)
+        raise BuildError("that is enough")
+
+    monkeypatch.setattr(build, "gateware", lambda pair: None)
+    monkeypatch.setattr(build, "implement", refuse)
+    for system in ("zeronic", "fisslock"):
+        with pytest.raises(BuildError, match="enough"):
+            build.bitstream(choose("ecpix5_85", system))
+    assert asked == [2, 1]
 
 
 @pytest.mark.xdist_group("yowasp")
