@@ -6,6 +6,8 @@ subject."""
 import contextlib
 import dataclasses
 import json
+import os
+import time
 import zlib
 
 import numpy as np
@@ -145,7 +147,7 @@ def test_without_kvm_points_have_the_reason(tmp_path, monkeypatch):
 
 
 def test_a_run_that_was_broken_off_goes_on(tmp_path):
-    path, calls = tmp_path / "made" / "ledger.jsonl", []
+    folder, calls = tmp_path / "made" / "ledgers", []
 
     def measure(name):
         calls.append(name)
@@ -154,7 +156,7 @@ def test_a_run_that_was_broken_off_goes_on(tmp_path):
             raise OSError("the disk is full")
 
     def run_parts(**about):
-        ledger = Ledger(path, {"seed": 1, **about}, about.pop("resume", True))
+        ledger = Ledger(folder, {"seed": 1, **about}, True)
         found = []
         with contextlib.suppress(OSError):
             for name in ("first", "second", "third"):
@@ -163,13 +165,25 @@ def test_a_run_that_was_broken_off_goes_on(tmp_path):
 
     assert run_parts() == (["first", "second"], 0)
     assert run_parts() == (["first", "second"], 2) and calls == ["first", "second", "third", "third"]
-    with path.open("a") as file:
-        file.write('{"key": 1}\nno json\n[]\n{"key": ')
+    with Ledger(folder, {"seed": 1}, True).path.open("a") as file:
+        file.write('{"part": 1}\nno json\n[]\n{"part": ')
     assert run_parts()[1] == 2
     assert run_parts(pages=7)[1] == 0, "with other options nothing is taken"
+    Ledger(folder, {"seed": 2}, False)
+    assert run_parts()[1] == 2, "a run beside it that begins anew throws away its own"
     calls.clear()
-    ledger = Ledger(path, {"seed": 1}, False)
+    ledger = Ledger(folder, {"seed": 1}, False)
     assert list(ledger.part("first", lambda: measure("first"))) and calls == ["first"]
+
+
+def test_ledgers_that_nobody_wrote_to_for_a_month_go(tmp_path):
+    for seed in range(3):
+        assert list(Ledger(tmp_path, {"seed": seed}, False).part("part", lambda: [{"case": "c"}]))
+    old, late, own = (Ledger(tmp_path, {"seed": seed}, True).path for seed in range(3))
+    os.utime(old, (0, time.time() - 31 * 24 * 3600))
+    os.utime(late, (0, time.time() - 29 * 24 * 3600))
+    assert list(Ledger(tmp_path, {"seed": 2}, True).part("part", list)) == [{"case": "c"}]
+    assert not old.exists() and late.exists() and own.exists()
 
 
 def test_points_are_taken_from_the_ledger(corpus, monkeypatch):

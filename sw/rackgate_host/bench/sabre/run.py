@@ -171,7 +171,7 @@ def _ledger(options: dict[str, Any], mhz: float) -> Ledger:
     manifest = (Path(options["corpus"]) if options["corpus"] else default_folder()) / "corpus.json"
     corpus = manifest.read_text() if manifest.is_file() else ""
     about = {**options, "clock": mhz, "commit": commit(), "corpus_is": corpus}
-    return Ledger(_scratch() / "bench-sabre.jsonl", about, resume)
+    return Ledger(_scratch() / "ledgers", about, resume)
 
 
 def _scratch() -> Path:
