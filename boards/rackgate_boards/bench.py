@@ -55,7 +55,7 @@ def units(*, only: str = "", component: str = "", **options: Any) -> list[tuple[
 def run(*, seed: int = 1, report: Callable[[str], None] = lambda line: None, only: str = "", component: str = "",
         parameters: Mapping[str, Any] | None = None, frequency_mhz: float = _TARGET_MHZ,
         timing_weight: int = TIMING_WEIGHT, criticality_exponent: int = CRITICALITY_EXPONENT, reroutes: int = 0,
-        ) -> Iterator[dict[str, Any]]:
+        networks: int = 0) -> Iterator[dict[str, Any]]:
     """Measure and yield the points of ``rackgate bench area``.
 
     Parameters
@@ -68,7 +68,7 @@ def run(*, seed: int = 1, report: Callable[[str], None] = lambda line: None, onl
         One case instead of all.
     component, parameters:
         Any component as "module:class" and its keyword arguments, instead of the cases.
-    frequency_mhz, timing_weight, criticality_exponent, reroutes:
+    frequency_mhz, timing_weight, criticality_exponent, reroutes, networks:
         What placement aims at, and what it and routing give for that: see :func:`~rackgate_boards.area.measure`.
 
     Raises
@@ -84,10 +84,10 @@ def run(*, seed: int = 1, report: Callable[[str], None] = lambda line: None, onl
     for case, (place, values) in cases.items():
         area = measure(_component(place, values), frequency_mhz=frequency_mhz, seed=seed,
                        timing_weight=timing_weight, criticality_exponent=criticality_exponent, reroutes=reroutes,
-                       report=lambda line, case=case: report(f"{case}: {line}"))
+                       networks=networks, report=lambda line, case=case: report(f"{case}: {line}"))
         yield from _points(case, area, {
             "device": DEVICE, "package": PACKAGE, "speed": SPEED, "aim_mhz": frequency_mhz,
             "timing_weight": timing_weight, "criticality_exponent": criticality_exponent, "reroutes": reroutes,
-            **values,
+            "networks": networks, **values,
             "critical_path": list(area.critical),
         })

