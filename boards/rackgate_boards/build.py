@@ -214,8 +214,7 @@ def bitstream(pair: Pair, *, report: Report = lambda line: None) -> tuple[Path, 
     configuration, made_of = pair.configuration, commit()
     report("building the gateware")
     inner = gateware(pair)
-    made = implement(pair.board, inner, clock_mhz=configuration.clock_mhz, link=pair.link_name, seed=pair.seed,
-                     report=report)
+    made = implement(pair.board, inner, clock_mhz=configuration.clock_mhz, link=pair.link_name, report=report)
     held = [timing for timing in made["clocks"].values()
             if abs(timing["constraint_mhz"] - configuration.clock_mhz) < 0.01 * configuration.clock_mhz]
     figures = Figures(

@@ -64,9 +64,6 @@ class _System:
         return "udp" if self.needs_ethernet else "uart"
 
 
-# Seed of the first placement, where that of 1 does not end in routes: router1 takes as many up as it makes.
-_FIRST_SEED = {("ecpix5_85", "zeronic"): 2}
-
 # What bridge and link take beside the system, by link.
 _RIM = {"uart": (6500, 9), "udp": (11500, 20)}
 
@@ -115,11 +112,6 @@ class Pair:
     def name(self) -> str:
         """Name of its files."""
         return name_of(self.board.name, self.system, self.link_name)
-
-    @property
-    def seed(self) -> int:
-        """Of the placement that is tried first."""
-        return _FIRST_SEED.get((self.board.name, self.system), 1)
 
     @property
     def link_name(self) -> str:

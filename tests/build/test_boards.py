@@ -131,21 +131,6 @@ def test_placements_until_a_clock_is_reached(cache, monkeypatch):
     assert not list(cache.rglob("figures.json"))
 
 
-def test_a_pair_says_its_first_placement(monkeypatch):
-    asked = []
-
-    def refuse(*positional, seed, **options):
-        asked.append(seed)
-        raise BuildError("that is enough")
-
-    monkeypatch.setattr(build, "gateware", lambda pair: None)
-    monkeypatch.setattr(build, "implement", refuse)
-    for system in ("zeronic", "fisslock"):
-        with pytest.raises(BuildError, match="enough"):
-            build.bitstream(choose("ecpix5_85", system))
-    assert asked == [2, 1]
-
-
 @pytest.mark.xdist_group("yowasp")
 @pytest.mark.thorough
 def test_implement_ethernet(cache):
