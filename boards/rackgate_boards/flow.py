@@ -25,10 +25,11 @@ _STEPS = (
     (re.compile(r"Info: +(\d+) \|[^|]*\|[^|]*\| *(\d+)\|"), "routing, {} steps, {} arcs left"),
 )
 _QUIET_SECONDS = 30
+_LAST_LINES = 10
 
 
 class BuildError(Exception):
-    """A tool failed, or what it made cannot be trusted. The text has the end of the tool's output."""
+    """A tool failed, or what it made cannot be trusted. The text has what the tool said of it."""
 
     exit_code = 1
 
@@ -71,6 +72,12 @@ def progress(report: Callable[[str], None], *, now: Callable[[], float] = time.m
     return follow
 
 
+def _reason(lines: list[str]) -> str:
+    """What a tool that failed said of it: from its first error on, or the last it printed."""
+    first = next((index for index, line in enumerate(lines) if line.startswith("ERROR")), -_LAST_LINES)
+    return "".join(lines[first:]).strip()[:2000]
+
+
 def run_tool(tool: str, arguments: Iterable[str], folder: Path,
              follow: Callable[[str], None] = lambda line: None) -> str:
     """Run a tool of this Python's environment in ``folder`` and return what it printed.
@@ -101,7 +108,7 @@ def run_tool(tool: str, arguments: Iterable[str], folder: Path,
             process.kill()
             raise
     if process.returncode:
-        raise BuildError(f"{tool} failed: {''.join(lines).strip()[-2000:]}")
+        raise BuildError(f"{tool} failed: {_reason(lines)}")
     return "".join(lines)
 
 

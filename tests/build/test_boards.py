@@ -185,6 +185,12 @@ def test_what_a_tool_prints_is_followed(tmp_path):
     assert lines == ["one\n", "two\n"] and text == "one\ntwo\n"
     with pytest.raises(BuildError, match="python3 failed: it is wrong"):
         run_tool("python3", ["-c", "print('it is wrong'); exit(3)"], tmp_path)
+    with pytest.raises(BuildError) as caught:
+        run_tool("python3", ["-c", "print('Info: a\\n' * 900 + 'ERROR: it is\\nwrong\\n' + 'Info: b'); exit(3)"], tmp_path)
+    assert str(caught.value) == "python3 failed: ERROR: it is\nwrong\nInfo: b"
+    with pytest.raises(BuildError) as caught:
+        run_tool("python3", ["-c", "print(*range(99), sep='\\n'); exit(3)"], tmp_path)
+    assert str(caught.value).split()[2:] == [str(number) for number in range(89, 99)], "the last it said"
     with pytest.raises(ModuleNotFoundError, match="no-such-tool is not installed"):
         run_tool("no-such-tool", [], tmp_path)
 
