@@ -41,8 +41,11 @@ def forget_routes(module: dict[str, Any], is_chosen: Callable[[str], bool]) -> N
     """Take their routes from the nets that are chosen by their names.
 
     ``module`` is a routed one as nextpnr's ``--write`` has it, and is changed. Loaded again, those nets are routed and
-    the others keep theirs, unless they are in the way.
+    the others keep theirs, unless they are in the way. Where there are several global networks, theirs go too: nextpnr
+    hands them out anew, in another order, and stops when a net has the network of another one.
     """
+    buffers = [cell for cell in module.get("cells", {}).values() if cell["type"] == "DCCA"]
+    behind = {bit for cell in buffers for bit in cell["connections"]["CLKO"]} if len(buffers) > 1 else set()
     for net, entry in module["netnames"].items():
-        if is_chosen(net):
+        if is_chosen(net) or not behind.isdisjoint(entry.get("bits", ())):
             entry.get("attributes", {}).pop("ROUTING", None)

@@ -20,7 +20,7 @@ from rackgate_boards import bench
 from rackgate_boards.area import Area, BuildError, measure, read_report
 from rackgate_boards.flow import mapping, run_tool
 from rackgate_boards.harness import Harness
-from rackgate_boards.reroute import choices, signals
+from rackgate_boards.reroute import choices, forget_routes, signals
 
 pytestmark = pytest.mark.build
 
@@ -143,6 +143,21 @@ def _reached(mhz):
         {"delay": delay, "type": "routing", "net": net, "to": {"cell": cell}}
         for delay, net, cell in ((0.5, "d[2]", "c_PFUMX_Z"), (0.0, "f", "c_PFUMX_Z"), (0.5, "e", "c"))]}
     return {"fmax": {"clk": {"achieved": mhz, "constraint": 12.0}}, "critical_paths": [path]}
+
+
+@pytest.mark.parametrize("buffers", [1, 2, 3])
+def test_several_global_networks_are_handed_out_anew(buffers):
+    """With one there is no order."""
+    module = {
+        "cells": {"lut": {"type": "LUT4", "connections": {"Z": [1]}}, **{
+            f"buffer_{number}": {"type": "DCCA", "connections": {"CLKI": [20 + number], "CLKO": [10 + number]}}
+            for number in range(buffers)}},
+        "netnames": {name: {"bits": [bit], "attributes": {"ROUTING": "x"}} for name, bit in (
+            ("a", 1), ("b", 2), *((f"global_{number}", 10 + number) for number in range(buffers)),
+            *((f"before_{number}", 20 + number) for number in range(buffers)))}}
+    forget_routes(module, "b".__eq__)
+    gone = {name for name, net in module["netnames"].items() if not net["attributes"]}
+    assert gone == {"b", *(f"global_{number}" for number in range(buffers) if buffers > 1)}
 
 
 @pytest.mark.parametrize(("nets", "ways"), [([], ["b"]), (["a"], ["b", "a"]), (["a", "b"], ["b", "ab", "b"])])
