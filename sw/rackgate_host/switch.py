@@ -60,6 +60,7 @@ class Switch:
     def reset(self) -> None:
         """Forget all packets, words and entries, as a reset of the device does."""
         self.device.regs.CONTROL.write(reset=1)
+        self.device.wait_register("CONTROL", 1, 0, cycles=_COMMAND_CYCLES)  # it lets the frame on offer go first
         for _, image in self._tables.values():
             image.clear()
         self._wait_ready()

@@ -223,6 +223,7 @@ class Raw:
         simulation = device.transport.simulation
         self.memories = [simulation.memory(port.name) for port in simulation.library.ports if port.kind == "memory"]
         self.regs.CONTROL.write(reset=1)
+        device.wait_register("CONTROL", Control.RESET, 0)
         self.regs.TIMEOUT.value = 2_000
         self.regs.CONTROL.value = int(Control.ENABLE)
         at = 0
@@ -306,6 +307,47 @@ def test_what_is_wrong_with_a_call(raw):
             raw.configure(ConfigSpace.PROGRAM + raw.free, [self_made])
             raw.configure(ConfigSpace.ENTRY + fields["scenario"], [1 << 31 | raw.free])
         assert raw.status(**({"scenario": nop, "element": 3} | fields)) == status, fields
+
+
+@pytest.mark.parametrize("cycles", [0, 100, 131, 260])
+def test_a_reset_waits_for_the_memory(cycles):
+    """CONTROL says until when, and what a host writes then is kept; at once, if nothing is under way."""
+    with rackgate_host.open("sim:collective", memory=1 << 20, latency=400) as device:
+        for is_busy in (True, False):
+            raw = Raw(device)
+            if is_busy:
+                raw.call(scenario=Scenario.COPY, count=10_000, operand_0=MEMORY_BASE, result=MEMORY_BASE + (1 << 16))
+            device.run(cycles)
+            raw.regs.CONTROL.write(reset=1)
+            if is_busy:
+                device.wait_register("CONTROL", Control.RESET, 0, cycles=1_000)
+            raw.regs.NODE.value = 5
+            raw.regs.TIMEOUT.value = 1_234
+            raw.regs.CONTROL.value = int(Control.ENABLE)
+            device.run(1_000)
+            assert (raw.regs.NODE.value, raw.regs.TIMEOUT.value, raw.regs.CONTROL.value) == (5, 1_234, Control.ENABLE)
+            assert raw.regs.COMPLETIONS.value == 0
+        assert Raw(device).status(scenario=Scenario.NOP) == Status.SUCCESS
+
+
+def test_ranks_begin_anew_while_their_memories_work(clusters):
+    cluster = clusters.get("sim", 2, timeout=50_000, latency=400)
+    total, own = np.zeros(1000, np.int32), np.arange(1000, dtype=np.int32)
+
+    def works(comm):
+        found = np.zeros_like(total)
+        comm.Allreduce(own + comm.rank, found)
+        assert np.array_equal(found, 2 * own + 1)
+
+    def begins(comm, cycles):
+        comm.Iallreduce(own, np.zeros_like(own))
+        comm.device.run(cycles)
+
+    for cycles in (100, 250, 450, 700, 1_000):
+        cluster.run(works)
+        cluster.run(begins, cycles)
+        cluster.reset()
+    cluster.run(works)
 
 
 def test_a_call_without_space_is_dropped(raw):

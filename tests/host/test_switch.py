@@ -61,6 +61,31 @@ def test_words_are_written_and_a_reset_clears_them(switch):
     assert len(switch.process(datagram(1, 2, b""))) == 1
 
 
+@pytest.mark.parametrize("world", ["sim"])
+def test_a_reset_waits_for_the_frame_that_goes_out(switch):
+    """What is written behind it is kept, however long the other side takes."""
+    simulation = switch.device.transport.simulation
+    simulation.stream("net_tx").stall(0.97)
+    for cycles in (40, 60, 80, 100):
+        simulation.stream("net_rx").push(datagram(1, 2, bytes(200)))
+        switch.device.run(cycles)
+        switch.reset()
+        switch.write("counts", 1, packets=5, bytes=cycles)
+        switch.device.run(2_000)
+        assert switch.read("counts", 1) == {"packets": 5, "bytes": cycles}
+        assert not any(switch.counters().values())
+
+
+@pytest.mark.parametrize("world", ["sim"])
+def test_a_reset_that_cannot_end(switch):
+    simulation = switch.device.transport.simulation
+    simulation.stream("net_tx").stall(0.9999999)
+    simulation.stream("net_rx").push(datagram(1, 2, bytes(200)))
+    switch.device.run(500)
+    with pytest.raises(DeviceTimeout, match="CONTROL & 0x1 == 0x0"):
+        switch.reset()
+
+
 def test_wrong_requests_are_told(connect):
     device = connect("model:balancer")
     switch = Switch(device)

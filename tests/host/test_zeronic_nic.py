@@ -165,6 +165,25 @@ def test_fences_are_answered_in_their_place(nic):
     assert [entry.kind for entry, _ in got] == [EntryKind.HEADER] * 5
 
 
+@pytest.mark.parametrize("cycles", [40, 200, 350])
+def test_a_driver_that_begins_while_the_memory_works(connect, cycles):
+    """What it writes behind the reset is kept."""
+    device = connect("sim:zeronic?memory=16M&variant=brief&latency=400")
+    for _ in range(2):
+        nic = Nic(device)
+        buffer = nic.device.allocate(1 << 14)
+        nic.set_region(5, Right.READ | Right.WRITE, buffer.device_address, 1 << 14)
+        nic.fence(print)
+        nic.run(cycles)
+    nic = Nic(device, coalesce_cycles=77)
+    device.run(1_000)
+    assert device.regs.COALESCE_CYCLES.value == 77
+    assert (device.regs.CONTROL.receive, device.regs.CONTROL.send) == (1, 1)
+    frame = segment(0, b"data")
+    nic.receive(frame)
+    assert [content for _, content in entries(nic)] == [frame]
+
+
 def test_headers_are_merged(open_nic):
     nic = open_nic(coalesce_cycles=1000)
     buffer = receiving(nic, flags=FlowFlag.RECEIVE | FlowFlag.COALESCE)

@@ -111,10 +111,12 @@ class Collective(wiring.Component):
             if part is not None:
                 m.submodules[name] = ResetInserter(restart)(part)
         isolators = [ResetInserter(restart)(Isolator(self._datapath.bus)) for _ in self._datapath.mem]
-        m.submodules += isolators
+        for number, isolator in enumerate(isolators):
+            m.submodules[f"isolator_{number}"] = isolator
         edges = {"net_rx": FrameEntry(self.width), "net_tx": FrameExit(self.width), "kernel": FrameEntry(self.width),
                  "kernel_out": FrameExit(self.width)}
-        m.submodules += edges.values()
+        for name, edge in edges.items():
+            m.submodules[f"{name}_edge"] = edge
         m.submodules.bank = bank = Bank(REGISTERS, values={
             "PARAM_WIDTH": self.width, "PARAM_SEGMENT": self.segment, "PARAM_SLOTS": self.slots,
             "PARAM_TYPES": self.types, "PARAM_PROGRAM": self.program, "PARAM_LINK": self.link,
@@ -231,11 +233,12 @@ class Collective(wiring.Component):
 
     def _restart(self, m, bank, edges, isolators, restart):
         """CONTROL.RESET: let what is outside end, then forget."""
-        stop = Signal()
+        stop, forget = Signal(), Signal()
         entries = [edge for edge in edges.values() if isinstance(edge, FrameEntry)]
         exits = [edge for edge in edges.values() if isinstance(edge, FrameExit)]
-        m.d.comb += [bank.clear.eq(restart), *(part.stop.eq(stop) for part in (*isolators, *edges.values())),
+        m.d.comb += [bank.clear.eq(forget), *(part.stop.eq(stop) for part in (*isolators, *edges.values())),
                      *(edge.restart.eq(restart) for edge in entries)]
+        m.d.sync += restart.eq(forget)  # from a register, as it goes everywhere: nothing that is quiet has begun since
         with m.FSM():
             with m.State("RUN"):
                 with m.If(bank.control_written & ((bank.control & Control.RESET) != 0)):
@@ -243,5 +246,8 @@ class Collective(wiring.Component):
             with m.State("STOP"):
                 m.d.comb += stop.eq(1)
                 with m.If(Cat(part.quiet for part in (*isolators, *exits)).all()):
-                    m.d.comb += restart.eq(1)
-                    m.next = "RUN"
+                    m.d.comb += forget.eq(1)
+                    m.next = "FORGET"
+            with m.State("FORGET"):
+                m.d.comb += stop.eq(1)
+                m.next = "RUN"

@@ -89,7 +89,7 @@ def switch_registers(code: str, parameters: Sequence[str] = ()) -> RegisterMap:
         *(Register(f"PARAM_{name.upper()}", 0x30 + 4 * k, Access.CONST, "Parameter of the pipeline.")
           for k, name in enumerate(parameters)),
         Register("CONTROL", 0x40, Access.RW, "Device control.",
-                 fields=(Field("RESET", 0, 1, "Forget all packets, words and entries; reads as zero."),)),
+                 fields=(Field("RESET", 0, 1, "Forget all packets, words and entries; one until that is done."),)),
         Register("STATUS", 0x44, Access.RO, "State of the device.",
                  fields=(Field("READY", 0, 1, "All words and entries are as after reset; packets are let in."),
                          Field("BUSY", 1, 1, "A command is under way."),

@@ -170,7 +170,7 @@ REGISTERS = RegisterMap("ZNIC", (1, 0), (
     Register("PARAM_SEGMENTS", 0x28, Access.CONST, "Segments of a flow and direction."),
     Register("PARAM_REGIONS", 0x2C, Access.CONST, "Memory regions."),
     Register("PARAM_INTERVALS", 0x30, Access.CONST, "Ranges of placed bytes that are remembered, a flow."),
-    Register("CONTROL", 0x40, Access.RW, "See Control; RESET reads as zero.",
+    Register("CONTROL", 0x40, Access.RW, "See Control. RESET is one until that is done.",
              fields=(Field("RECEIVE", 0, 1, "Take frames."), Field("SEND", 1, 1, "Take commands."),
                      Field("RESET", 2, 1, "Restart."))),
     Register("STATUS", 0x44, Access.RO, "See StatusFlag.",

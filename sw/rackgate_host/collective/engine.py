@@ -105,6 +105,7 @@ class Engine:
         """Reset the engine, and begin a session of its link: what the last one left on the network is not taken."""
         regs = self.device.regs
         regs.CONTROL.write(reset=1)
+        self.device.wait_register("CONTROL", Control.RESET, 0)  # it lets bus transfers under way end first
         self._session = self._session % LINK_SESSIONS + 1
         regs.NODE.value = self.node
         regs.LINK_SESSION.value = self._session  # from here on frames are taken

@@ -9,7 +9,7 @@ table as it was, up to a fence (:meth:`Nic.fence`).
 from collections import deque
 from collections.abc import Callable, Iterator
 
-from rackgate.zeronic.abi import RINGS, Counter, Direction, StatusFlag
+from rackgate.zeronic.abi import RINGS, Control, Counter, Direction, StatusFlag
 from rackgate.zeronic.messages import (
     Cursor,
     Entry,
@@ -73,6 +73,7 @@ class Nic:
         self.regions = device.parameters["regions"]
         self.coalesce_cycles = coalesce_cycles
         device.regs.CONTROL.write(reset=1)
+        device.wait_register("CONTROL", Control.RESET, 0)  # it lets bus transfers under way end first
         device.wait_register("STATUS", StatusFlag.READY, StatusFlag.READY, cycles=_READY_CYCLES)
         self._keys = KeyTable(self.flows)
         self._posted: dict[tuple[int, int], int] = {}

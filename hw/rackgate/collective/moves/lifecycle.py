@@ -59,7 +59,8 @@ class Lifecycle(wiring.Component):
     cancel:
         Receives to be forgotten; taken when that is done.
     stuck:
-        A context is being ended of which segments are in the lanes: kernels' streams must not hold them up.
+        A context is being ended of which segments are in the lanes: kernels' streams must not hold them up. A cycle
+        late, since it goes far; no segment of the context can be in the lanes again so soon.
 
     Reset: no move is under way.
     """
@@ -200,8 +201,8 @@ class Lifecycle(wiring.Component):
         for k in range(CONTEXTS):
             in_lanes = Cat(self._in_lane[MOVES_PER_CONTEXT * k + n] != 0 for n in range(MOVES_PER_CONTEXT))
             m.d.comb += is_quiet[k].eq(~in_lanes.any() & ~self.arriving[k])
-        m.d.comb += [place.eq(Cat(number, context)), self.cancel.payload.move.eq(place),
-                     self.stuck.eq((self._is_dying & ~is_quiet).any())]
+        m.d.comb += [place.eq(Cat(number, context)), self.cancel.payload.move.eq(place)]
+        m.d.sync += self.stuck.eq((self._is_dying & ~is_quiet).any())
         with m.FSM():
             with m.State("SEEK"):
                 m.d.sync += number.eq(0)

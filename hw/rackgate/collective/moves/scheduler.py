@@ -119,11 +119,17 @@ class Scheduler(wiring.Component):
         m.submodules.table = table = Memory(shape=Fixed, depth=MOVES, init=[])
         m.submodules.state = state = Memory(shape=Progress, depth=MOVES, init=[])
         entry, told, write = (table.read_port(domain="comb"), table.read_port(domain="comb"), table.write_port())
+        # Whose credit is looked for, by a register of its own: that of all the table is far from the credits. Its bits
+        # start as the inverse, or Yosys makes one register of both.
+        sends, sends_pick = table.read_port(domain="comb"), Signal(range(MOVES), init=MOVES - 1)
         now, update = state.read_port(domain="comb"), state.write_port()
         is_sender, is_receiver = Signal(MOVES), Signal(MOVES)  # uses the send lane; waits for packets
         pick, fixed, progress, cut = Signal(5), Signal(Fixed), Signal(Progress), Signal(_Cut)
         is_stream = pick[4]
         candidates = Signal(MOVES + 1)
+        # Those behind the one picked last, a cycle late: nothing is picked in the cycle after.
+        behind = Signal(MOVES + 1, init=(2 << MOVES) - 2)
+        m.d.sync += behind.eq(Cat(pick < k for k in range(MOVES + 1)))
         m.d.comb += [
             write.addr.eq(self.place), write.data.eq(self.fixed), write.en.eq(self.install),
             told.addr.eq(self.asked), self.told.eq(told.data),
@@ -134,8 +140,8 @@ class Scheduler(wiring.Component):
                               & ~Mux(self.send.valid, is_sender, 0) & ~Mux(self.receive.valid, ~is_sender, 0),
                               self.has_packet[MOVES] & ~self.receive.valid)),
             update.addr.eq(self.place), update.data.eq(self.progress), update.en.eq(self.install),
-            entry.addr.eq(pick), now.addr.eq(pick),
-            self.credit_communicator.eq(entry.data.communicator), self.credit_node.eq(entry.data.destination),
+            entry.addr.eq(pick), now.addr.eq(pick), sends.addr.eq(sends_pick),
+            self.credit_communicator.eq(sends.data.communicator), self.credit_node.eq(sends.data.destination),
         ]
         m.d.sync += [self.take.eq(0), self.take_credit.eq(0)]
         control = self.fixed.control
@@ -151,14 +157,17 @@ class Scheduler(wiring.Component):
         with m.FSM() as fsm:
             m.d.comb += self.deciding.eq(Mux(fsm.ongoing("PICK") | is_stream, 0, 1 << pick[2:4]))
             with m.State("PICK"):
-                later = Signal(MOVES + 1)
-                m.d.comb += later.eq(candidates & ~((Const(2, MOVES + 2) << pick) - 1)[:MOVES + 1])
+                later, first = Signal(MOVES + 1), Signal(5)
+                m.d.comb += [
+                    later.eq(candidates & behind),
+                    first.eq(Mux(later.any(), _first(later), _first(candidates))),
+                ]
                 with m.If(candidates.any()):
-                    m.d.sync += pick.eq(Mux(later.any(), _first(later), _first(candidates)))
+                    m.d.sync += [pick.eq(first), sends_pick.eq(first)]
                     m.next = "LOOK"
             with m.State("LOOK"):
                 m.d.comb += self.look_credit.eq(1)
-                self._look(m, pick, entry.data, now.data, fixed, progress)
+                self._look(m, pick, entry.data, sends.data.control.send, now.data, fixed, progress)
             with m.State("TAKE"):
                 m.next = "SIZE"
             with m.State("SIZE"):
@@ -176,12 +185,12 @@ class Scheduler(wiring.Component):
         m.d.sync += Assert(~(self.install & self.busy), "two writes to the table of moves")
         return m
 
-    def _look(self, m, pick, entry, now, fixed, progress):
+    def _look(self, m, pick, entry, sends, now, fixed, progress):
         """Read the entry, and go on if the move still may and has the credit that it needs."""
         is_stream, is_eligible, has_credit = pick[4], Signal(), Signal()
         m.d.comb += [
             is_eligible.eq(is_stream | self.eligible.bit_select(pick[:4], 1)),
-            has_credit.eq(is_stream | ~entry.control.send | self.available),
+            has_credit.eq(is_stream | ~sends | self.available),
         ]
         m.d.sync += [fixed.eq(entry), progress.eq(now)]
         with m.If(is_stream):
@@ -190,7 +199,7 @@ class Scheduler(wiring.Component):
         with m.If(is_eligible & has_credit):
             m.d.sync += [
                 self.take.eq(is_stream | (entry.control.other == Other.RECEIVE)),
-                self.take_credit.eq(~is_stream & entry.control.send),
+                self.take_credit.eq(~is_stream & sends),
             ]
             m.next = "TAKE"
         with m.Elif(is_eligible):

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Packets for the link, put together from headers and payloads."""
 
+import functools
 import operator
 
 from amaranth.hdl import Array, Assert, Module, Mux, Signal, Value
@@ -154,7 +155,10 @@ class Packetizer(wiring.Component):
                         with m.If(looks_ready[(last + distance) % self.n]):
                             m.d.comb += choice.eq((last + distance) % self.n)
 
-        sequence = Array(self._sequences(m, begins))[choice]
+        # By gates: behind a multiplexer Yosys sees that one is read at a time, and makes the three reads one, after the
+        # choice.
+        sequence = functools.reduce(operator.or_, (value & (choice == k).replicate(len(value))
+                                                   for k, value in enumerate(self._sequences(m, begins))))
         # Another source goes before a second packet of the one under way.
         is_stuck = Mux(in_payload, (self._next.source == self._source) & (choice != self._source), ~can_begin)
         has_begun = (self._beat != 0) | begins
