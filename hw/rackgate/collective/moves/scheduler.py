@@ -162,11 +162,13 @@ class Scheduler(wiring.Component):
                     later.eq(candidates & behind),
                     first.eq(Mux(later.any(), _first(later), _first(candidates))),
                 ]
+                m.d.sync += Assert(behind == ~((Const(2, MOVES + 2) << pick) - 1)[:MOVES + 1], "the turn is not known")
                 with m.If(candidates.any()):
                     m.d.sync += [pick.eq(first), sends_pick.eq(first)]
                     m.next = "LOOK"
             with m.State("LOOK"):
                 m.d.comb += self.look_credit.eq(1)
+                m.d.sync += Assert(sends_pick == pick[:4], "the credit of another move is looked for")
                 self._look(m, pick, entry.data, sends.data.control.send, now.data, fixed, progress)
             with m.State("TAKE"):
                 m.next = "SIZE"
