@@ -26,7 +26,9 @@ from rackgate.collective.abi import (
 )
 from rackgate.collective.programs.shipped import programs
 from rackgate_host.collective import MAX, MIN, SUM, CollectiveError, CollectiveTimeout, Stream, wait_all
+from rackgate_host.collective.engine import Engine
 from rackgate_host.transport import MEMORY_BASE
+from rackgate_host.world import open_world
 from rackgate_sim.arith import compress, expand, reduce
 
 pytestmark = [pytest.mark.cosim, pytest.mark.xdist_group("native")]
@@ -330,24 +332,17 @@ def test_a_reset_waits_for_the_memory(cycles):
         assert Raw(device).status(scenario=Scenario.NOP) == Status.SUCCESS
 
 
-def test_ranks_begin_anew_while_their_memories_work(clusters):
-    cluster = clusters.get("sim", 2, timeout=50_000, latency=400)
-    total, own = np.zeros(1000, np.int32), np.arange(1000, dtype=np.int32)
-
-    def works(comm):
-        found = np.zeros_like(total)
-        comm.Allreduce(own + comm.rank, found)
-        assert np.array_equal(found, 2 * own + 1)
-
-    def begins(comm, cycles):
-        comm.Iallreduce(own, np.zeros_like(own))
-        comm.device.run(cycles)
-
-    for cycles in (100, 250, 450, 700, 1_000):
-        cluster.run(works)
-        cluster.run(begins, cycles)
-        cluster.reset()
-    cluster.run(works)
+@pytest.mark.parametrize("cycles", [60, 100, 131, 260])
+def test_a_driver_that_begins_while_the_memory_works(cycles):
+    """What it writes behind the reset is kept."""
+    with open_world("sim:collective", 2, memory=1 << 20, latency=400) as world:
+        device = world.devices[1]
+        Raw(device).call(scenario=Scenario.COPY, count=10_000, operand_0=MEMORY_BASE, result=MEMORY_BASE + (1 << 16))
+        device.run(cycles)
+        Engine(device, world, 5, timeout=1_234)
+        device.run(1_000)
+        assert (device.regs.NODE.value, device.regs.TIMEOUT.value, device.regs.CONTROL.value) == (
+            5, 1_234, Control.ENABLE)
 
 
 def test_a_call_without_space_is_dropped(raw):
