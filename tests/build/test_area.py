@@ -94,7 +94,8 @@ def test_measure_counts_and_keeps(cache, monkeypatch):
     # A second time nothing is run; another aim or another placement is another measurement.
     monkeypatch.setattr(area_module, "run_tool", lambda tool, *rest: pytest.fail(f"{tool} was run again"))
     assert measure(MultiplyAccumulate()) == measured
-    for other in ({"frequency_mhz": 50}, {"seed": 2}, {"timing_weight": 60}, {"criticality_exponent": 6}):
+    for other in ({"frequency_mhz": 50}, {"seed": 2}, {"timing_weight": 60}, {"criticality_exponent": 6},
+                  {"networks": 2}):
         with pytest.raises(pytest.fail.Exception):
             measure(MultiplyAccumulate(), **other)
 
@@ -297,10 +298,10 @@ def test_harness_parameters():
 def test_bench_points(monkeypatch):
     sample = Area(123.0, 100.0, 1, 2, 3, 4, 5, 6, ("path",))
 
-    asked = []
+    asked, names = [], ("timing_weight", "criticality_exponent", "reroutes", "networks")
 
     def measured(parameters, **options):
-        asked.append((options["timing_weight"], options["criticality_exponent"]))
+        asked.append(tuple(options[name] for name in names))
         if parameters.get("flows") == 64:
             raise BuildError("yosys failed: badly")
         return sample
@@ -315,11 +316,11 @@ def test_bench_points(monkeypatch):
     with pytest.raises(BuildError, match="yosys failed: badly"):  # which fails the unit, and the command with it
         list(bench.run(only="zeronic-8-small"))
     assert {metric for _, metric in points} == {"fmax_mhz", "lut4", "ff", "ebr", "dsp"}
-    placed = list(bench.run(only="inflate-2x32k", timing_weight=60, criticality_exponent=6))
+    placed = list(bench.run(only="inflate-2x32k", timing_weight=60, criticality_exponent=6, reroutes=5, networks=4))
     assert {point["case"] for point in placed} == {"inflate-2x32k"}
     conditions = placed[0]["conditions"]
-    assert (conditions["timing_weight"], conditions["criticality_exponent"]) == asked[-1] == (60, 6)
-    assert asked[0] == (10, 2)
+    assert tuple(conditions[name] for name in names) == asked[-1] == (60, 6, 5, 4)
+    assert asked[0] == (10, 2, 0, 0)
     with pytest.raises(ValueError, match="only must be one of .*, not 'x'"):
         list(bench.run(only="x"))
 

@@ -238,7 +238,9 @@ class Collective(wiring.Component):
         exits = [edge for edge in edges.values() if isinstance(edge, FrameExit)]
         m.d.comb += [bank.clear.eq(forget), *(part.stop.eq(stop) for part in (*isolators, *edges.values())),
                      *(edge.restart.eq(restart) for edge in entries)]
-        m.d.sync += restart.eq(forget)  # from a register, as it goes everywhere: nothing that is quiet has begun since
+        # From a register, as it goes everywhere: nothing that is quiet has begun since. The bank goes before, for a
+        # host that writes its next register at once, as it may when nothing was under way.
+        m.d.sync += restart.eq(forget)
         with m.FSM():
             with m.State("RUN"):
                 with m.If(bank.control_written & ((bank.control & Control.RESET) != 0)):
