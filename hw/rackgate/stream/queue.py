@@ -78,7 +78,7 @@ class Queue(wiring.Component):
             self._w_port.en.eq(put),
             self._r_port.addr.eq(self._r_addr),
         ]
-        m.d.sync += self.level.eq(self.level + put - get)
+        self._count(m, self.level, put, get)
         with m.If(put):
             m.d.sync += self._w_addr.eq(self._after(self._w_addr))
         with m.If(fetch):
@@ -103,7 +103,7 @@ class Queue(wiring.Component):
             fetch.eq((self._stored != 0) & fetched_free),
             self._r_port.en.eq(fetched_free),
         ]
-        m.d.sync += self._stored.eq(self._stored + put - fetch)
+        self._count(m, self._stored, put, fetch)
         with m.If(fetched_free):
             m.d.sync += self._is_fetched.eq(fetch)
         with m.If(o_free):
@@ -111,6 +111,12 @@ class Queue(wiring.Component):
                 self.o.payload.eq(self._r_port.data),
                 self.o.valid.eq(self._is_fetched),
             ]
+
+    @staticmethod
+    def _count(m, count, up, down):
+        """Both results are ready before ``up`` and ``down``, which come late: they only choose."""
+        with m.If(up != down):
+            m.d.sync += count.eq(Mux(up, count + 1, count - 1))
 
     def _after(self, address):
         return Mux(address == self.depth - 1, 0, address + 1)
