@@ -29,8 +29,8 @@ def rings(logs, fault=None):
     stall(m, dut.o, name="o")
     wanted, place = dut.i.payload, dut.o.payload
     bases, sizes, reads = [], [], []
-    settled = Signal()  # sizes are known a cycle after reset
-    m.d.sync += settled.eq(1)
+    known, settled = Signal(), Signal()  # sizes are known a cycle after reset, and where rings end another cycle later
+    m.d.sync += [known.eq(1), settled.eq(known)]
     m.d.comb += [
         Assume((wanted.units >= 2) & (wanted.units <= UNITS_MOST)),
         Assume(settled | ~dut.i.valid),
@@ -39,6 +39,7 @@ def rings(logs, fault=None):
         base, log = Signal(40, name=f"base_{ring}"), logs[ring]
         size = Const(1 << log if LOG_SIZE_LEAST <= log <= LOG_SIZE_MOST else 0, 32)
         consumer, read, unread = Signal(32, name=f"consumer_{ring}"), Signal(32), Signal(32, name=f"unread_{ring}")
+        ends = dut._ends[ring]
         m.d.comb += [
             base.eq(AnyConst(40)), read.eq(AnySeq(32)),
             Assume(base[:6] == 0), Assume(base + size <= 1 << 40),
@@ -47,7 +48,10 @@ def rings(logs, fault=None):
             Assume((read <= unread) & (read[:3] == 0)),
             Assert(unread <= size, "the host has not read what is overwritten"),
             Assert((dut._heads[ring][:3] == 0) & (consumer[:3] == 0)),
-            Assert(~settled | (dut._sizes[ring] == size) & (dut._masks[ring] == (1 << log) - 1)),
+            Assert(known | ~settled),
+            Assert(~known | (dut._sizes[ring] == size) & (dut._masks[ring] == (1 << log) - 1)),
+            Assert(~settled | (ends.size == size) & (ends.offset == dut._heads[ring] & (size - 1) & dut._masks[ring])
+                   & (ends.left == size - ends.offset)),
         ]
         m.d.sync += consumer.eq(consumer + read)
         bases.append(base)

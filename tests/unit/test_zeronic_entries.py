@@ -82,6 +82,7 @@ def run(width, entries, *, seed, log_sizes=(12, 12), idle=0.0, stall=0.0, latenc
 
     def scene(dut):
         async def source(ctx):
+            await ctx.tick()  # rings count from two cycles after their sizes are set, and an entry asks a cycle later
             for ring, entry, content in entries:
                 job = {"ring": ring, "entry": {**entry._asdict(), "size": rng.getrandbits(16)},
                        "source": ContentSource.FRAME if entry.kind == EntryKind.DEFERRED else ContentSource.SLOT,
@@ -185,6 +186,7 @@ def test_a_write_that_is_refused_is_told(seed):
         async def source(ctx):
             ctx.set(dut.base[0], BASES[0])
             ctx.set(dut.log_size[0], 12)
+            await ctx.tick()
             for _, entry, content in entries:
                 await send(ctx, dut.i, [{"entry": entry._asdict()}])
                 await receive(ctx, dut.fetch, 1)
@@ -210,6 +212,7 @@ def test_a_consumer_ahead_of_the_producer_only_waits(seed):
         async def source(ctx):
             ctx.set(dut.base[0], BASES[0])
             ctx.set(dut.log_size[0], 12)
+            await ctx.tick()
             ctx.set(dut.consumer[0], 8)
             await send(ctx, dut.i, [{"entry": {"kind": EntryKind.FENCE}}])
             for _ in range(50):

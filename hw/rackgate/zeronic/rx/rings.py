@@ -48,7 +48,7 @@ class Rings(wiring.Component):
     -------
     base, log_size, consumer:
         Of each ring: its address, a multiple of 64; the logarithm of its size, 12 to 26, with any other there is no
-        ring; bytes that the host is done with.
+        ring, which counts for entries two cycles later; bytes that the host is done with.
     producer:
         Bytes of entries that are in memory.
     i:
@@ -81,21 +81,23 @@ class Rings(wiring.Component):
         self._sizes = Array(Signal(LOG_SIZE_MOST + 1, name=f"size_{k}") for k in range(RINGS))  # 0: there is no ring
         self._masks = Array(Signal(LOG_SIZE_MOST, name=f"mask_{k}") for k in range(RINGS))  # a size less 1
         self._spare = Array(Signal(32, name=f"spare_{k}") for k in range(RINGS))  # bytes free in the cycle before
+        # Of the cycle before, but for heads: where the next entry of a ring begins, and how much is left of the ring.
+        ends = data.StructLayout({"offset": LOG_SIZE_MOST, "left": LOG_SIZE_MOST + 1, "size": LOG_SIZE_MOST + 1})
+        self._ends = [Signal(ends, name=f"ends_{k}") for k in range(RINGS)]
         self._is_waiting = Signal()  # the entry at ``i`` has a place, and waits for room there
         self._is_granted = Signal()  # it had room: what is on offer stays, whatever the host says
 
     def elaborate(self, platform):
         m = Module()
         wanted, place, ring = self.i.payload, self.o.payload, self.i.payload.ring
-        size, spare = Signal(LOG_SIZE_MOST + 1), self._spare[place.ring]
-        offset, left, units = Signal(LOG_SIZE_MOST), Signal.like(size), Signal.like(size)
-        is_lost, is_pad, has_room = Signal(), Signal(), Signal()
+        spare, ends, left = self._spare[place.ring], Signal.like(self._ends[0]), Signal(LOG_SIZE_MOST + 1)
+        units = Signal.like(left)
+        is_lost, is_pad, has_room, takes = Signal(), Signal(), Signal(), Signal()
         m.d.comb += [
-            size.eq(self._sizes[ring]),
-            offset.eq(self._heads[ring] & self._masks[ring]),
-            left.eq(size - offset),  # up to the end of the ring
+            ends.eq(Array(self._ends)[ring]),
+            left.eq(ends.left),
             units.eq(wanted.units << _UNIT_BITS),
-            is_lost.eq(units > size),
+            is_lost.eq(units > ends.size),
             is_pad.eq(~is_lost & (left < units)),
             # None if a host says it has read what is not written.
             has_room.eq((place.units << _UNIT_BITS <= spare) & (spare <= self._sizes[place.ring])),
@@ -107,7 +109,7 @@ class Rings(wiring.Component):
                 place.lost.eq(is_lost),
                 place.pad.eq(is_pad),
                 place.units.eq(Mux(is_pad, left, units) >> _UNIT_BITS),
-                place.address.eq(Array(self.base)[ring] + offset),
+                place.address.eq(Array(self.base)[ring] + ends.offset),
             ]
         with m.Else():
             m.d.sync += self._is_granted.eq(self.o.valid & ~self.o.ready)
@@ -118,10 +120,9 @@ class Rings(wiring.Component):
             with m.If(self.o.valid & self.o.ready):
                 m.d.comb += self.i.ready.eq(~place.pad)
                 m.d.sync += self._is_waiting.eq(0)
-                with m.If(~place.lost):
-                    head = self._heads[place.ring]
-                    m.d.sync += head.eq(head + (place.units << _UNIT_BITS))
+                m.d.comb += takes.eq(~place.lost)
         for k in range(RINGS):
+            self._advance(m, k, takes & (place.ring == k), place.units << _UNIT_BITS)
             with m.If(self.written.valid & (self.written.payload.ring == k)):
                 m.d.sync += self.producer[k].eq(self.producer[k] + (self.written.payload.units << _UNIT_BITS))
             # Before a place is wanted, so that whether there is room is one comparison behind registers.
@@ -130,3 +131,12 @@ class Rings(wiring.Component):
             is_there = (log_size >= LOG_SIZE_LEAST) & (log_size <= LOG_SIZE_MOST)
             m.d.sync += [size.eq(Mux(is_there, 1 << log_size, 0)), mask.eq((1 << log_size) - 1)]
         return m
+
+    def _advance(self, m, k, takes, step):
+        """The head of a ring, and what follows from it; both ways are ready before it is known whether a place is taken."""
+        head, mask, ends = self._heads[k], self._masks[k], self._ends[k]
+        after, size = Signal(32, name=f"after_{k}"), self._sizes[k]
+        m.d.comb += after.eq(head + step)
+        m.d.sync += [ends.size.eq(size), ends.offset.eq(head & mask), ends.left.eq(size - (head & mask))]
+        with m.If(takes):
+            m.d.sync += [head.eq(after), ends.offset.eq(after & mask), ends.left.eq(size - (after & mask))]
