@@ -286,9 +286,10 @@ def test_latency_and_throughput():
     bench = Bench(random.Random(1))
     bench.stall, bench.slow = 0, 1
     kinds = {
-        "alu": ("add r1, r2, 1", 2), "load": ("lda r1, 3", 2), "special": ("lds r1, RANK", 2), "li": ("li r1, 4", 2),
-        "field": ("mv COUNT, r1, 3", 2), "branch": ("beq r0, r0, {next}", 4), "untaken": ("bne r0, r0, 0", 4),
-        "sync": ("sync 3", 4), "go": ("go", 4), "mul": ("mul r1, r1, r1", 8), "div": ("div r1, r1, 3", 45),
+        "alu": ("add r1, r2, 1", 1), "load": ("lda r1, 3", 1), "special": ("lds r1, RANK", 1), "li": ("li r1, 4", 1),
+        "field": ("mv COUNT, r1, 3", 1), "needed": ("add r1, r1, 1", 2), "read": ("sub r1, r2, r1", 2),
+        "branch": ("beq r0, r0, {next}", 4), "untaken": ("bne r0, r0, 0", 3),
+        "sync": ("sync 3", 3), "go": ("go", 4), "mul": ("mul r1, r1, r1", 8), "div": ("div r1, r1, 3", 45),
         "shift": ("shl r1, r1, 2", 8), "far": ("shr r1, r1, 20", 25),
     }
     text = "nop: ret\n"

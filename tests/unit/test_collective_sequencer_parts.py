@@ -17,7 +17,7 @@ from rackgate.collective.control.multicycle import Multicycle
 from rackgate.collective.control.multiplier import Multiplier
 from rackgate.collective.control.programmemory import ProgramMemory
 from rackgate.collective.control.sequencer import Sequencer
-from rackgate.collective.isa import REGISTER_BITS, Opcode
+from rackgate.collective.isa import REGISTER_BITS, Instruction, Opcode
 from rackgate.verif.stimulus import receive, send, simulate
 from rackgate_sim.collective.sequencer import Entry
 
@@ -224,41 +224,111 @@ def test_an_entry_of_before_a_reset_is_not_seen_when_its_row_is_written():
 
 
 def test_fetch(seed):
-    """Contexts take turns; each goes on where it was, where it jumps to or where its call begins, in whatever cycle."""
+    """Contexts take turns; each goes on where it was, where it jumps to or where its call begins, in whatever cycle.
+
+    One goes on at once when no other is ready and the instruction before the last one says so, and twice in vain if
+    the last one says that it should not have.
+    """
     rng, dut = random.Random(seed), Fetch()
     pcs, rests, last = [0] * 4, [0] * 4, 0
+    led, began, fetched, dropped = [False] * 4, None, None, 0
+    followed = 0
 
     async def testbench(ctx):
-        nonlocal last
-        for _ in range(800):
+        nonlocal last, began, fetched, dropped, followed
+        for _ in range(4000):
             # After a fetch a context is not ready for a while, and it may then jump; a call begins in an idle one.
-            ready = [rest == 0 and rng.random() < 0.7 for rest in rests]
+            ready = [rest == 0 and rng.random() < 0.2 for rest in rests]
             idle, jumps = ([k for k in range(4) if rests[k] == rest] for rest in (0, 1))
-            start, jump = bool(idle) and rng.random() < 0.1, bool(jumps) and rng.random() < 0.5
+            start, jump = bool(idle) and rng.random() < 0.1, bool(jumps) and rng.random() < 0.3
             context, address = rng.choice(idle or [0]), rng.getrandbits(12)
             jumping, target = rng.choice(jumps or [0]), rng.getrandbits(14)
+            leads, goes_on, running = rng.random() < 0.7, rng.random() < 0.8, rng.getrandbits(4) | rng.getrandbits(4)
             for name, value in (("ready", sum(bit << k for k, bit in enumerate(ready))), ("start", start),
                                 ("jump", jump), ("context", context), ("address", address),
-                                ("jump_context", jumping), ("target", target), ("clear", 1)):
+                                ("jump_context", jumping), ("target", target), ("clear", 1),
+                                ("leads", leads), ("goes_on", goes_on), ("running", running)):
                 ctx.set(getattr(dut, name), value)
             chosen = next((k % 4 for k in range(last + 1, last + 5) if ready[k % 4]), None)
-            chosen = None if start or jump else chosen
+            follows = chosen is None and fetched is not None and fetched[1] and running >> fetched[0] & 1
+            follows = bool(follows) and not start and not jump
+            chosen = None if start or jump else fetched[0] if follows else chosen
             assert ctx.get(dut.taken) == (0 if chosen is None else 1 << chosen)
-            if chosen is not None:
-                assert ctx.get(dut.pc) == pcs[chosen]
+            assert ctx.get(dut.follows) == follows
+            if start or chosen is not None:
+                assert ctx.get(dut.pc) == (address - 1 & (1 << 14) - 1 if start else pcs[chosen])
+            may = leads if follows or (began is not None and began == chosen) else chosen is not None and led[chosen]
+            for read in {began, fetched[0] if fetched else None} - {None}:
+                led[read] = leads
             rests[:] = [max(rest - 1, 0) for rest in rests]
-            if chosen is not None:
-                pcs[chosen], rests[chosen], last = pcs[chosen] + 1 & (1 << 14) - 1, 3, chosen
+            is_dropped = follows and not goes_on
+            if chosen is not None and not is_dropped:
+                pcs[chosen], rests[chosen] = pcs[chosen] + 1 & (1 << 14) - 1, 3
+            last = last if chosen is None else chosen
             if start:
                 pcs[context] = address
             if jump:
-                pcs[jumping] = target
+                pcs[jumping], led[jumping] = target, False
+            began, fetched = context if start else None, (chosen, may) if chosen is not None else None
+            fetched = None if is_dropped else fetched
+            followed, dropped = followed + follows, dropped + is_dropped
             await ctx.tick()
-            assert (ctx.get(dut.o.valid), ctx.get(dut.o.clear)) == (chosen is not None, start)
-            if start or chosen is not None:
+            assert (ctx.get(dut.o.valid), ctx.get(dut.o.clear)) == (fetched is not None, start)
+            if start or fetched is not None:
                 assert ctx.get(dut.o.context) == (context if start else chosen)
 
     simulate(dut, testbench)
+    assert followed > 100 and dropped > 20
+
+
+def _may_follow(first, second):
+    """Whether an instruction may be fetched in the cycle after another one, by what they are."""
+    quick = {*range(Opcode.ADD, Opcode.SUBM + 1)} - {Opcode.SHL, Opcode.SHR, Opcode.MUL, Opcode.DIV, Opcode.MOD}
+    first, second = Instruction.from_int(first), Instruction.from_int(second)
+    if first.opcode == Opcode.MV:
+        return second.opcode != Opcode.GO
+    if first.opcode & ~Opcode.IMMEDIATE not in quick and first.opcode not in (
+            Opcode.LI, Opcode.LDD, Opcode.LDA, Opcode.LDS):
+        return False
+    return first.rd == 0 or first.rd not in (second.ra, second.rb)
+
+
+def test_leads(seed):
+    """What an instruction says of the two behind it, if these were written in order; and whatever was written since."""
+    rng = random.Random(seed)
+    dut = ProgramMemory(words=64)
+    words, times, said = {}, {}, 0
+    codes = [Opcode.ADD, Opcode.SUB | Opcode.IMMEDIATE, Opcode.LDD, Opcode.LDA, Opcode.LDS, Opcode.MV, Opcode.GO,
+             Opcode.BEQ, Opcode.SHL, Opcode.RET]
+
+    async def testbench(ctx):
+        nonlocal said
+        at = 0
+        for time in range(3000):
+            # Mostly in order, with a jump now and then; sometimes something else is written in between.
+            at = (at + 1) % 64 if rng.random() < 0.9 else rng.randrange(64)
+            registers = rng.choice([3, 5]), rng.choice([3, 4]), rng.choice([0, 3])
+            word = Instruction(rng.choice(codes), *registers, rng.randrange(3)).to_int()
+            words[at], times[at] = word, time
+            other = rng.random() < 0.1
+            look = rng.randrange(64)
+            for name, value in (("address", at), ("value", word), ("write", 1), ("fetch", look)):
+                ctx.set(getattr(dut, name), value)
+            await ctx.tick()
+            ctx.set(dut.address, ConfigSpace.ENTRY + at)
+            ctx.set(dut.write, other)
+            await ctx.tick()
+            found = ctx.get(dut.leads)
+            ctx.set(dut.write, 0)
+            first, second = look + 1, look + 2
+            expected = (second in times and first in times and times[second] == times[first] + 1
+                        and _may_follow(words[first], words[second]))
+            if second < 64:
+                assert found == expected, (look, at)
+                said += expected
+
+    simulate(dut, testbench)
+    assert said > 200
 
 
 def test_predecode(seed):

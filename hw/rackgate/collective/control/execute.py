@@ -57,6 +57,8 @@ class Execute(wiring.Component):
         Where the context goes on, if not after it.
     resume, sleep, go, end, end_stops, end_status, end_cause:
         For its context, see :class:`~rackgate.collective.control.context.Context`.
+    passes:
+        As ``resume``, of a branch or SYNC: it is known early, so that a context need not wait for it another cycle.
     wake:
         Something has happened that a context can have been waiting for.
     clear:
@@ -76,7 +78,7 @@ class Execute(wiring.Component):
             "outstanding": In(range(MOVES_PER_CONTEXT + 1)), "is_running": In(CONTEXTS),
             "write": Out(1), "value": Out(REGISTER_BITS),
             "jump": Out(1), "target": Out(14),
-            "resume": Out(1), "sleep": Out(1), "wake": Out(1), "go": Out(1),
+            "resume": Out(1), "passes": Out(1), "sleep": Out(1), "wake": Out(1), "go": Out(1),
             "end": Out(1), "end_stops": Out(1), "end_status": Out(4), "end_cause": Out(4),
             "clear": In(1),
             "communicator": Out(3), "rank": Out(range(NODES)), "node": In(range(NODES)),
@@ -105,11 +107,11 @@ class Execute(wiring.Component):
                 with m.Case(Action.ILLEGAL):
                     self._refuse(m, Status.PROGRAM_ERROR)
                 with m.Case(Action.BRANCH):
-                    m.d.comb += [self.resume.eq(1), self.jump.eq(self._is_taken(alu))]
+                    m.d.comb += [self.passes.eq(1), self.jump.eq(self._is_taken(alu))]
                 with m.Case(Action.GO):
                     self._go(m, fields)
                 with m.Case(Action.SYNC):
-                    self._proceed(m, (self.outstanding <= decoded.immediate))
+                    m.d.comb += [self.passes.eq(self.outstanding <= decoded.immediate), self.sleep.eq(~self.passes)]
                 with m.Case(Action.END):
                     is_err = decoded.select[0]
                     m.d.comb += [

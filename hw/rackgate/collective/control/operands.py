@@ -3,7 +3,7 @@
 
 import operator
 
-from amaranth.hdl import Cat, Module, Mux
+from amaranth.hdl import Assert, Cat, Module, Mux
 from amaranth.lib import wiring
 from amaranth.lib.memory import Memory
 from amaranth.lib.wiring import In, Out
@@ -88,4 +88,8 @@ class Operands(wiring.Component):
         ]
         with m.If(decode.is_alone):
             m.d.sync += issued.a.eq(0)
+        is_late = self.write & (issued.context == fetched.context)
+        for uses, register in ((~decode.is_alone, decode.ra), (~decode.uses_value, decode.rb)):
+            m.d.sync += Assert(~(fetched.valid & uses & is_late & (register == issued.decoded.rd)),
+                               "a register is read before it is written")
         return m

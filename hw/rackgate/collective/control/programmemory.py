@@ -3,14 +3,15 @@
 
 import operator
 
-from amaranth.hdl import Array, Cat, Module, Signal
+from amaranth.hdl import Array, Cat, Module, Mux, Signal
 from amaranth.lib import data, wiring
 from amaranth.lib.memory import Memory
 from amaranth.lib.wiring import In, Out
+from amaranth.utils import exact_log2
 
 from rackgate.collective.abi import ConfigSpace
 from rackgate.collective.control.decode import Predecoded, predecode
-from rackgate.collective.isa import MAX_PROGRAM
+from rackgate.collective.isa import MAX_PROGRAM, Opcode
 from rackgate.collisions import ATTRIBUTE
 
 __all__ = ["EntryFields", "ProgramMemory"]
@@ -45,6 +46,9 @@ class ProgramMemory(wiring.Component):
         A word of :class:`~rackgate.collective.abi.ConfigSpace`.
     fetch, instruction, predecoded:
         Read an instruction, and what is known of it since it was written.
+    leads:
+        The next instruction goes on, and the one behind it needs nothing that it does: that one can be fetched in the
+        cycle after. Known only of words that were written in order; of others it is 0.
     scenario, entry:
         Read an entry.
     """
@@ -55,7 +59,7 @@ class ProgramMemory(wiring.Component):
             raise ValueError(f"words must be a power of two from 64 to {MAX_PROGRAM}, not {words}")
         super().__init__({
             "address": In(13), "value": In(32), "write": In(1),
-            "fetch": In(range(self.words)), "instruction": Out(32), "predecoded": Out(Predecoded),
+            "fetch": In(range(self.words)), "instruction": Out(32), "predecoded": Out(Predecoded), "leads": Out(1),
             "scenario": In(8), "entry": Out(EntryFields),
         })
 
@@ -66,13 +70,15 @@ class ProgramMemory(wiring.Component):
                                                 depth=self.words, init=[], attrs={ATTRIBUTE: 1})
         m.submodules.entries = entries = Memory(shape=13, depth=_ENTRIES, init=[], attrs={ATTRIBUTE: 1})
         write, read = program.write_port(), program.read_port()
+        predecoded = predecode(m, self.value)
         m.d.comb += [
             write.addr.eq(self.address), write.data.instruction.eq(self.value),
-            write.data.predecoded.eq(predecode(m, self.value)),
+            write.data.predecoded.eq(predecoded),
             write.en.eq(self.write & (self.address < ConfigSpace.PROGRAM + self.words)),
             read.addr.eq(self.fetch),
             self.instruction.eq(read.data.instruction), self.predecoded.eq(read.data.predecoded),
         ]
+        self._lead(m, predecoded, write.en)
         is_entry = self.write & (self.address[8:] == ConfigSpace.ENTRY >> 8)
         write, read = entries.write_port(), entries.read_port()
         m.d.comb += [
@@ -83,6 +89,37 @@ class ProgramMemory(wiring.Component):
         ]
         self._validate(m, is_entry)
         return m
+
+    def _lead(self, m, predecoded, is_written):
+        """A bit for each instruction, of the two behind it: what is written last of these decides.
+
+        A word is the second of the two for the instruction two before it, and the first for the one before: whose bit
+        waits for the next word. One is even and one odd; each half has its own memory, so that both are written.
+        """
+        word, before = self.value, Signal(data.StructLayout({"may": 1, "is_move": 1, "rd": 4, "address": 13}))
+        may, is_needed, number = Signal(), Signal(), self.address[1:exact_log2(self.words)]
+        m.d.comb += [
+            is_needed.eq(Mux(before.is_move, word[26:32] == Opcode.GO,
+                             (before.rd != 0) & ((word[18:22] == before.rd) | (word[14:18] == before.rd)))),
+            may.eq(before.may & (self.address == before.address + 1) & ~is_needed),
+        ]
+        with m.If(is_written):
+            m.d.sync += [
+                before.may.eq(predecoded.goes_on), before.is_move.eq(word[26:32] == Opcode.MV),
+                before.rd.eq(word[22:26]), before.address.eq(self.address),
+            ]
+        is_odd, found = Signal(), []
+        m.d.sync += is_odd.eq(self.fetch[0])
+        for half, name in enumerate(("even", "odd")):
+            m.submodules[name] = memory = Memory(shape=1, depth=self.words // 2, init=[], attrs={ATTRIBUTE: 1})
+            write, read = memory.write_port(), memory.read_port()
+            is_second = self.address[0] == half
+            m.d.comb += [
+                write.addr.eq(number - (is_second | (half == 1))), write.data.eq(may & is_second),
+                write.en.eq(is_written), read.addr.eq(self.fetch[1:]),
+            ]
+            found.append(read.data)
+        m.d.comb += self.leads.eq(Mux(is_odd, found[1], found[0]))
 
     def _validate(self, m, is_entry):
         """A bit of each entry. A row of them is written at a time, and counts from its first write after reset on."""

@@ -41,9 +41,12 @@ class Sequencer(wiring.Component):
     """Run calls in four contexts, which take turns.
 
     An instruction is fetched, decoded while its operands are read, and carried out; a cycle later it is known what
-    follows. One is fetched a cycle. A context's next one is fetched two cycles after the one before, or four after a
-    branch, GO and SYNC. A multiplication takes 8 cycles, a division 45, a shift by n bits 8 or n + 5, and more when
-    another context has the unit. Contexts that wait take no turns.
+    follows. One is fetched a cycle. A context's next one is fetched two cycles after the one before, three after a SYNC
+    or a branch that is not taken, four after one that is or after GO. It is fetched one cycle after it if no other
+    context is ready, the program was written in order, and it needs neither the register that the one before writes
+    nor, as a GO does, its field; but not as the second one where a branch leads to. A multiplication takes 8 cycles, a
+    division 45, a shift by n bits 8 or n + 5, and more when another context has the unit. Contexts that wait take no
+    turns.
 
     Parameters
     ----------
@@ -60,7 +63,7 @@ class Sequencer(wiring.Component):
         Bit per context: a call can begin there.
     start, context, status, address, info:
         A call begins: its program is at ``address``; or it has ended already if ``status`` is not SUCCESS.
-    fetch, instruction, predecoded:
+    fetch, instruction, predecoded, leads:
         The program memory, read in one cycle.
     load_slot, load_word, load:
         Words of calls, read in one cycle.
@@ -91,6 +94,7 @@ class Sequencer(wiring.Component):
             "is_free": Out(CONTEXTS),
             "start": In(1), "context": In(_CONTEXT), "status": In(4), "address": In(12), "info": In(CallInfo),
             "fetch": Out(range(self.words)), "instruction": In(32), "predecoded": In(Predecoded),
+            "leads": In(1),
             "load_slot": Out(range(self.slots)), "load_word": Out(range(CALL_WORDS)), "load": In(64),
             "is_aborted": In(self.slots), "is_broken": In(COMMUNICATORS), "breaks": Out(COMMUNICATORS),
             "communicator": Out(range(COMMUNICATORS)), "rank": Out(range(NODES)), "node": In(range(NODES)),
@@ -112,10 +116,11 @@ class Sequencer(wiring.Component):
         issued, outcome = operands.issued, self._conclude(m, operands, execute)
         m.d.comb += [
             fetch.ready.eq(Cat(context.is_ready for context in contexts)),
+            fetch.running.eq(Cat(context.is_running for context in contexts)),
             fetch.start.eq(self.start), fetch.context.eq(self.context), fetch.address.eq(self.address),
             fetch.clear.eq(self.status == Status.SUCCESS),
             fetch.jump.eq(outcome.jump), fetch.jump_context.eq(outcome.context), fetch.target.eq(outcome.target),
-            self.fetch.eq(fetch.pc),
+            self.fetch.eq(fetch.pc), fetch.leads.eq(self.leads), fetch.goes_on.eq(self.predecoded.goes_on),
             operands.fetched.eq(fetch.o),
             operands.instruction.eq(self.instruction), operands.predecoded.eq(self.predecoded),
             operands.start.eq(self.start), operands.context.eq(self.context), operands.info.eq(self.info),
@@ -166,7 +171,8 @@ class Sequencer(wiring.Component):
             context.start.eq(self.start & (self.context == number)), context.status.eq(self.status),
             context.communicator.eq(self.info.communicator), context.is_collective.eq(self.info.is_collective),
             context.fetch.eq(fetch.taken[number]),
-            context.resume.eq(operands.resume[number] | is_concluded & outcome.resume),
+            context.resume.eq(operands.resume[number] & ~fetch.follows | is_issued & execute.passes
+                              | is_concluded & outcome.resume),
             context.sleep.eq(is_concluded & outcome.sleep),
             # Also what happened in the cycle in which the instruction found that it had to wait.
             context.wake.eq(execute.wake | self.done.valid | outcome.wake),

@@ -163,7 +163,7 @@ class ControlUnit(wiring.Component):
         """Calls that run."""
         m.d.comb += [
             self._memory.fetch.eq(sequencer.fetch), sequencer.instruction.eq(self._memory.instruction),
-            sequencer.predecoded.eq(self._memory.predecoded),
+            sequencer.predecoded.eq(self._memory.predecoded), sequencer.leads.eq(self._memory.leads),
             self._calls.load_slot.eq(sequencer.load_slot), self._calls.load_word.eq(sequencer.load_word),
             sequencer.load.eq(self._calls.load),
             sequencer.is_aborted.eq(self._aborts.is_aborted),

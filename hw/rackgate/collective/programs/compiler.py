@@ -26,6 +26,7 @@ from rackgate.collective.programs.expression import (
     leaves,
     parts,
 )
+from rackgate.collective.programs.ordering import reorder
 from rackgate.collective.programs.statements import (
     Fail,
     Let,
@@ -53,7 +54,7 @@ _ORDER = (Field.COUNT, Field.LOCAL, Field.OTHER, Field.RESULT, Field.SOURCE, Fie
 
 def compile_trace(trace: Trace) -> list[int]:
     """The words of a program that begins at instruction 0. Raises CollectiveError if it does not fit the engine."""
-    lines = _Compiler(trace).compile(trace)
+    lines = reorder(_Compiler(trace).compile(trace))
     try:
         return assemble(lines)
     except AssemblyError as error:

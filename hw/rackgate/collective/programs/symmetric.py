@@ -133,10 +133,13 @@ def _ring_reduce_scatter(c: Rank) -> None:
 @collective(ALLREDUCE)
 def allreduce(c: Rank, *, per_rank: int = 256, credits: int = CREDITS) -> None:
     """Of all ranks, to all ranks; the ring is taken from ``per_rank`` bytes times the size, or two packets, on."""
+    # Here they are computed while the first branch waits for its operands; few bytes could not wait for them later.
+    others, partner = c.let(c.size - 1), c.let(c.rank ^ 1)
+    spare = c.let(c.size & others)
     packets = 2 if credits >= CREDITS else 1
     limit = c.minimum(c.size * per_rank, c.segment * packets)
     with c.when(has_fewer_bytes(c, limit, few=min(2 * per_rank, LEAST_SEGMENT) // MOST_BYTES, many=c.segment)):
-        _doubling_allreduce(c)
+        _doubling_allreduce(c, others, spare, partner)
         c.stop()
     with c.when(c.size <= 2):
         with c.when(c.size == 2):
@@ -196,17 +199,20 @@ def _ring_allreduce(c: Rank) -> None:
         tag.set(tag.value + c.size)
 
 
-def _doubling_allreduce(c: Rank) -> None:
-    """Exchange with rank ^ 1, ^ 2, ^ 4, ...; a rank that has no such partner gives its data to one that has."""
-    with c.when((c.size & (c.size - 1)) == 0):
-        with c.when(c.size == 1):
+def _doubling_allreduce(c: Rank, others: Expression, spare: Expression, partner: Expression) -> None:
+    """Exchange with rank ^ 1, ^ 2, ^ 4, ...; a rank that has no such partner gives its data to one that has.
+
+    There are as many ranks as ``others`` and one; ``spare`` is 0 if that is a power of two; ``partner`` is rank ^ 1.
+    """
+    with c.when(spare == 0):
+        with c.when(others == 0):
             copy_unless_same(c, whole(c.operand), whole(c.result))
             c.stop()
-        c.send(c.operand, to=c.rank ^ 1)
+        c.send(c.operand, to=partner)
         with c.when(c.size == 2):
-            c.recv_reduce(c.rank ^ 1, c.operand, into=c.result)
+            c.recv_reduce(partner, c.operand, into=c.result)
             c.stop()
-        c.recv_reduce(c.rank ^ 1, c.operand, into=c.result, to=c.rank ^ 2)
+        c.recv_reduce(partner, c.operand, into=c.result, to=c.rank ^ 2)
         last = _exchange(c, 2, c.size >> 1)
         c.recv_reduce(c.rank ^ last, c.result, into=c.result)
         c.stop()
@@ -219,9 +225,9 @@ def _doubling_allreduce(c: Rank) -> None:
         c.stop()
     folded = c.let(c.rank + power.value)
     with c.when(folded < c.size):
-        c.recv_reduce(folded, c.operand, into=c.result, to=c.rank ^ 1)
+        c.recv_reduce(folded, c.operand, into=c.result, to=partner)
     with c.otherwise():
-        c.copy(c.operand, c.result, to=c.rank ^ 1)
+        c.copy(c.operand, c.result, to=partner)
     last = _exchange(c, 1, power.value >> 1)
     with c.when(folded < c.size):
         c.recv_reduce(c.rank ^ last, c.result, into=c.result, to=folded)

@@ -133,7 +133,7 @@ class Rings(wiring.Component):
         return m
 
     def _advance(self, m, k, takes, step):
-        """The head of a ring, and what follows from it; both ways are ready before it is known whether a place is taken."""
+        """The head of a ring, and what follows from it: ready for both ways before it is known if a place is taken."""
         head, mask, ends = self._heads[k], self._masks[k], self._ends[k]
         after, size = Signal(32, name=f"after_{k}"), self._sizes[k]
         m.d.comb += after.eq(head + step)
