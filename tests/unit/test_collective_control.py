@@ -280,6 +280,26 @@ async def cycles_of(bench, ctx, scenario, number):
     return cycles, found.cycles
 
 
+def test_what_follows_an_illegal_instruction_does_nothing():
+    """A GO that would be fetched at once behind an instruction of a kind that it need not wait for."""
+    bench = Bench(random.Random(1))
+    illegal = [Instruction(Opcode.LDD, 1, immediate=16), Instruction(Opcode.LDA, 1, immediate=15),
+               Instruction(Opcode.LDS, 1, immediate=4)]
+    text = "ldd r15, 15\n mv RESULT, r15\n mv CONTROL, r0, 17\n li r2, 1\n"
+    program = labelled("".join(f"s{number}: {text} .word {word.to_int()}\n go\n ret\n"
+                               for number, word in enumerate([*illegal, Instruction(Opcode.LDA, 1, immediate=9)], 1)))
+
+    async def host(ctx):
+        await start(bench, ctx, program, {number: f"s{number}" for number in range(1, 5)})
+        for number in range(1, 5):
+            await bench.post(ctx, Call(number, id=number))
+            await bench.collect(ctx, number)
+
+    bench.run(host)
+    assert [bench.completions[number].status for number in range(1, 5)] == [Status.PROGRAM_ERROR] * 3 + [Status.SUCCESS]
+    assert [len(bench.moves[number]) for number in range(1, 5)] == [0, 0, 0, 1]
+
+
 @pytest.mark.thorough
 def test_latency_and_throughput():
     """Documented cycles: of an empty program, and of each kind of instruction, alone."""

@@ -105,7 +105,7 @@ class ProgramMemory(wiring.Component):
         ]
         with m.If(is_written):
             m.d.sync += [
-                before.may.eq(predecoded.goes_on), before.is_move.eq(word[26:32] == Opcode.MV),
+                before.may.eq(predecoded.is_legal & predecoded.goes_on), before.is_move.eq(word[26:32] == Opcode.MV),
                 before.rd.eq(word[22:26]), before.address.eq(self.address),
             ]
         is_odd, found = Signal(), []
