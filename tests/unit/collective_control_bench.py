@@ -16,13 +16,14 @@ class Bench:
     """The unit with a host and a model of the moves around it.
 
     ``moves`` and ``received`` are by the calls' ids, ``failures`` too: the first that was reported of each, if it
-    could have counted.
+    could have counted. ``beside``: how many of its call were under way when each move was taken.
     """
 
     def __init__(self, rng: random.Random, *, fails: float = 0, **parameters):
         self.dut = ControlUnit(types=TYPES, **parameters)
         self.rng, self.fails = rng, fails
         self.moves, self.received, self.failures = defaultdict(list), defaultdict(int), defaultdict(list)
+        self.beside = defaultdict(list)
         self.completions, self.order = {}, []
         self.stall, self.slow = rng.choice([0, 0.3, 0.8]), rng.choice([0.9, 0.3, 0.05])
         self.now = 0
@@ -137,6 +138,7 @@ class Bench:
                 assert not killing >> payload.context & 1, "a move of a context that is killed"
             if valid and ready:
                 move = Move(*(getattr(payload, name) for name in Move._fields))
+                self.beside[move.result].append(len(under_way[move.context]))
                 under_way[move.context].append(move)
                 assert len(under_way[move.context]) <= 4
                 owner[move.context] = move.result

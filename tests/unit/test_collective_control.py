@@ -280,6 +280,23 @@ async def cycles_of(bench, ctx, scenario, number):
     return cycles, found.cycles
 
 
+def test_sync():
+    """The next move starts when as many are left as SYNC says, and not before."""
+    bench = Bench(random.Random(1))
+    bench.stall, bench.slow = 0, 0.05
+    text = "ldd r15, 15\n mv RESULT, r15\n mv CONTROL, r0, 17\n go\n go\n go\n go\n"
+    program = labelled("".join(f"s{left}: {text} sync {left}\n go\n ret\n" for left in range(4)))
+
+    async def host(ctx):
+        await start(bench, ctx, program, {left + 1: f"s{left}" for left in range(4)})
+        for number in range(1, 5):
+            await bench.post(ctx, Call(number, id=number))
+            await bench.collect(ctx, number)
+
+    bench.run(host)
+    assert [bench.beside[number][-1] for number in range(1, 5)] == [0, 1, 2, 3]
+
+
 def test_what_follows_an_illegal_instruction_does_nothing():
     """A GO that would be fetched at once behind an instruction of a kind that it need not wait for."""
     bench = Bench(random.Random(1))
