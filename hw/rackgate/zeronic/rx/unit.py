@@ -54,7 +54,7 @@ class ReceiveUnit(wiring.Component):
     bursts under way must be reset with it.
 
     The first word of a lone frame is at memory 23 cycles after its last has come, with 256 bytes of payload and more
-    at width 8: the place was found meanwhile. With 64 bytes it is 36 cycles, with one byte 43.
+    at width 8: the place was found meanwhile. With 64 bytes it is 36 cycles, with one byte 41.
 
     Parameters
     ----------
