@@ -5,6 +5,8 @@ import os
 import select
 import subprocess
 import sys
+import time
+from collections import deque
 from collections.abc import Callable
 from pathlib import Path
 
@@ -100,6 +102,52 @@ def test_streams_between_arrays(tmp_path: Path) -> None:
 
     with hosts_up(tmp_path, "model:zeronic") as hosts:
         with_peer(hosts, work)
+
+
+_FAST_SENDER = """
+import socket, sys
+with socket.create_server(("", 7300)) as server:
+    print("listening", flush=True)
+    stream, _ = server.accept()
+    with stream:
+        stream.recv(1)
+        stream.sendall(bytes(range(256)) * (int(sys.argv[1]) // 256))
+        stream.recv(1)
+"""
+
+
+def test_a_sender_that_is_faster_waits_for_what_is_posted(tmp_path: Path) -> None:
+    """TCP's window ends with the posted segments, so that nothing comes that has to be copied."""
+    size, count, posted = 1 << 15, 150, 12
+    content = np.resize(np.arange(256, dtype=np.uint8), size)
+
+    def receive(hosts: Hosts) -> int:
+        with Endpoint(hosts.socket("a")) as endpoint, endpoint.connect(hosts.address("b"), 7300) as connection:
+            arrays = [endpoint.allocate(size) for _ in range(posted)]
+            under_way = deque(connection.post_receive(array) for array in arrays)
+            go = endpoint.allocate(1)
+            connection.post_send(go).wait(30)
+            for k in range(count):
+                array = under_way.popleft().wait(30)
+                assert np.array_equal(array, content)
+                array[:] = 0
+                if k + posted < count:
+                    under_way.append(connection.post_receive(array))
+                if k % 20 == 0:
+                    time.sleep(0.05)  # meanwhile the window fills
+            connection.post_send(go).wait(30)
+            return connection.copied
+
+    with hosts_up(tmp_path, "model:zeronic") as hosts:
+        sender = hosts.popen("b", [sys.executable, "-c", _FAST_SENDER, str(size * count)], stdout=subprocess.PIPE,
+                             text=True)
+        try:
+            assert sender.stdout is not None and sender.stdout.readline() == "listening\n"
+            assert Inside(hosts, "a", lambda: receive(hosts)).result() == 0
+            assert sender.wait(20) == 0
+        finally:
+            sender.kill()
+            sender.communicate()
 
 
 def test_what_streams_refuse(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

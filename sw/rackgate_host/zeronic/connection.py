@@ -36,6 +36,10 @@ _CLOSED = 7
 _RETIRE = 8
 #: Placeholders that are given to the kernel at once, and tags that are read at once.
 _PIECE, _TAGS = 1 << 20, 1 << 16
+#: Bytes that the kernel may let come ahead of what was read, in such steps: at least so many, as a window that has been
+#: closed is opened by the peer's probes only, and at most what it would take to by itself.
+_STEP, _AHEAD_LEAST, _AHEAD_MOST = 1 << 12, 1 << 14, 6 << 20
+_SO_RCVBUFFORCE = 33  # beyond what the machine lets programs ask for; root may
 
 _libc = ctypes.CDLL(None, use_errno=True)
 
@@ -68,6 +72,7 @@ class Connection:
         self._handed = self._acknowledged = 0
         self._ended: dict[Direction, str] = {}  # how the stream has ended, each way
         self._is_shut = False
+        self._ahead = 0  # bytes that the kernel may let come; 0: as many as it likes
         self.copied = 0
         self.moved = 0
 
@@ -116,7 +121,24 @@ class Connection:
                     raise ZeronicError(f"the segment was refused ({error})") from None
         request = Request(self, direction, start, array)
         posted.append(request)
+        if direction is Direction.RECEIVE:
+            self._let_come(request.end - self._received)
         return request
+
+    def _let_come(self, size: int) -> None:
+        """Have the kernel's window end with what is posted: what came behind that would have to be copied.
+
+        It ends by the kernel's buffer behind what was read, so this goes before a read, and behind a post. Of the
+        buffer, which is twice what is asked for, at most all counts for the window.
+        """
+        ahead = min(max(size, _AHEAD_LEAST), _AHEAD_MOST) // _STEP * _STEP
+        if ahead == self._ahead:
+            return
+        self._ahead = ahead
+        try:
+            self.socket.setsockopt(socket.SOL_SOCKET, _SO_RCVBUFFORCE, ahead // 2)
+        except PermissionError:
+            self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, ahead // 2)
 
     def _end(self, direction: Direction) -> int:
         return self._received if direction is Direction.RECEIVE else self._handed
@@ -190,13 +212,22 @@ class Connection:
 
     def _receive(self) -> None:
         posted = self._posted[Direction.RECEIVE]
+        oldest = posted[0].end if posted else 0
         while posted and Direction.RECEIVE not in self._ended:
+            left = posted[-1].end - self._received
+            # What the kernel lets come in any case should be posted; but the oldest request is always gone on with.
+            takes = max(oldest - self._received, left - _AHEAD_LEAST)
+            if takes <= 0:
+                return
             # First how many there are, then whether they are in place: records come before their bytes.
-            size = min(self._count(_FIONREAD), posted[-1].end - self._received)
+            size = min(self._count(_FIONREAD), takes)
             if size > 0 and self._reader.is_plain(size):
+                self._let_come(left - size)
                 self._take_plain(size)
             elif size > 0:
-                self._take_by_tags(min(size, _TAGS))
+                size = min(size, _TAGS)
+                self._let_come(left - size)
+                self._take_by_tags(size)
             elif not self._is_there():
                 return
             self._done(Direction.RECEIVE, self._received)
