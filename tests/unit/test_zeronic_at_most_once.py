@@ -42,7 +42,8 @@ def recorded_nic(**parameters):
 
 
 def signed(distance):
-    return (distance + (1 << 31)) % WRAP - (1 << 31)
+    """Bytes from one place of the region to another, by the shorter way: positions go on at its begin."""
+    return (distance + REGION_SIZE // 2) % REGION_SIZE - REGION_SIZE // 2
 
 
 class Oracle:
