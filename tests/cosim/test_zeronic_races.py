@@ -50,8 +50,8 @@ class Watched:
             commands.append(Retire(self.number, Direction.RECEIVE, 1))
             self.held -= 1
         if draw.random() < 0.5:
-            self.asked += draw.choice((1, draw.randrange(300), draw.randrange(2000)))
-            self.asked = min(self.asked, max(self.asked, self.posted - 2000))
+            # Not past the flow's memory, which a fence's answer is compared with.
+            self.asked = min(self.asked + draw.choice((1, draw.randrange(300), draw.randrange(2000))), _SPAN)
             commands.append(Cursor(self.number, (self.begin + self.asked) % (1 << 32)))
         return commands
 
