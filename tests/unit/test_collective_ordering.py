@@ -50,6 +50,13 @@ def test_random_programs_have_the_same_moves(seed):
     assert gained > 100
 
 
+def test_what_a_move_does_not_wait_for_comes_before_it():
+    """A load between the last field and GO; a chain of operands before what stands alone."""
+    lines = parse("lda r1, 9\nmv COUNT, r2\ngo\nlds r3, SIZE\nsub r4, r3, 1\nlda r5, 13\nbne r4, r0, 0\n")
+    assert (waits(lines), waits(reorder(lines))) == (2, 1)
+    assert [line.opcode for line in reorder(lines)[:3]] == [Opcode.MV, Opcode.LDA, Opcode.GO]
+
+
 def program_text(rng):
     """Straight runs of instructions with moves, branches and labels between them."""
     text = "mv CONTROL, r0, 65\nmv DESTINATION, r0, 1\n" + "".join(f"li r{k}, {k}\n" for k in range(1, 5))

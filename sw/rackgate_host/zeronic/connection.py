@@ -21,6 +21,7 @@ from rackgate.zeronic.versions import Reader
 from ..errors import UsageError
 from .errors import StreamClosed, TooManySegments, ZeronicError
 from .link import Refused
+from .ports import SO_RCVBUFFORCE
 from .request import Request
 from .shared import Operation
 
@@ -39,7 +40,6 @@ _PIECE, _TAGS = 1 << 20, 1 << 16
 #: Bytes that the kernel may let come ahead of what was read, in such steps: at least so many, as a window that has been
 #: closed is opened by the peer's probes only, and at most what it would take to by itself.
 _STEP, _AHEAD_LEAST, _AHEAD_MOST = 1 << 12, 1 << 14, 6 << 20
-_SO_RCVBUFFORCE = 33  # beyond what the machine lets programs ask for; root may
 
 _libc = ctypes.CDLL(None, use_errno=True)
 
@@ -136,7 +136,7 @@ class Connection:
             return
         self._ahead = ahead
         try:
-            self.socket.setsockopt(socket.SOL_SOCKET, _SO_RCVBUFFORCE, ahead // 2)
+            self.socket.setsockopt(socket.SOL_SOCKET, SO_RCVBUFFORCE, ahead // 2)
         except PermissionError:
             self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, ahead // 2)
 

@@ -13,14 +13,15 @@ from typing import NamedTuple
 from rackgate.net.frames import internet_checksum
 from rackgate.zeronic.abi import HEADER_MOST
 
-__all__ = ["FromKernel", "PacketPort", "Port", "TapPort"]
+__all__ = ["SO_RCVBUFFORCE", "FromKernel", "PacketPort", "Port", "TapPort"]
 
 # linux/if_packet.h, linux/if_ether.h
 _SOL_PACKET = 263
 _PACKET_VNET_HDR = 15
 _PACKET_IGNORE_OUTGOING = 23
 _ETH_P_ALL = 3
-_SO_RCVBUFFORCE = 33
+#: Beyond what the machine lets programs ask for; root may.
+SO_RCVBUFFORCE = 33
 _SO_SNDBUFFORCE = 32
 
 # linux/if_tun.h
@@ -159,7 +160,7 @@ class PacketPort(Port):
         self._socket = socket.socket(socket.AF_PACKET, socket.SOCK_RAW | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC, 0)
         self._socket.setsockopt(_SOL_PACKET, _PACKET_VNET_HDR, 1)
         self._socket.setsockopt(_SOL_PACKET, _PACKET_IGNORE_OUTGOING, 1)
-        self._socket.setsockopt(socket.SOL_SOCKET, _SO_RCVBUFFORCE, _RECEIVE_BUFFER)
+        self._socket.setsockopt(socket.SOL_SOCKET, SO_RCVBUFFORCE, _RECEIVE_BUFFER)
         self._socket.setsockopt(socket.SOL_SOCKET, _SO_SNDBUFFORCE, _SEND_BUFFER)
         self._socket.bind((interface, _ETH_P_ALL))
         self._head = bytearray(_VNET.size + HEADER_MOST)

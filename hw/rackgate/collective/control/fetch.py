@@ -51,7 +51,8 @@ class Fetch(wiring.Component):
     pc:
         Address of the instruction that is read in this cycle.
     leads, goes_on:
-        Of the instruction that is being read: see :class:`~rackgate.collective.control.decode.Predecoded`.
+        Of the instruction that is being read: see :class:`~rackgate.collective.control.programmemory.ProgramMemory` and
+        :class:`~rackgate.collective.control.decode.Predecoded`.
     o:
         What is being read, a cycle later.
     """

@@ -6,7 +6,7 @@ it writes, and before a GO behind an MV (:class:`~rackgate.collective.control.se
 """
 
 from rackgate.collective.isa import Instruction, Opcode
-from rackgate.collective.programs.assembler import Statement
+from rackgate.collective.programs.assembler import Branch, Statement
 
 __all__ = ["reorder"]
 
@@ -31,9 +31,9 @@ def reorder(lines: list[Statement]) -> list[Statement]:
 
 
 def _reads(line: Statement) -> set[int]:
-    if not hasattr(line, "ra") or isinstance(line, Instruction) and line.opcode in _LOADS:
-        return set()
-    return {line.ra, line.rb} - {0}
+    if isinstance(line, Instruction | Branch) and line.opcode not in _LOADS:
+        return {line.ra, line.rb} - {0}
+    return set()
 
 
 def _writes(line: Instruction) -> int | None:

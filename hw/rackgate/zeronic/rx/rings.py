@@ -90,15 +90,13 @@ class Rings(wiring.Component):
     def elaborate(self, platform):
         m = Module()
         wanted, place, ring = self.i.payload, self.o.payload, self.i.payload.ring
-        spare, ends, left = self._spare[place.ring], Signal.like(self._ends[0]), Signal(LOG_SIZE_MOST + 1)
-        units = Signal.like(left)
+        spare, ends, units = self._spare[place.ring], Signal.like(self._ends[0]), Signal(LOG_SIZE_MOST + 1)
         is_lost, is_pad, has_room, takes = Signal(), Signal(), Signal(), Signal()
         m.d.comb += [
             ends.eq(Array(self._ends)[ring]),
-            left.eq(ends.left),
             units.eq(wanted.units << _UNIT_BITS),
             is_lost.eq(units > ends.size),
-            is_pad.eq(~is_lost & (left < units)),
+            is_pad.eq(~is_lost & (ends.left < units)),
             # None if a host says it has read what is not written.
             has_room.eq((place.units << _UNIT_BITS <= spare) & (spare <= self._sizes[place.ring])),
         ]
@@ -108,7 +106,7 @@ class Rings(wiring.Component):
                 place.ring.eq(ring),
                 place.lost.eq(is_lost),
                 place.pad.eq(is_pad),
-                place.units.eq(Mux(is_pad, left, units) >> _UNIT_BITS),
+                place.units.eq(Mux(is_pad, ends.left, units) >> _UNIT_BITS),
                 place.address.eq(Array(self.base)[ring] + ends.offset),
             ]
         with m.Else():
