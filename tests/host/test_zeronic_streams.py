@@ -3,6 +3,7 @@
 
 import os
 import select
+import socket
 import subprocess
 import sys
 import time
@@ -22,6 +23,7 @@ from rackgate_host.zeronic.connection import Connection
 from rackgate_host.zeronic.endpoint import Endpoint
 from rackgate_host.zeronic.errors import NoHosts, StreamClosed, StreamTimeout, TooManySegments
 from rackgate_host.zeronic.hosts import Hosts
+from rackgate_host.zeronic.ports import SO_RCVBUFFORCE
 from rackgate_host.zeronic.ring import Ring
 from rackgate_host.zeronic.shared import SOCKET_VARIABLE
 from rackgate_host.zeronic.wire import Conditions
@@ -116,13 +118,32 @@ with socket.create_server(("", 7300)) as server:
 """
 
 
-def test_a_sender_that_is_faster_waits_for_what_is_posted(tmp_path: Path) -> None:
+class _Unprivileged:
+    """A socket of a program that may not ask for more than the machine lets it."""
+
+    def __init__(self, inner: socket.socket) -> None:
+        self._inner, self.asked = inner, 0
+
+    def __getattr__(self, name: str) -> object:
+        return getattr(self._inner, name)
+
+    def setsockopt(self, level: int, option: int, value: int) -> None:
+        if (level, option) == (socket.SOL_SOCKET, SO_RCVBUFFORCE):
+            raise PermissionError
+        self.asked += option == socket.SO_RCVBUF
+        self._inner.setsockopt(level, option, value)
+
+
+@pytest.mark.parametrize("is_root", [True, False], ids=["root", "anyone"])
+def test_a_sender_that_is_faster_waits_for_what_is_posted(tmp_path: Path, is_root: bool) -> None:
     """TCP's window ends with the posted segments, so that nothing comes that has to be copied."""
     size, count, posted = 1 << 15, 150, 12
     content = np.resize(np.arange(256, dtype=np.uint8), size)
 
     def receive(hosts: Hosts) -> int:
         with Endpoint(hosts.socket("a")) as endpoint, endpoint.connect(hosts.address("b"), 7300) as connection:
+            if not is_root:
+                connection.socket = _Unprivileged(connection.socket)  # type: ignore[assignment]
             arrays = [endpoint.allocate(size) for _ in range(posted)]
             under_way = deque(connection.post_receive(array) for array in arrays)
             go = endpoint.allocate(1)
@@ -131,11 +152,14 @@ def test_a_sender_that_is_faster_waits_for_what_is_posted(tmp_path: Path) -> Non
                 array = under_way.popleft().wait(30)
                 assert np.array_equal(array, content)
                 array[:] = 0
+                if k % 20 == 1:
+                    time.sleep(0.05)  # all that had come has been seen, and nothing posted for more
                 if k + posted < count:
                     under_way.append(connection.post_receive(array))
                 if k % 20 == 0:
                     time.sleep(0.05)  # meanwhile the window fills
             connection.post_send(go).wait(30)
+            assert is_root or connection.socket.asked > count  # type: ignore[attr-defined]
             return connection.copied
 
     with hosts_up(tmp_path, "model:zeronic") as hosts:
