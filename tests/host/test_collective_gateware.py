@@ -246,7 +246,7 @@ class Raw:
         self.regs.CONTROL.value = int(Control.ENABLE)
         at = 0
         for scenario, program in programs(width=8).items():
-            if scenario in (Scenario.NOP, Scenario.COPY, Scenario.SEND, Scenario.RECV):
+            if scenario in (Scenario.NOP, Scenario.COPY, Scenario.SEND, Scenario.RECV, Scenario.STREAM_PUT):
                 self.configure(ConfigSpace.PROGRAM + at, program.placed(at))
                 self.configure(ConfigSpace.ENTRY + scenario, [program.entry_word(at)])
                 at += len(program.words)
@@ -258,9 +258,9 @@ class Raw:
         for word in words:
             self.regs.CONFIG_DATA.value = word
 
-    def open(self):
+    def open(self, eager=0):
         self.configure(ConfigSpace.COMMUNICATOR + 16, [0, 1])
-        self.configure(ConfigSpace.COMMUNICATOR, [2 | 1 << 31, CREDITS])
+        self.configure(ConfigSpace.COMMUNICATOR, [2 | 1 << 31, CREDITS | eager << 8])
 
     def call(self, **fields):
         for word in Call(**fields).words():
@@ -290,6 +290,12 @@ class Raw:
 
     def push(self, packet, **options):
         self.device.transport.simulation.stream("net_rx").push(packet, **options)
+
+    def sent(self, cycles=500):
+        """Header of the next packet that is sent, but for those that only give credits back."""
+        while (header := Header.from_bytes(self.device.pop("net_tx", cycles=cycles))).type == PacketType.CREDIT:
+            pass
+        return header
 
     def count(self, counter):
         return self.regs[f"COUNT_{counter.name}"].value
@@ -410,7 +416,7 @@ def test_packets_that_are_not_good(raw):
     content = bytes(range(16))
     bad = {Counter.BAD_HEADER: [
         raw.packet(content, counts=False, **fields) for fields in (
-            {"type": 2}, {"type": 8}, {"destination": 1}, {"destination": 1 << 8}, {"source": 16},
+            {"type": 3}, {"type": 8}, {"destination": 1}, {"destination": 1 << 8}, {"source": 16},
             {"source": 1 << 15 | 1}, {"communicator": 8}, {"communicator": 128}, {"offset": 17}, {"offset": 1 << 31})]}
     whole = raw.packet(content, counts=False)
     bad[Counter.BAD_HEADER] += [bytes([whole[0] ^ 0x20]) + whole[1:], whole[:14] + b"?" + whole[15:], whole[:24],
@@ -468,6 +474,92 @@ def test_credits_come_back(raw):
     raw.call(**receive(1, 3, count=1))
     assert raw.ended()[0].status == Status.SUCCESS
     assert Header.from_bytes(raw.device.pop("net_tx", cycles=500))[:4] == (PacketType.CREDIT, 0, 0, 1)
+
+
+def test_a_message_that_asks(raw):
+    """Its first packet says so, and no answer but the one to it lets the others go."""
+    raw.open(eager=2)
+    raw.regs.TIMEOUT.value = 0
+    size = 1024 * 3
+    content = np.random.default_rng(1).integers(0, 256, size).astype(np.uint8).tobytes()
+    raw.device.transport.write_memory(MEMORY_BASE, content)
+    send = {"scenario": Scenario.SEND, "peer": 1, "tag": 5, "element": 0, "operand_0": MEMORY_BASE}
+    raw.call(**receive(1, 50))  # the first context has another call
+    raw.call(**send, count=size // 4, id=51)
+    first = raw.device.pop("net_tx", cycles=500)
+    header = Header.from_bytes(first)
+    assert header == Header(PacketType.DATA, HeaderFlag.FIRST | HeaderFlag.REQUEST_TO_SEND, destination=1, tag=5,
+                            length=size, handle=header.handle)
+    assert header.handle == 4 and first[32:] == content[:1024]  # of the second context the first move
+    answer = {"type": PacketType.CLEAR_TO_SEND, "flags": 0, "handle": header.handle}
+    configured = ConfigSpace.COMMUNICATOR + 32  # one whose answers are not for this message
+    raw.configure(configured + 16, [0, 1])
+    raw.configure(configured, [2 | 1 << 31, CREDITS])
+    for wrong in ({"handle": 5}, {"handle": 0}, {"communicator": 1}, {"communicator": 7}):
+        raw.push(raw.packet(**(answer | wrong)))
+    raw.push(Header(PacketType.CLEAR_TO_SEND, source=2, handle=header.handle).to_bytes())
+    raw.push(raw.packet(type=PacketType.CREDIT, flags=0, credit=4))
+    raw.device.run(300)
+    assert raw.device.transport.pop("net_tx") is None
+    assert raw.count(Counter.NO_COMMUNICATOR) == 1 and raw.count(Counter.BAD_HEADER) == 0
+    raw.push(raw.packet(**answer))
+    rest = [raw.device.pop("net_tx", cycles=500) for _ in range(2)]
+    assert [packet[32:] for packet in rest] == [content[1024:2048], content[2048:]]
+    assert [Header.from_bytes(packet)[1:2] + Header.from_bytes(packet)[-1:] for packet in rest] == [
+        (0, 0), (HeaderFlag.LAST, 0)]
+    done, = raw.ended()
+    assert (done.id, done.status) == (51, Status.SUCCESS)
+    # One of two packets does not ask, and neither does one for a kernel's stream, or any where none should.
+    raw.call(**send, count=512)
+    raw.call(**(send | {"scenario": Scenario.STREAM_PUT}), count=size // 4)
+    assert [one.status for one in raw.ended(2)] == [Status.SUCCESS] * 2
+    assert not any(one.flags & HeaderFlag.REQUEST_TO_SEND or one.handle for one in (raw.sent() for _ in range(5)))
+    # What waits for an answer that does not come is told apart from what waits for a credit.
+    raw.push(raw.packet(bytes(16), tag=1))
+    assert raw.ended()[0].id == 50
+    raw.regs.TIMEOUT.value = 2_000
+    raw.open(eager=1)
+    raw.call(**send, count=512)
+    one, = raw.ended()
+    assert (one.status, one.cause, one.node) == (Status.TIMEOUT, Cause.CLEAR_TO_SEND, 1)
+    # Its answer comes when the communicator has been opened anew, to a message that has not asked yet.
+    assert raw.sent().flags & HeaderFlag.REQUEST_TO_SEND
+    raw.open(eager=1)
+    raw.push(raw.packet(**(answer | {"handle": 0})))
+    raw.device.run(100)
+    raw.call(**send, count=512)
+    assert raw.sent().flags & HeaderFlag.REQUEST_TO_SEND
+    raw.device.run(300)
+    assert raw.device.transport.pop("net_tx") is None
+    raw.push(raw.packet(**(answer | {"handle": 0})))
+    assert raw.ended()[0].status == Status.SUCCESS
+
+
+def test_a_receive_of_a_message_that_asks(raw):
+    """It is answered when its first packet is taken, whether the receive was there before or not; and only then."""
+    content = np.random.default_rng(2).integers(0, 256, 2048).astype(np.uint8).tobytes()
+    asks = {"flags": HeaderFlag.FIRST | HeaderFlag.REQUEST_TO_SEND, "length": 2048}
+    for number, (handle, is_early) in enumerate(((15, True), (3, False))):
+        if is_early:
+            raw.call(**receive(handle, handle, count=512))
+        raw.push(raw.packet(content[:1024], tag=handle, handle=handle, **asks))
+        if not is_early:
+            raw.device.run(300)
+            assert raw.count(Counter.CLEARS) == number
+            raw.call(**receive(handle, handle, count=512))
+        answer = raw.sent()
+        assert answer == Header(PacketType.CLEAR_TO_SEND, destination=1, sequence=answer.sequence, handle=handle)
+        raw.push(raw.packet(content[1024:], tag=handle, flags=HeaderFlag.LAST, length=2048, offset=1024))
+        one, = raw.ended()
+        assert (one.id, one.status, one.bytes) == (handle, Status.SUCCESS, 2048)
+        assert raw.device.transport.read_memory(MEMORY_BASE, 2048) == content
+    assert raw.count(Counter.CLEARS) == 2
+    # Of a packet for a kernel's stream the flag means nothing.
+    raw.push(raw.packet(content[:1024], flags=HeaderFlag.FIRST | HeaderFlag.LAST | HeaderFlag.STREAM
+                        | HeaderFlag.REQUEST_TO_SEND))
+    assert raw.device.pop("kernel_out", cycles=2_000) == content[:1024]
+    raw.device.run(200)
+    assert raw.count(Counter.CLEARS) == 2
 
 
 @pytest.mark.parametrize("status", [Status.READ_ERROR, Status.WRITE_ERROR])

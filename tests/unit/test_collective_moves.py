@@ -69,7 +69,7 @@ def _values(record):
 class Bench:
     """The unit with queues, lanes and a sequencer that are random but right."""
 
-    def __init__(self, seed=0, *, credits=4, timeout=0, stall=0.3):
+    def __init__(self, seed=0, *, credits=4, timeout=0, stall=0.3, eager=0):
         print("seed", seed)
         self.random, self.dut, self.credits, self.timeout, self.stall = (
             random.Random(seed),
@@ -87,6 +87,8 @@ class Bench:
         self.lanes = {"send": deque(), "receive": deque()}
         self.kill, self.kill_at = 0, None  # contexts that are being ended; the cycle in which context 0 is
         self.errors = {}
+        # Messages of more packets ask: moves that have, their answers, and those that this node has given.
+        self.eager, self.asking, self.answers, self.answered = eager, set(), [], []
 
     def packets(self, item, *, length=None, compressed=None):
         """What a peer sends for a receive."""
@@ -119,12 +121,17 @@ class Bench:
         ctx.set(dut.timeout, self.timeout)
         for lane in ("send", "receive"):
             ctx.set(getattr(dut, lane).ready, 0)
-        await self._until(ctx, dut.open, {"communicator": 1, "credits": self.credits})
+        await self._until(ctx, dut.open, {"communicator": 1, "credits": self.credits, "eager": self.eager})
         self.given = self.credits
         waiting, coming, quiet = deque(self.moves), [], 0
         for cycle in range(limit):
             # What the unit says in this cycle, before the edge.
-            ready = {name: rng.random() > self.stall for name in ("post", "cancel", "send", "receive")}
+            ready = {name: rng.random() > self.stall for name in ("post", "cancel", "send", "receive", "clear")}
+            ctx.set(dut.clear.ready, ready["clear"])
+            answer = self.answers.pop(0) if self.answers and rng.random() < 0.1 else None
+            ctx.set(dut.is_cleared, int(answer is not None))
+            if answer is not None:
+                ctx.set(dut.cleared, answer)
             ctx.set(dut.post.ready, ready["post"])
             is_cancelled = ready["cancel"] and ctx.get(dut.cancel.valid)
             ctx.set(dut.cancel.ready, ready["cancel"])
@@ -174,6 +181,9 @@ class Bench:
                 self.cancelled.append(number)
                 self.lists[number].clear()
                 coming = [c for c in coming if c[0] != number]
+            if ctx.get(dut.clear.valid) and ready["clear"]:
+                given = _values(ctx.get(dut.clear.payload))
+                self.answered.append((given["communicator"], given["node"], given["handle"]))
             took = None
             if ctx.get(dut.take):
                 took = self.lists[ctx.get(dut.front)].popleft()
@@ -191,6 +201,7 @@ class Bench:
                     segment = ctx.get(port.payload)
                     entry = {"lane": lane, **_values(segment), "header": _values(segment.header), "cycle": cycle}
                     self.issued.append(entry)
+                    self._ask(entry)
                     queue.append(entry)
                 if ctx.get(getattr(dut, f"retired_{lane}").valid):
                     queue.popleft()
@@ -211,6 +222,8 @@ class Bench:
                 if not self.kill >> done.context & 1:
                     self.outstanding[done.context] -= 1
             await ctx.tick()
+            if answer is not None and (answer["communicator"], answer["node"]) == (1, 3):
+                self.asking.discard(answer["handle"])
             if accepted:
                 ctx.set(dut.move.valid, 0)
             if gave:
@@ -232,6 +245,18 @@ class Bench:
             if quiet > 20 or until is not None and until(self):
                 return
         raise AssertionError(f"not at rest after {limit} cycles: {self.outstanding}, {len(waiting)} moves wait")
+
+    def _ask(self, entry):
+        """A message that has asked is answered some time later, after answers that are not for it."""
+        assert entry["move"] not in self.asking, "a message goes on that has asked"
+        header, move = entry["header"], entry["move"]
+        if header["flags"] & HeaderFlag.REQUEST_TO_SEND:
+            assert header["handle"] == move and header["flags"] & HeaderFlag.FIRST
+            self.asking.add(move)
+            right = {"communicator": 1, "node": 3, "handle": move}
+            self.answers += [right | self.random.choice([{"communicator": 2}, {"node": 2}]), right]
+        else:
+            assert not header["handle"]
 
     async def _until(self, ctx, port, payload):
         ctx.set(port.payload, payload)
@@ -259,6 +284,13 @@ def expected(item, number_of_segments):
         at += n
 
 
+def asks(bench, item):
+    """Whether a message asks before it is sent: of send, from memory, and longer than so many packets."""
+    control = MoveControl.from_int(item["control"])
+    length = item["count"] * wire_size(item)
+    return control == SEND and not item["operation"] and 0 < bench.eager * SEGMENT < length
+
+
 def check(bench, item, segments):
     control = MoveControl.from_int(item["control"])
     assert len(segments) == len(cuts(item))
@@ -282,6 +314,7 @@ def check(bench, item, segments):
                 (HeaderFlag.FIRST if first else 0)
                 | (HeaderFlag.LAST if last else 0)
                 | (HeaderFlag.COMPRESSED if item["compressed"] else 0)
+                | (HeaderFlag.REQUEST_TO_SEND if first and asks(bench, item) else 0)
             )
             assert (
                 header["flags"],
@@ -346,6 +379,30 @@ def test_moves_of_all_contexts(seed):
         assert sum(len(cuts(item)) for item in mine) == len(segments)
 
 
+@pytest.mark.parametrize("eager", range(4))
+def test_messages_that_ask(seed, eager):
+    """Only long ones of send do; and what has asked is answered once, as soon as its first packet has been taken."""
+    rng = random.Random(seed)
+    bench = Bench(seed=rng.randrange(1 << 30), credits=3, eager=eager)
+    items, answers = [], []
+    for tag in range(40):
+        control = rng.choice([SEND, SEND, RECEIVE, FUSED, SEND._replace(put=True)])
+        item = move(control, rng.choice([1, 64, 65, 128, 129, 192, 193, 500]), context=rng.randrange(4), tag=tag,
+                    operation=rng.choice([0, 0, 5]), compressed=rng.randrange(2), element=ElementType.FLOAT32)
+        bench.arrivals[tag] = packets = bench.packets(item)
+        if control.other == Other.RECEIVE and rng.random() < 0.7:
+            packets[0] |= {"flags": packets[0]["flags"] | HeaderFlag.REQUEST_TO_SEND, "handle": rng.randrange(16)}
+            answers.append((1, 2, packets[0]["handle"]))
+        items.append(item)
+    bench.run(items, limit=60_000)
+    assert len(bench.done) == len(items) and not bench.failed and not bench.asking
+    assert sorted(bench.answered) == sorted(answers)
+    for item in items:
+        if MoveControl.from_int(item["control"]) == SEND:
+            check(bench, item, [entry for entry in bench.issued if entry["header"]["tag"] == item["tag"]])
+    assert any(asks(bench, item) for item in items) == (eager > 0)
+
+
 def test_a_move_waits_for_the_memory_that_it_shares():
     bench = Bench(seed=1, stall=0)
     first = move(COPY, 400, local=0x1000, result=0x2000)
@@ -363,11 +420,20 @@ def test_a_move_waits_for_the_memory_that_it_shares():
 @pytest.mark.thorough
 @pytest.mark.parametrize(("control", "cause", "node"), [(RECEIVE, Cause.PACKET, 2), (SEND, Cause.CREDIT, 3)])
 def test_time_is_up(control, cause, node):
-    bench = Bench(seed=2, credits=0, timeout=500)
+    bench = Bench(seed=2, credits=0, timeout=500, eager=1)
     bench.run([move(control, 4, context=2), move(COPY, 4, context=1)])
     assert bench.failed == [(2, Status.TIMEOUT, cause, node)]
     assert bench.killed == [2]
     assert bench.cancelled == ([8] if control is RECEIVE else [])
+
+
+def test_time_is_up_for_an_answer():
+    """The message has credits, and its call fails all the same."""
+    bench = Bench(seed=3, credits=4, timeout=500, eager=1)
+    bench._ask = lambda entry: None  # nobody answers
+    bench.run([move(SEND, 65, context=1, operation=0), move(COPY, 4, context=2)])
+    assert bench.failed == [(1, Status.TIMEOUT, Cause.CLEAR_TO_SEND, 3)] and bench.killed == [1]
+    assert len([entry for entry in bench.issued if entry["lane"] == "send"]) == 1
 
 
 @pytest.mark.thorough

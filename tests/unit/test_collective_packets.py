@@ -256,7 +256,7 @@ def test_every_bit_of_a_header_counts(width, seed):
 def test_foreign_headers():
     """Whole headers, with a right CRC, that are not for this engine, or that it does not know."""
     good = Header(PacketType.DATA, destination=NODE, source=1)
-    bad = [good._replace(type=2), good._replace(type=15), good._replace(destination=NODE + 1),
+    bad = [good._replace(type=3), good._replace(type=15), good._replace(destination=NODE + 1),
            good._replace(destination=NODE + 256), good._replace(source=16), good._replace(communicator=8),
            good._replace(length=4, offset=5), good._replace(length=0, offset=1 << 31)]
     headers, payloads, strobes = take_apart(8, [*(header.to_bytes() for header in bad), good.to_bytes()])

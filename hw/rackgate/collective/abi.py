@@ -158,6 +158,7 @@ class Cause(enum.IntEnum):
     PACKET = 1  # one from the node in the completion
     CREDIT = 2  # one of the node in the completion
     LANE = 3  # the data path: memory, or a kernel's stream
+    CLEAR_TO_SEND = 4  # a receive for its message at the node in the completion
 
 
 class Completion(NamedTuple):
@@ -201,6 +202,7 @@ class PacketType(enum.IntEnum):
 
     DATA = 0  # a segment of a message; needs a credit
     CREDIT = 1  # nothing but the credit field; needs none
+    CLEAR_TO_SEND = 2  # a receive has begun to take the message whose first packet had this `handle`; needs none
 
 
 class HeaderFlag(enum.IntFlag):
@@ -210,6 +212,7 @@ class HeaderFlag(enum.IntFlag):
     LAST = 2  # last packet of its message
     STREAM = 4  # for the kernel's stream `tag`, not for a receive
     COMPRESSED = 8  # elements are 16-bit floats on the wire
+    REQUEST_TO_SEND = 16  # a first packet; those behind it come once a CLEAR_TO_SEND has answered
 
 
 def crc16(content: bytes) -> int:
@@ -234,7 +237,7 @@ class Header(NamedTuple):
     ``offset``        20-23    place of this packet's payload in the message
     ``address``       24-27    reserved, 0
     ``element``       byte 28  :class:`rackgate.arith.abi.ElementType` in memory
-    ``reserved``      byte 29  0
+    ``handle``        byte 29  the sender's number for a message that asks, in REQUEST_TO_SEND and its answer; else 0
     (``crc``)         30, 31   :func:`crc16` of the 30 bytes before
     ================  =======  ====================================================================================
     """
@@ -252,7 +255,7 @@ class Header(NamedTuple):
     offset: int = 0
     address: int = 0
     element: int = 0
-    reserved: int = 0
+    handle: int = 0
 
     def to_bytes(self) -> bytes:
         """The 32 bytes, with version and CRC."""
@@ -287,8 +290,9 @@ class ConfigSpace(enum.IntEnum):
 
     PROGRAM: instructions. ENTRY + scenario: bit 31 the entry is valid, bit 30 it is a collective (gets an operation
     number), bits 11:0 its first instruction. COMMUNICATOR + 32 * c: size (bits 4:0, 1 to 16), own rank (bits 11:8),
-    bit 31 valid; then credits, the packets that each other rank may have sent and not yet seen taken (1 to 255):
-    writing this word opens the communicator with all credits and no failure; from 16 on the nodes of the ranks.
+    bit 31 valid; then in bits 7:0 credits, the packets that each other rank may have sent and not yet seen taken (1 to
+    255), and in bits 15:8 the packets of the largest message of send that does not ask before it is sent, 0 if none
+    does: writing this word opens the communicator with all credits and no failure; from 16 on the nodes of the ranks.
     """
 
     PROGRAM = 0x0000
@@ -299,7 +303,7 @@ class ConfigSpace(enum.IntEnum):
 class Counter(enum.IntEnum):
     """Counters, registers COUNT_*; each 32 bits, wrapping."""
 
-    PACKETS_SENT = 0  # of both types
+    PACKETS_SENT = 0  # of all types
     BYTES_SENT = 1  # payload
     PACKETS_RECEIVED = 2  # with a good header
     BYTES_RECEIVED = 3
@@ -313,6 +317,7 @@ class Counter(enum.IntEnum):
     BAD_LENGTH = 11  # payload of another length than the header says
     STALLED_CREDIT = 12  # cycles in which a move could not go on for want of credit
     CALLS = 13  # ended
+    CLEARS = 14  # CLEAR_TO_SEND packets sent
 
 
 REGISTERS = RegisterMap("COLL", (1, 1), (

@@ -7,18 +7,17 @@ from amaranth.lib.wiring import In, Out
 
 from rackgate.axi.bus import AXI4Signature
 from rackgate.axi.read_arbiter import ReadArbiter
-from rackgate.collective.abi import COMMUNICATORS, CONTEXTS, PacketType
+from rackgate.collective.abi import COMMUNICATORS, CONTEXTS
 from rackgate.collective.lanes.receivelane import ReceiveLane
 from rackgate.collective.lanes.sendlane import SendLane
 from rackgate.collective.moves.moveunit import MoveUnit
+from rackgate.collective.packets.answers import Answers
 from rackgate.collective.packets.packetizer import Packetizer
 from rackgate.collective.packets.receiver import Receiver
 from rackgate.collective.records import (
     ADDRESS_BITS,
-    CreditPacket,
     Done,
     Failure,
-    HeaderFields,
     Key,
     Move,
     Opening,
@@ -35,7 +34,7 @@ _ID_WIDTH = 1
 _IDLE_CYCLES = 32
 #: What the datapath counts: strobes, and sizes that go with two of them.
 EVENTS = ("packets_sent", "packets_received", "credit_packets", "matched_posted", "matched_late", "bad_header",
-          "bad_sequence", "no_buffer", "no_communicator", "bad_length", "stalled_credit")
+          "bad_sequence", "no_buffer", "no_communicator", "bad_length", "stalled_credit", "clears")
 
 
 class _Events(data.Struct):
@@ -52,6 +51,7 @@ class _Events(data.Struct):
     no_communicator: 1
     bad_length: 1
     stalled_credit: 1
+    clears: 1
     bytes_sent: 14
     bytes_received: 14
 
@@ -193,13 +193,12 @@ class Datapath(wiring.Component):
         for k, lane in ((1, receive), (2, send)):
             wiring.connect(m, lane.header, packetizer.header[k])
             wiring.connect(m, lane.payload, packetizer.payload[k])
-        credit = CreditPacket(receiver.credit_packet.payload)
-        header = HeaderFields(packetizer.header[0].payload)
+        m.submodules.answers = answers = Answers()
+        wiring.connect(m, receiver.credit_packet, answers.credit)
+        wiring.connect(m, moves.clear, answers.clear)
+        wiring.connect(m, answers.o, packetizer.header[0])
         m.d.comb += [
-            packetizer.header[0].valid.eq(receiver.credit_packet.valid),
-            receiver.credit_packet.ready.eq(packetizer.header[0].ready),
-            header.type.eq(PacketType.CREDIT), header.communicator.eq(credit.communicator),
-            header.node.eq(credit.node), header.credit.eq(credit.count),
+            moves.cleared.eq(receiver.cleared), moves.is_cleared.eq(receiver.is_cleared),
             send.skip_kernel.eq(moves.stuck), receive.skip_kernel.eq(moves.stuck),
         ]
         quiet = Signal(range(_IDLE_CYCLES + 1))
@@ -235,7 +234,9 @@ class Datapath(wiring.Component):
     def _count(self, m):
         receiver, packetizer, events = self._receiver, self._packetizer, self.events
         m.d.comb += [
-            events.packets_sent.eq(packetizer.sent), events.credit_packets.eq(packetizer.sent & packetizer.sent_credit),
+            events.packets_sent.eq(packetizer.sent),
+            events.credit_packets.eq(packetizer.sent & packetizer.sent_credit),
+            events.clears.eq(packetizer.sent & packetizer.sent_clear),
             events.bytes_sent.eq(packetizer.sent_size), events.packets_received.eq(receiver.received),
             events.bytes_received.eq(receiver.received_size), events.stalled_credit.eq(self._moves.stalled),
             *(getattr(events, name).eq(getattr(receiver, name)) for name in EVENTS[3:10]),

@@ -4,8 +4,8 @@
 from amaranth.lib import data
 
 __all__ = ["ADDRESS_BITS", "MOVE_BITS", "SIZE_BITS", "SLOT_BITS", "STREAM_MOVE", "CallFields", "CallInfo",
-           "CompletionFields", "Credit", "CreditPacket", "Done", "Failure", "HeaderFields", "Key", "Move", "Opening",
-           "Packet", "ProbedPacket", "ReceiveSegment", "Received", "Retired", "SendSegment"]
+           "Clear", "CompletionFields", "Credit", "CreditPacket", "Done", "Failure", "HeaderFields", "Key", "Move",
+           "Opening", "Packet", "ProbedPacket", "ReceiveSegment", "Received", "Retired", "SendSegment"]
 
 ADDRESS_BITS = 40
 #: In the place of a move: a packet for the kernel's stream, for which there is none.
@@ -35,6 +35,7 @@ class HeaderFields(data.Struct):
     length: 32
     offset: 32
     element: 4
+    handle: 4
     size: SIZE_BITS
 
 
@@ -59,6 +60,7 @@ class Packet(data.Struct):
     tag: 32
     length: 32
     element: 4
+    handle: 4
 
 
 class ProbedPacket(data.Struct):
@@ -86,6 +88,14 @@ class CreditPacket(data.Struct):
     communicator: 3
     node: _NODE
     count: 8
+
+
+class Clear(data.Struct):
+    """The message that is ``handle`` to ``node`` may be sent on: a receive for it has begun, there or here."""
+
+    communicator: 3
+    node: _NODE
+    handle: 4
 
 
 class Move(data.Struct):
@@ -189,10 +199,11 @@ class Received(data.Struct):
 
 
 class Opening(data.Struct):
-    """A communicator opens: each of its nodes gets ``credits``."""
+    """A communicator opens: each of its nodes gets ``credits``; messages of more than ``eager`` packets ask first."""
 
     communicator: 3
     credits: 8
+    eager: 8
 
 
 class CompletionFields(data.Struct):

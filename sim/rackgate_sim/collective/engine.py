@@ -15,6 +15,7 @@ from rackgate.collective.abi import (
     CALL_WORDS,
     COMMUNICATORS,
     CONTEXTS,
+    MOVES,
     NODES,
     Call,
     Cause,
@@ -22,6 +23,7 @@ from rackgate.collective.abi import (
     ConfigSpace,
     Counter,
     Header,
+    HeaderFlag,
     PacketType,
     Status,
 )
@@ -133,7 +135,7 @@ class Engine:
     def reset(self) -> None:
         """Forget everything but the program memory."""
         self.timeout, self.is_enabled = 0, False
-        self.receiver = Receiver(self.segment, self.slots, self._deliver)
+        self.receiver = Receiver(self.segment, self.slots, self._deliver, self._clear)
         self.counts = self.receiver.counts
         self.completions: deque[Completion] = deque()
         self.kernel_out: deque[bytes] = deque()
@@ -179,7 +181,8 @@ class Engine:
         communicators.pop(number, None)
         if table[0] >> 31:
             communicators[number] = Communicator(table[0] & 31, table[0] >> 8 & 15,
-                                                 [word & NODES - 1 for word in table[16:]], table[1] & 255)
+                                                 [word & NODES - 1 for word in table[16:]], table[1] & 255,
+                                                 table[1] >> 8 & 255)
 
     @property
     def call_space(self) -> int:
@@ -295,7 +298,11 @@ class Engine:
         return bool(cycles) or isinstance(result, End)
 
     def _install(self, context: _Context, move: Move) -> None:
-        state = MoveState(move, context.ready_at)
+        first = MOVES // CONTEXTS * context.execution.context  # of its moves
+        state = MoveState(move, context.ready_at, min({*range(first, first + MOVES // CONTEXTS)}
+                                                      - {other.place for other in context.moves}))
+        limit = self.receiver.communicators[move.communicator].eager * self.segment
+        state.asks = state.may_ask and 0 < limit < state.length
         state.waits_for = [other for other in context.moves if state.conflicts(other)]
         context.moves.append(state)
         if state.posted is not None:
@@ -348,6 +355,8 @@ class Engine:
             return Cause.NONE, 0
         if move.posted is not None and not move.posted.packets:
             return Cause.PACKET, move.posted.key.node
+        if move.waits_clear:
+            return Cause.CLEAR_TO_SEND, move.move.destination
         communicator = self.receiver.communicators[move.move.communicator]
         if move.control.send and not communicator.available[move.move.destination]:
             return Cause.CREDIT, move.move.destination
@@ -362,6 +371,10 @@ class Engine:
             packet = move.posted.packets.popleft()
             context.bytes += len(packet.payload)
             context.node, context.tag = packet.header.source, packet.header.tag
+            if packet.header.flags & HeaderFlag.REQUEST_TO_SEND:
+                self.counts[Counter.CLEARS] += 1
+                self._send(Header(PacketType.CLEAR_TO_SEND, communicator=move.move.communicator,
+                                  destination=packet.header.source, handle=packet.header.handle), b"")
         try:
             segment = move.hand_out(self.segment, self._memory, self._kernel, packet)
         except SegmentError as error:
@@ -380,6 +393,14 @@ class Engine:
         self._later(cycles)
         move.in_lane += 1
         self._later(cycles + _RETIRE_CYCLES, lambda: self._retire(move, packet, segment))
+
+    def _clear(self, header: Header) -> None:
+        """A message may be sent on, if it is one that has asked."""
+        for context in self._running():
+            for move in context.moves:
+                if (move.place == header.handle and move.move.communicator == header.communicator
+                        and move.move.destination == header.source):
+                    move.waits_clear = False
 
     def _retire(self, move: MoveState, packet: Packet | None, segment: Segment) -> None:
         move.in_lane -= 1

@@ -52,17 +52,24 @@ class MoveState:
         Segments that have been handed out and not retired.
     progress:
         Cycle of the last segment, or of the beginning.
+    place:
+        Its number in the engine, 0 to 15.
+    asks, waits_clear:
+        Only its first packet is sent before it has been answered; it has been sent, and has not.
     alarm:
         Cycle of the next look at whether it is late.
     """
 
     move: Move
     progress: int
+    place: int = 0
     waits_for: "list[MoveState]" = field(default_factory=list)
     in_lane: int = 0
     is_handed_out: bool = False
     alarm: int = 0
     posted: Posted | None = None
+    asks: bool = False
+    waits_clear: bool = False
 
     def __post_init__(self) -> None:
         move = self.move
@@ -81,6 +88,16 @@ class MoveState:
         """Whether its segments go through the send lane."""
         control = self.control
         return control.send and control.other == Other.NONE and control.target == Target.NONE
+
+    @property
+    def length(self) -> int:
+        """Payload bytes of what it sends or expects."""
+        return self.move.count * self.wire_size
+
+    @property
+    def may_ask(self) -> bool:
+        """Whether it is a message of send, which nobody may ever receive."""
+        return self.uses_send_lane and not self.control.put and not self.move.operation
 
     @property
     def is_over(self) -> bool:
@@ -134,6 +151,7 @@ class MoveState:
         self._remaining -= count
         self._done += count
         self._offset += count * self.wire_size
+        self.waits_clear = self.asks and not self._is_begun
         self._is_begun, self.is_handed_out = True, is_last
         return Segment(count * self.element.size, header, wire.tobytes() if control.send else b"",
                        content.tobytes() if control.target == Target.STREAM else b"", is_last)
@@ -181,8 +199,10 @@ class MoveState:
 
     def _header(self, count: int, is_last: bool) -> Header:
         move = self.move
+        asks = self.asks and not self._is_begun
         flags = ((0 if self._is_begun else HeaderFlag.FIRST) | (HeaderFlag.LAST if is_last else 0)
-                 | (HeaderFlag.STREAM if self.control.put else 0) | (HeaderFlag.COMPRESSED if move.compressed else 0))
+                 | (HeaderFlag.STREAM if self.control.put else 0) | (HeaderFlag.COMPRESSED if move.compressed else 0)
+                 | (HeaderFlag.REQUEST_TO_SEND if asks else 0))
         return Header(PacketType.DATA, int(flags), move.communicator, destination=move.destination,
-                      operation=move.operation, tag=move.tag, length=move.count * self.wire_size, offset=self._offset,
-                      element=move.element)
+                      operation=move.operation, tag=move.tag, length=self.length, offset=self._offset,
+                      element=move.element, handle=self.place if asks else 0)

@@ -79,6 +79,8 @@ class Receiver:
         The engine's.
     deliver:
         Called with packets for a kernel's stream, which take no buffer.
+    clear:
+        Called with headers that let a message of this node be sent on.
 
     Attributes
     ----------
@@ -90,11 +92,12 @@ class Receiver:
         The engine's counters.
     """
 
-    def __init__(self, segment: int, slots: int, deliver: Callable[[Packet], None]):
+    def __init__(self, segment: int, slots: int, deliver: Callable[[Packet], None],
+                 clear: Callable[[Header], None]):
         self.node = 0
         self.communicators: dict[int, Communicator] = {}
         self.counts: Tally[Counter] = Tally()
-        self._segment, self._slots, self._deliver = segment, slots, deliver
+        self._segment, self._slots, self._deliver, self._clear = segment, slots, deliver, clear
         self._used = 0
         self._expected = [0] * NODES
         self._unexpected: list[deque[Packet]] = [deque() for _ in range(NODES)]
@@ -127,6 +130,8 @@ class Receiver:
             communicator.available[header.source] += header.credit
         if header.type == PacketType.DATA:
             self._data(header, raw[HEADER_SIZE:], communicator)
+        elif header.type == PacketType.CLEAR_TO_SEND and communicator is not None:
+            self._clear(header)
 
     def _data(self, header: Header, payload: bytes, communicator: Communicator | None) -> None:
         counts, source = self.counts, header.source

@@ -27,13 +27,15 @@ _FLOATS_CONVERT = 1 << 31
 class CommunicatorState:
     """A communicator as the host has written it, and what has become of it since.
 
-    ``next_operation`` numbers its collectives: 1 to 65535, and then 1 again.
+    ``eager``: packets of the largest message that does not ask before it is sent, 0 if none does. ``next_operation``
+    numbers its collectives: 1 to 65535, and then 1 again.
     """
 
     size: int
     rank: int
     nodes: Sequence[int]
     credits: int = 0
+    eager: int = 0
     is_broken: bool = False
     next_operation: int = 1
 

@@ -30,6 +30,8 @@ class Cluster:
     credits:
         Of the communicator; by default half of the receive buffers are given to it, with ``"all"`` all of them: then
         there can be no other.
+    eager:
+        Bytes of the largest message that is sent without asking (:class:`.Communicator`).
 
     Attributes
     ----------
@@ -47,10 +49,11 @@ class Cluster:
     [[3, 3, 3, 3], [3, 3, 3, 3], [3, 3, 3, 3]]
     """
 
-    def __init__(self, world: World, *, timeout: int = DEFAULT_TIMEOUT, credits: int | str | None = None):
+    def __init__(self, world: World, *, timeout: int = DEFAULT_TIMEOUT, credits: int | str | None = None,
+                 eager: int | str | None = None):
         self.world = world
         self.engines = [Engine(device, world, node, timeout=timeout) for node, device in enumerate(world.devices)]
-        self._credits = credits
+        self._credits, self._eager = credits, eager
         self._open()
 
     def _open(self) -> None:
@@ -62,7 +65,8 @@ class Cluster:
         if not isinstance(credits, int) or not 1 <= credits <= 255 or credits * len(nodes) > most:
             raise ValueError(f"credits must be 1 to {min(255, most // len(nodes))} for {len(nodes)} ranks and {most} "
                              f"receive buffers, or 'all', not {credits!r}")
-        self.comms = [Communicator(engine, 0, nodes, rank, credits) for rank, engine in enumerate(self.engines)]
+        self.comms = [Communicator(engine, 0, nodes, rank, credits, self._eager)
+                      for rank, engine in enumerate(self.engines)]
 
     @property
     def size(self) -> int:
@@ -117,21 +121,21 @@ class Cluster:
 
 
 def open_cluster(device: str = "model", ranks: int = 8, *, timeout: int = DEFAULT_TIMEOUT,
-                 credits: int | str | None = None, **options: Any) -> Cluster:
+                 credits: int | str | None = None, eager: int | str | None = None, **options: Any) -> Cluster:
     """A cluster of ``ranks`` engines, 1 to 16.
 
     Parameters
     ----------
     device:
         ``model``, ``sim``, or a device URL with options, such as ``sim:collective?width=16``.
-    timeout, credits:
+    timeout, credits, eager:
         As for :class:`Cluster`.
     options:
         Of the devices and their links (:func:`rackgate_host.world.open_world`).
     """
     world = open_world(device if ":" in device else f"{device}:collective", ranks, **options)
     try:
-        return Cluster(world, timeout=timeout, credits=credits)
+        return Cluster(world, timeout=timeout, credits=credits, eager=eager)
     except BaseException:
         world.close()
         raise

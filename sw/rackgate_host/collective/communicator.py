@@ -51,6 +51,11 @@ class Communicator(Endpoint):
         The own one.
     credits:
         Packets that each rank may have sent to each other and not seen taken.
+    eager:
+        Bytes of the largest message that this rank sends without asking, in whole packets of the engine, at least one
+        and at most 255; by default as many as there are credits, ``"all"``: none asks. Of a message that asks one
+        packet waits at its receiver, and the rest follows when it is received: until then it takes no more than one of
+        the credits. Nothing else depends on it, and ranks may differ.
 
     Raises of all methods: :class:`.CollectiveError` if the call fails, TypeError or ValueError for wrong arguments.
     After a failure the communicator is broken, here at once and at the other ranks when they have waited for too long.
@@ -259,16 +264,17 @@ class Communicator(Endpoint):
 
     # Communicators
 
-    def Split(self, color: int = 0, key: int = 0) -> "Communicator | None":
+    def Split(self, color: int = 0, key: int = 0, *, eager: int | str | None = None) -> "Communicator | None":
         """Split the ranks by ``color``, ordered by ``key``: the own part, or ``None`` for color UNDEFINED.
 
         All ranks must call it. It fails at all of them if an engine has no number, or no buffers, for one more.
+        ``eager``: of the new communicator, by default as of this one.
         """
-        return split(self, color, key)
+        return split(self, color, key, eager)
 
-    def Dup(self) -> "Communicator":
+    def Dup(self, *, eager: int | str | None = None) -> "Communicator":
         """A communicator of the same ranks, whose calls do not get in the way of this one's."""
-        new = split(self, 0, self.rank)
+        new = split(self, 0, self.rank, eager)
         assert new is not None
         return new
 

@@ -18,7 +18,7 @@ from .engine import Engine
 from .errors import CollectiveError, CollectiveTimeout
 from .requests import Claim, Kind, Request, Status
 
-__all__ = ["Endpoint", "size_of"]
+__all__ = ["Endpoint", "eager_packets", "size_of"]
 
 #: Cycles between two looks for a message.
 _PROBE_CYCLES = 256
@@ -34,10 +34,12 @@ def size_of(argument: Any) -> int:
 class Endpoint:
     """A rank of a communicator, for calls and messages (see :class:`.communicator.Communicator`)."""
 
-    def __init__(self, engine: Engine, number: int, nodes: Sequence[int], rank: int, credits: int):
+    def __init__(self, engine: Engine, number: int, nodes: Sequence[int], rank: int, credits: int,
+                 eager: int | str | None = None):
         self.engine, self.number, self.nodes, self.rank, self.credits = engine, number, tuple(nodes), rank, credits
+        self.eager = eager
         self.is_open = True
-        engine.open(number, rank, nodes, credits)
+        engine.open(number, rank, nodes, credits, eager_packets(eager, credits=credits, segment=engine.segment))
 
     @property
     def size(self) -> int:
@@ -91,7 +93,11 @@ class Endpoint:
     # Messages
 
     def Isend(self, buf: np.ndarray | Stream, dest: int, tag: int = 0, *, wire: str | None = None) -> Request:
-        """Begin to send ``buf`` to a rank. It is over when the link has taken it all."""
+        """Begin to send ``buf`` to a rank. It is over when the link has taken it all.
+
+        That may be before it is received, if it is not longer than ``eager`` (see :class:`.communicator.Communicator`).
+        Of a longer one the first packet is sent, and the rest when a receive has begun to take it.
+        """
         name = "Send"
         if dest == PROC_NULL:
             return self._null(name)
@@ -189,6 +195,17 @@ class Endpoint:
         self._start(Arguments(
             name, Scenario.STREAM_PUT, operand=buf, count=size_of(buf), peer=dest, tag=_tag(name, stream), wire=wire,
             kind=Kind.SEND, claim=Claim(Kind.SEND, self.number, dest), told=f" to rank {dest}, stream {stream}")).Wait()
+
+
+def eager_packets(eager: int | str | None, *, credits: int, segment: int) -> int:
+    """Packets of the largest message that does not ask, as the engine is told. Raises ValueError if it cannot be."""
+    if eager is None:
+        return credits
+    if eager == "all":
+        return 0
+    if not isinstance(eager, int) or eager < 0:
+        raise ValueError(f"eager must be bytes, 0 or more, or 'all', not {eager!r}")
+    return min(255, max(1, eager // segment))
 
 
 def _tag(name: str, tag: int) -> int:

@@ -194,12 +194,15 @@ class Engine:
 
     # Communicators
 
-    def open(self, number: int, rank: int, nodes: Sequence[int], credits: int) -> None:
-        """Write a communicator; it must be free here (see ``free_ids`` and ``free_slots``)."""
+    def open(self, number: int, rank: int, nodes: Sequence[int], credits: int, eager: int) -> None:
+        """Write a communicator; it must be free here (see ``free_ids`` and ``free_slots``).
+
+        Messages of more than ``eager`` packets ask before they are sent, with 0 none.
+        """
         base = ConfigSpace.COMMUNICATOR + 32 * number
         with self._accessing():
             self.configure(base + 16, nodes)
-            self.configure(base, [len(nodes) | rank << 8 | 1 << 31, credits])
+            self.configure(base, [len(nodes) | rank << 8 | 1 << 31, credits | eager << 8])
         self.communicators[number] = Opened(tuple(nodes), credits)
         self.free_ids &= ~(1 << number)
         self.free_slots -= credits * len(nodes)

@@ -80,9 +80,10 @@ def failure(status: int, cause: int, node: int, *, rank: int, size: int, operati
         text = {
             Cause.PACKET: f"no packet came from {peer}",
             Cause.CREDIT: f"{peer} took no packet out of its receive buffers",
+            Cause.CLEAR_TO_SEND: f"{peer} did not begin to receive",
             Cause.LANE: "neither memory nor a kernel's stream took or gave anything",
         }.get(reason, "nothing happened") + f" for {timeout} cycles"
-        about = node if reason in (Cause.PACKET, Cause.CREDIT) else None
+        about = node if reason in (Cause.PACKET, Cause.CREDIT, Cause.CLEAR_TO_SEND) else None
     elif known == Status.RECEIVE_SIZE:
         text, about = f"the message from {peer} is longer than what was to be received, or not of its kind", node
     elif known == Status.PROGRAM_RAISED:

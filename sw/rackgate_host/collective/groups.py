@@ -47,7 +47,7 @@ def _agree(left: np.ndarray) -> tuple[int, int]:
     return (numbers & -numbers).bit_length() - 1, credits_for(int(left[:, 1].min()), len(left))
 
 
-def split(comm: "Communicator", color: int, key: int) -> "Communicator | None":
+def split(comm: "Communicator", color: int, key: int, eager: int | str | None) -> "Communicator | None":
     """:meth:`.Communicator.Split`."""
     if color < 0 and color != UNDEFINED:
         raise ValueError(f"Split: color must not be negative, or UNDEFINED, not {color}")
@@ -62,7 +62,8 @@ def split(comm: "Communicator", color: int, key: int) -> "Communicator | None":
     new = None
     if color != UNDEFINED:
         members, number, credits = agreed[color]
-        new = type(comm)(engine, number, [comm.nodes[rank] for rank in members], members.index(comm.rank), credits)
+        new = type(comm)(engine, number, [comm.nodes[rank] for rank in members], members.index(comm.rank), credits,
+                         comm.eager if eager is None else eager)
     comm.Barrier()  # nobody may send before all have opened it
     return new
 
@@ -95,7 +96,7 @@ def create_group(comm: "Communicator", ranks: Sequence[int], tag: int) -> "Commu
     if agreed[0] < 0:
         raise UsageError(f"Create_group: the ranks {members} have no number or no buffers left for one more: free one")
     new = type(comm)(engine, int(agreed[0]), [comm.nodes[rank] for rank in members], members.index(comm.rank),
-                     int(agreed[1]))
+                     int(agreed[1]), comm.eager)
     # Nobody may send before all have opened it.
     word = np.zeros(1, np.int64)
     if comm.rank == first:

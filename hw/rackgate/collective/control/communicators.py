@@ -87,7 +87,7 @@ class Communicators(wiring.Component):
 
     def _open(self, m, word, number, is_membership, is_good):
         """One communicator opens after the other; those whose credits were written meanwhile wait."""
-        m.submodules.credits = credits = Memory(shape=8, depth=COMMUNICATORS, init=[])
+        m.submodules.credits = credits = Memory(shape=16, depth=COMMUNICATORS, init=[])
         write, read = credits.write_port(), credits.read_port(domain="comb")
         is_credits, waits, is_valid = self.write & (word == _CREDITS), Signal(COMMUNICATORS), Signal(COMMUNICATORS)
         first, still_opens = Signal(range(COMMUNICATORS)), Signal()  # not when its first word was written meanwhile
@@ -100,7 +100,8 @@ class Communicators(wiring.Component):
         with m.If(~self.open.valid & waits.any()):
             m.d.sync += [
                 waits.bit_select(first, 1).eq(0), self.open.valid.eq(is_valid.bit_select(first, 1)),
-                self.open.payload.communicator.eq(first), self.open.payload.credits.eq(read.data), still_opens.eq(1),
+                self.open.payload.communicator.eq(first), self.open.payload.credits.eq(read.data[:8]),
+                self.open.payload.eager.eq(read.data[8:]), still_opens.eq(1),
             ]
         with m.If(self.open.valid & self.open.ready):
             opened = self.open.payload.communicator

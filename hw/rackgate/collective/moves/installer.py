@@ -4,6 +4,7 @@
 from amaranth.hdl import Array, Cat, Const, Module, Mux, Signal
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
+from amaranth.utils import exact_log2
 
 from rackgate.arith.abi import ElementType
 from rackgate.collective.abi import MOVES
@@ -30,7 +31,9 @@ class Control(data.Struct):
 
 
 class Fixed(data.Struct):
-    """What does not change while a move is under way. ``length``: payload bytes of what it sends or expects."""
+    """What does not change while a move is under way. ``length``: payload bytes of what it sends or expects.
+    ``asks``: it sends its first packet alone, and the others once that has been answered.
+    """
 
     communicator: 3
     operation: 16
@@ -43,6 +46,7 @@ class Fixed(data.Struct):
     destination: 4
     tag: 32
     length: 32
+    asks: 1
 
 
 class Progress(data.Struct):
@@ -75,6 +79,15 @@ class Installer(wiring.Component):
 
     A move takes 4 cycles, one more for each other move of its context under way, and as long as posting takes.
 
+    A message of send that comes from memory, or a kernel's stream, asks before it is sent if it has more packets than
+    ``eager``. Messages of collectives never do: that each of their ranks will receive is known before a program is
+    loaded, and with how few credits.
+
+    Parameters
+    ----------
+    segment:
+        Payload bytes of the largest packet, a power of two.
+
     Members
     -------
     i:
@@ -86,6 +99,8 @@ class Installer(wiring.Component):
     install:
         High for a cycle: write ``fixed`` and ``progress`` to place ``move``, which from then on is active and waits
         for the moves of its context in ``conflicts``.
+    communicator, eager:
+        Packets of the largest message on a communicator that does not ask, in the same cycle; 0: none asks.
     hold:
         Do not install in this cycle.
     busy:
@@ -97,12 +112,14 @@ class Installer(wiring.Component):
     i: stream.Interface
     post: stream.Interface
 
-    def __init__(self):
+    def __init__(self, segment=1024):
+        self._segment_bits = exact_log2(segment)
         super().__init__({
             "i": In(stream.Signature(Move)),
             "active": In(MOVES),
             "post": Out(stream.Signature(Post)),
             "install": Out(1),
+            "communicator": Out(3), "eager": In(8),
             "hold": In(1),
             "busy": Out(1),
             "move": Out(4),
@@ -170,7 +187,14 @@ class Installer(wiring.Component):
             self.fixed.length.eq(payload), self.progress.remaining.eq(payload),
             *(getattr(self.progress, name).eq(getattr(move, name)) for name in ("local", "other", "result")),
         ]
-        m.d.comb += scoreboard.i.payload.move.eq(self.move)
+        whole, rest = payload[self._segment_bits:], payload[:self._segment_bits]  # packets, and what is left over
+        m.d.comb += [
+            self.communicator.eq(move.communicator),
+            self.fixed.asks.eq(control.send & ~control.put & (control.other == Other.NONE) & (move.operation == 0)
+                               & (control.target == Target.NONE) & (self.eager != 0)
+                               & ((whole > self.eager) | (whole == self.eager) & (rest != 0))),
+            scoreboard.i.payload.move.eq(self.move),
+        ]
         used = {"local": control.local == Local.MEMORY, "other": control.other == Other.MEMORY,
                 "result": control.target == Target.MEMORY}
         for name, is_used in used.items():

@@ -40,8 +40,8 @@ class Lifecycle(wiring.Component):
         A packet that it cannot take.
     active, eligible:
         For each move: it is under way; in the cycle before, it might have handed out another segment.
-    waits_credit, waits_packet:
-        What keeps a move, for the cause of a time-out.
+    waits_credit, waits_packet, waits_clear:
+        What keeps a move, for the cause of a time-out. One that waits for the last of them hands out nothing.
     asked, told:
         Look into the table for the nodes.
     timeout:
@@ -76,7 +76,7 @@ class Lifecycle(wiring.Component):
             "retired_send": In(stream.Signature(Retired)), "retired_receive": In(stream.Signature(Retired)),
             "refused": In(1), "refusal": In(Refused),
             "active": Out(MOVES), "eligible": Out(MOVES),
-            "waits_credit": In(MOVES), "waits_packet": In(MOVES),
+            "waits_credit": In(MOVES), "waits_packet": In(MOVES), "waits_clear": In(MOVES),
             "asked": Out(4), "told": In(Fixed),
             "timeout": In(32),
             "done": Out(Done),
@@ -122,7 +122,7 @@ class Lifecycle(wiring.Component):
         m.d.sync += [
             # Not in the cycle in which a segment is handed out, which counts in the next.
             self.eligible[k].eq(self.active[k] & ~self._is_finished[k] & (self._waits_for[k] == 0)
-                                & (in_lane != _MOST) & ~self._is_dying[context] & ~issues),
+                                & (in_lane != _MOST) & ~self._is_dying[context] & ~issues & ~self.waits_clear[k]),
             in_lane.eq(in_lane + issues - leaves),
             Assert(~issues | (in_lane != _MOST), "more segments of a move than a lane holds"),
             Assert(~leaves | (in_lane != 0), "a segment is retired that was not handed out"),
@@ -183,6 +183,8 @@ class Lifecycle(wiring.Component):
         with m.If(is_late & (late_age > self.timeout) & self.active.bit_select(late_k, 1)):
             with m.If(self.waits_packet.bit_select(late_k, 1)):
                 self._end(m, late_k, Status.TIMEOUT, Cause.PACKET, told.source)
+            with m.Elif(self.waits_clear.bit_select(late_k, 1)):
+                self._end(m, late_k, Status.TIMEOUT, Cause.CLEAR_TO_SEND, told.destination)
             with m.Elif(self.waits_credit.bit_select(late_k, 1)):
                 self._end(m, late_k, Status.TIMEOUT, Cause.CREDIT, told.destination)
             with m.Else():

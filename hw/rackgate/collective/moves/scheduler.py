@@ -11,7 +11,7 @@ from amaranth.lib.wiring import In, Out
 from rackgate.collective.abi import CONTEXTS, MOVES, HeaderFlag, PacketType, Status
 from rackgate.collective.isa import Local, Other, Target
 from rackgate.collective.moves.installer import REMAINING_BITS, Fixed, Progress
-from rackgate.collective.records import HeaderFields, Packet, Received, ReceiveSegment, SendSegment
+from rackgate.collective.records import Clear, HeaderFields, Packet, Received, ReceiveSegment, SendSegment
 
 __all__ = ["Refused", "Scheduler"]
 
@@ -47,6 +47,11 @@ class Scheduler(wiring.Component):
     that finds no credit is not looked at again before credit comes. All segments of a move are cut alike on both
     sides: as many whole elements as fit a packet.
 
+    A message that ``asks`` is sent as far as its first packet, a REQUEST_TO_SEND. The others follow when a receive
+    there has taken that one, and a CLEAR_TO_SEND has told so; until then the message holds one buffer. The answer names
+    the move. One for a move that has not asked, or from where its message does not go, does nothing; and all that one
+    too many could do is to let a message take the credits that it has.
+
     Parameters
     ----------
     segment:
@@ -78,8 +83,12 @@ class Scheduler(wiring.Component):
         A packet has been taken.
     refused:
         Strobe: ``refusal`` tells which move. Its packet is thrown away by the receive lane.
-    waits_credit:
-        For each move: it found no credit.
+    clear:
+        Messages whose first packet has been taken here, and that asked.
+    cleared, is_cleared:
+        Strobe: a message of this node may be sent on.
+    waits_credit, waits_clear:
+        For each move: it found no credit; it has asked, and is not answered.
     deciding:
         For each context: a move of it has been picked, and may still hand out a segment though it is not eligible
         any more.
@@ -110,7 +119,9 @@ class Scheduler(wiring.Component):
             "issued": Out(1), "issued_move": Out(4), "issued_last": Out(1),
             "received": Out(Received),
             "refused": Out(1), "refusal": Out(Refused),
-            "waits_credit": Out(MOVES), "waits_packet": Out(MOVES), "deciding": Out(CONTEXTS),
+            "clear": Out(stream.Signature(Clear)), "cleared": In(Clear), "is_cleared": In(1),
+            "waits_credit": Out(MOVES), "waits_packet": Out(MOVES), "waits_clear": Out(MOVES),
+            "deciding": Out(CONTEXTS),
             "asked": In(4), "told": Out(Fixed),
         })
 
@@ -185,13 +196,40 @@ class Scheduler(wiring.Component):
         with m.If(self.credit_came):
             m.d.sync += self.waits_credit.eq(0)
         m.d.sync += Assert(~(self.install & self.busy), "two writes to the table of moves")
+        self._answer(m, table, pick, fixed, progress, cut, fsm.ongoing("ISSUE"))
         return m
+
+    def _answer(self, m, table, pick, fixed, progress, cut, issues):
+        """Messages that ask: answer those that come, and hold back those that go."""
+        asked, answer = table.read_port(domain="comb"), self.cleared
+        m.d.comb += asked.addr.eq(answer.handle)
+        with m.If(self.is_cleared & (asked.data.communicator == answer.communicator)
+                  & (asked.data.destination == answer.node)):
+            m.d.sync += self.waits_clear.bit_select(answer.handle, 1).eq(0)
+        with m.If(issues & fixed.asks & ~progress.is_begun & ~pick[4]):
+            m.d.sync += self.waits_clear.bit_select(pick[:4], 1).eq(1)
+        with m.If(self.install):
+            m.d.sync += self.waits_clear.bit_select(self.place, 1).eq(0)
+        with m.If(self.clear.ready):
+            m.d.sync += self.clear.valid.eq(0)
+        answers = issues & cut.has_packet & ~pick[4] & ((cut.packet.flags & HeaderFlag.REQUEST_TO_SEND) != 0)
+        with m.If(answers):
+            m.d.sync += [
+                self.clear.valid.eq(1), self.clear.payload.communicator.eq(fixed.communicator),
+                self.clear.payload.node.eq(cut.packet.node), self.clear.payload.handle.eq(cut.packet.handle),
+            ]
+        m.d.sync += [
+            Assert(~issues | pick[4] | ~self.waits_clear.bit_select(pick[:4], 1), "a message goes on that has asked"),
+            Assert(~answers | ~self.clear.valid, "an answer is lost"),
+        ]
 
     def _look(self, m, pick, entry, sends, now, fixed, progress):
         """Read the entry, and go on if the move still may and has the credit that it needs."""
         is_stream, is_eligible, has_credit = pick[4], Signal(), Signal()
         m.d.comb += [
-            is_eligible.eq(is_stream | self.eligible.bit_select(pick[:4], 1)),
+            # What comes may have to be answered: not before the last answer has left.
+            is_eligible.eq(~(self.clear.valid & (entry.control.other == Other.RECEIVE))
+                           & self.eligible.bit_select(pick[:4], 1) | is_stream),
             has_credit.eq(is_stream | ~sends | self.available),
         ]
         m.d.sync += [fixed.eq(entry), progress.eq(now)]
@@ -244,8 +282,10 @@ class Scheduler(wiring.Component):
             header.type.eq(PacketType.DATA),
             header.flags.eq(Mux(progress.is_begun, 0, HeaderFlag.FIRST) | Mux(cut.is_last, HeaderFlag.LAST, 0)
                             | Mux(control.put, HeaderFlag.STREAM, 0)
+                            | Mux(fixed.asks & ~progress.is_begun, HeaderFlag.REQUEST_TO_SEND, 0)
                             | Mux(fixed.compressed, HeaderFlag.COMPRESSED, 0)),
             header.credit.eq(cut.credit), header.node.eq(fixed.destination),
+            header.handle.eq(Mux(fixed.asks & ~progress.is_begun, pick[:4], 0)),
             header.length.eq(fixed.length), header.offset.eq(progress.offset), header.size.eq(cut.size),
             *(getattr(header, name).eq(getattr(fixed, name))
               for name in ("communicator", "operation", "tag", "element")),

@@ -47,7 +47,7 @@ class Depacketizer(wiring.Component):
     behind one that is lost, is dropped. Dropped packets leave nothing but a strobe.
 
     ``header.size`` follows from the header alone (``segment``, or less at the message's end), and the payload is
-    cut or padded to it; then its last word has ``error``. Of a CREDIT packet there is none.
+    cut or padded to it; then its last word has ``error``. Packets that are no DATA have none.
 
     Headers leave 2 cycles after their last word came, payload words 3 cycles after they came, each of both in order.
     A word a cycle; a header that stands alone takes 1 cycle more. ``i.ready`` depends on no input. A header
@@ -183,7 +183,8 @@ class Depacketizer(wiring.Component):
         with m.If(self.header.ready):
             m.d.sync += self.header.valid.eq(0)
         with m.If(decides):
-            same = ("type", "flags", "communicator", "credit", "operation", "tag", "length", "offset", "element")
+            same = ("type", "flags", "communicator", "credit", "operation", "tag", "length", "offset", "element",
+                    "handle")
             m.d.sync += [
                 self._is_whole.eq(0),
                 self.header.valid.eq(is_good),

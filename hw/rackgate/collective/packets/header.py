@@ -50,7 +50,7 @@ class WireHeader(data.Struct):
     offset: 32
     address: 32
     element: 8
-    reserved: 8
+    handle: 8
     crc: 16
 
 
@@ -59,7 +59,7 @@ assert WireHeader.as_shape().size == 8 * HEADER_SIZE
 
 def fill_header(wire: data.View, fields: data.View, *, source: Value, sequence: Value) -> list:
     """Assignments that make all of ``wire`` but its CRC from HeaderFields on their way out."""
-    same = ("type", "flags", "communicator", "credit", "operation", "tag", "length", "offset", "element")
+    same = ("type", "flags", "communicator", "credit", "operation", "tag", "length", "offset", "element", "handle")
     return [
         *(wire[name].eq(fields[name]) for name in same),
         wire.version.eq(VERSION),
@@ -67,7 +67,6 @@ def fill_header(wire: data.View, fields: data.View, *, source: Value, sequence: 
         wire.source.eq(source),
         wire.sequence.eq(sequence),
         wire.address.eq(0),
-        wire.reserved.eq(0),
     ]
 
 

@@ -49,8 +49,8 @@ class Packetizer(wiring.Component):
         Number of this node.
     o:
         Packets.
-    sent, sent_size, sent_credit:
-        Strobe: a packet begins; the size of its payload; it is of type CREDIT.
+    sent, sent_size, sent_credit, sent_clear:
+        Strobe: a packet begins; the size of its payload; it is of type CREDIT, or CLEAR_TO_SEND.
     """
 
     def __init__(self, width: int = 8, n: int = 1):
@@ -63,7 +63,7 @@ class Packetizer(wiring.Component):
             "payload": In(PacketSignature(self.width)).array(self.n),
             "node": In(range(NODES)),
             "o": Out(PacketSignature(self.width)),
-            "sent": Out(1), "sent_size": Out(SIZE_BITS), "sent_credit": Out(1),
+            "sent": Out(1), "sent_size": Out(SIZE_BITS), "sent_credit": Out(1), "sent_clear": Out(1),
         })
         self._size = min(self.width, HEADER_SIZE)  # bytes of a header's word
         self._beats = HEADER_SIZE // self._size
@@ -86,6 +86,7 @@ class Packetizer(wiring.Component):
             self.sent.eq(begins),
             self.sent_size.eq(header.size),
             self.sent_credit.eq(header.type == PacketType.CREDIT),
+            self.sent_clear.eq(header.type == PacketType.CLEAR_TO_SEND),
         ]
         with m.If(moves):
             m.d.sync += self.o.valid.eq(0)

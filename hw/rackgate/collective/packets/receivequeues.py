@@ -12,7 +12,16 @@ from rackgate.collective.packets.owed import AccountChange, OwedCredits
 from rackgate.collective.packets.postedkeys import PostedKeys
 from rackgate.collective.packets.slotstore import SlotStore
 from rackgate.collective.packets.unexpected import UnexpectedScan
-from rackgate.collective.records import SLOT_BITS, Credit, CreditPacket, HeaderFields, Key, Packet, ProbedPacket
+from rackgate.collective.records import (
+    SLOT_BITS,
+    Clear,
+    Credit,
+    CreditPacket,
+    HeaderFields,
+    Key,
+    Packet,
+    ProbedPacket,
+)
 
 __all__ = ["Admission", "ReceiveQueues"]
 
@@ -77,6 +86,8 @@ class ReceiveQueues(wiring.Component):
         Slots of packets that were taken, when they are needed no more.
     credit:
         Credits that came in.
+    cleared, is_cleared:
+        Strobe: this node's message may be sent on.
     owe_take, owe_communicator, owe_node, owe_count:
         Strobe: give back what is owed to a node; how much that was, in the cycle after.
     credit_packet, idle:
@@ -106,6 +117,7 @@ class ReceiveQueues(wiring.Component):
             "take": In(1), "take_move": In(range(self.moves + 1)), "taken": Out(Packet),
             "free": In(stream.Signature(data.StructLayout({"slot": SLOT_BITS}))),
             "credit": Out(stream.Signature(Credit)),
+            "cleared": Out(Clear), "is_cleared": Out(1),
             "owe_take": In(1), "owe_communicator": In(3), "owe_node": In(4), "owe_count": Out(8),
             "credit_packet": Out(stream.Signature(CreditPacket)), "idle": In(1),
             "no_buffer": Out(1), "no_communicator": Out(1), "matched_posted": Out(1), "matched_late": Out(1),
@@ -114,7 +126,7 @@ class ReceiveQueues(wiring.Component):
         self._matched = Signal(self.moves)
         self._verdict = Signal(data.StructLayout({
             "list": range(self.moves + self.nodes + 1), "move": range(self.moves), "is_posted": 1, "keeps": 1,
-            "bounces": 1, "no_communicator": 1, "no_buffer": 1, "has_credit": 1, "has_words": 1}))
+            "bounces": 1, "no_communicator": 1, "no_buffer": 1, "has_credit": 1, "has_words": 1, "clears": 1}))
         self._settles, self._has_settles = Signal(AccountChange), Signal()
         self._is_opening = Signal()  # what is scanned for is of a communicator that is opened
         self._has_peeked = Signal()  # the store shows what a probe has found
@@ -145,7 +157,7 @@ class ReceiveQueues(wiring.Component):
             scan.first.eq(store.first), scan.next.eq(store.next), scan.is_last.eq(store.is_last),
             scan.seen.eq(store.seen),
             *(store.record.packet[name].eq(self.header.payload[name])
-              for name in ("size", "flags", "node", "tag", "length", "element")),
+              for name in ("size", "flags", "node", "tag", "length", "element", "handle")),
             store.record.is_last.eq((self.header.payload.flags & HeaderFlag.LAST) != 0),
             *(store.record.key[name].eq(self.header.payload[name])
               for name in ("communicator", "operation", "tag", "node")),
@@ -244,6 +256,7 @@ class ReceiveQueues(wiring.Component):
             verdict.no_buffer.eq(is_data & is_open & ~keeps & ~(is_broken & may_spend)),
             verdict.has_credit.eq(is_open & (header.credit != 0)),
             verdict.has_words.eq(is_data & (header.size != 0)),
+            verdict.clears.eq(is_open & (header.type == PacketType.CLEAR_TO_SEND)),
         ]
         m.next = "ADMIT"
 
@@ -264,6 +277,8 @@ class ReceiveQueues(wiring.Component):
                 self.matched_posted.eq(verdict.keeps & verdict.is_posted),
                 self.no_communicator.eq(verdict.no_communicator),
                 self.no_buffer.eq(verdict.no_buffer),
+                self.is_cleared.eq(verdict.clears),
+                *(self.cleared[name].eq(header[name]) for name in ("communicator", "node", "handle")),
             ]
             m.d.sync += [
                 self._has_settles.eq(verdict.keeps | verdict.bounces), self._settles.spend.eq(1),

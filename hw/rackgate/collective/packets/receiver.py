@@ -13,8 +13,9 @@ __all__ = ["Receiver"]
 
 #: What of its parts is outside.
 _OF_QUEUES = ("is_open", "is_broken", "open", "post", "cancel", "probe", "probed", "has_packet", "take",
-              "take_move", "taken", "free", "credit", "owe_take", "owe_communicator", "owe_node", "owe_count",
-              "credit_packet", "idle", "no_buffer", "no_communicator", "matched_posted", "matched_late")
+              "take_move", "taken", "free", "credit", "cleared", "is_cleared", "owe_take", "owe_communicator",
+              "owe_node", "owe_count", "credit_packet", "idle", "no_buffer", "no_communicator", "matched_posted",
+              "matched_late")
 _OF_BUFFER = ("read", "words")
 _OF_DEPACKETIZER = ("i", "node", "received", "received_size", "bad_header", "bad_sequence", "bad_length")
 
