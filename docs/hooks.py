@@ -130,6 +130,7 @@ _CAUSES = {
     collective.Cause.PACKET: "a packet from that node",
     collective.Cause.CREDIT: "a credit of that node: it does not take what it was sent",
     collective.Cause.LANE: "the data path: memory, or a kernel's stream",
+    collective.Cause.CLEAR_TO_SEND: "an answer of that node: it does not receive the message",
 }
 _KINDS = {
     sabre.Kind.ZERO: "nothing; all bytes are zero",

@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 from collective_ranks import make, reduced
 
+from rackgate.collective.abi import Counter
 from rackgate.collective.link.abi import LinkCounter
 from rackgate_host.collective import MAX, SUM, open_cluster
 from rackgate_host.errors import UsageError
@@ -19,7 +20,7 @@ FAULTS = {"link_loss": 0.01, "link_duplicate": 0.01, "link_reorder": 0.01}
 
 @pytest.fixture(scope="module")
 def cluster():
-    with open_cluster(DEVICE, ranks=RANKS, link_latency=20, memory=1 << 20, **FAULTS) as one:
+    with open_cluster(DEVICE, ranks=RANKS, link_latency=20, memory=1 << 20, eager=0, **FAULTS) as one:
         yield one
 
 
@@ -69,6 +70,7 @@ def test_frames_were_lost_and_came_again(cluster):
     for counter in (LinkCounter.RETRANSMITTED, LinkCounter.DUPLICATES, LinkCounter.AHEAD):
         assert total(cluster, counter) > 0, counter
     for counts in cluster.counters():
+        assert counts[Counter.CLEARS] >= 2  # messages have asked, and were answered
         assert not any(number for counter, number in counts.items() if counter.name.startswith(("BAD_", "NO_")))
 
 

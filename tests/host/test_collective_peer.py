@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from collective_ranks import DTYPES, Clusters, make, reduced
 
+from rackgate.collective.abi import Counter
 from rackgate_host.collective import MAX, SUM, Stream
 
 SIZES = (2, 3, 4, 5, 8, 16)
@@ -27,11 +28,12 @@ def clusters():
 
 @pytest.fixture
 def cluster(clusters, request):
-    world, size = request.param
+    world, size, *options = request.param
+    options = dict(options)
     failed = request.session.testsfailed
-    yield clusters.get(world, size)
+    yield clusters.get(world, size, **options)
     if request.session.testsfailed > failed:
-        clusters.drop(world, size)  # its communicator may be broken
+        clusters.drop(world, size, **options)  # its communicator may be broken
 
 
 def case(world, size, *others, is_long=False):
@@ -48,6 +50,12 @@ def on(*sizes):
     """Clusters of these sizes, on each world."""
     return pytest.mark.parametrize("cluster", [case(world, size) for world in ("model", "sim") for size in sizes],
                                    indirect=True)
+
+
+#: Two or three ranks whose messages of more than a packet ask before they are sent: ACCL's rendezvous.
+asking = pytest.mark.parametrize("cluster", [
+    pytest.param((world, size, ("eager", 0)), marks=case(world, size).marks, id=f"{world}-{size}")
+    for world in ("model", "sim") for size in SIMULATED], indirect=True)
 
 
 ranked = on(*SIZES)
@@ -131,6 +139,16 @@ def test_sendrcv(cluster, wire):
 @pytest.mark.parametrize("count", [k * SEGMENT + offset for k in (1, 2) for offset in (-1, 0, 1)])
 def test_sendrcv_segmentation(cluster, count):
     check_ring(cluster, count, None)
+
+
+@asking
+@pytest.mark.parametrize("count", [k * SEGMENT + offset for k in (1, 2) for offset in (-1, 0, 1)])
+@wires
+def test_sendrcv_rendezvous(cluster, count, wire):
+    before = sum(counts[Counter.CLEARS] for counts in cluster.counters())
+    check_ring(cluster, count, wire)
+    asked = sum(counts[Counter.CLEARS] for counts in cluster.counters()) - before
+    assert asked == (2 * cluster.size if count * (2 if wire else 4) > 4 * SEGMENT else 0)
 
 
 def check_ring(cluster, count, wire):

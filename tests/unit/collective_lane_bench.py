@@ -40,6 +40,7 @@ def header(rng, size):
     return {"type": 0, "flags": int(HeaderFlag.LAST), "communicator": rng.randrange(8), "credit": rng.randrange(256),
             "node": rng.randrange(16), "operation": rng.randrange(1 << 16), "tag": rng.randrange(1 << 32),
             "length": rng.randrange(1 << 32), "offset": rng.randrange(1 << 32), "element": rng.randrange(16),
+            "handle": rng.randrange(16),
             "size": size}
 
 

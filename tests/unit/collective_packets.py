@@ -8,7 +8,8 @@ from rackgate.collective.abi import HEADER_SIZE, Header, PacketType
 __all__ = ["SAME", "Item", "content", "fields", "random_item", "renumbered", "split", "words"]
 
 #: Fields that HeaderFields and Header have in common by name.
-SAME = ("type", "flags", "communicator", "credit", "operation", "tag", "length", "offset", "element")
+SAME = ("type", "flags", "communicator", "credit", "operation", "tag", "length", "offset", "element",
+        "handle")
 
 
 @dataclass(frozen=True)

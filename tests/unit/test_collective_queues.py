@@ -66,10 +66,11 @@ def test_parameters(make, rule):
 
 
 def header(node, *, communicator=0, flags=HeaderFlag.LAST, tag=0, operation=0, identity=0, size=8, credit=0,
-           kind=PacketType.DATA):
+           kind=PacketType.DATA, handle=None):
     """HeaderFields. ``length`` is what packets are told apart by."""
     return {"type": kind, "flags": int(flags), "communicator": communicator, "credit": credit, "node": node,
-            "operation": operation, "tag": tag, "length": identity, "offset": 0, "element": identity & 15, "size": size}
+            "operation": operation, "tag": tag, "length": identity, "offset": 0, "element": identity & 15, "size": size,
+            "handle": identity >> 4 & 15 if handle is None else handle}
 
 
 class Bench:
@@ -86,6 +87,8 @@ class Bench:
         self.place, self.lent, self.taken = {}, {}, defaultdict(list)  # identity: slot; slot: header; list: packets
         self.admitted, self.admissions = [], []
         self.returned, self.credits = Counter(), []  # credits by account; that came in
+        self.headers = {}  # by identity
+        self.clears, self.cleared = [], 0  # messages that may be sent on, and how many there were
         self._asked, self._took, self._offers, self._probed = None, None, {}, None
         self.found = Counter()  # answers to probes
         self.idles = None  # how often the link is idle
@@ -139,12 +142,17 @@ class Bench:
         inputs = [getattr(dut, name).ready for name in offers]
         outputs = [value for name in ready for value in (getattr(dut, name).valid, getattr(dut, name).payload)]
         _, _, *values = await ctx.tick().sample(*inputs, *outputs, *(getattr(dut, name) for name in STROBES),
-                                                dut.taken, dut.owe_count, dut.probed)
+                                                dut.taken, dut.owe_count, dut.is_cleared, dut.cleared, dut.probed)
         self.cycle += 1
         assert self.cycle < 150_000, "this does not end"
         if self._probed is not None:
             self._check_probed(self._probed, values[-1])
             self._probed = None
+        is_cleared, cleared = values[-3:-1]
+        if is_cleared:
+            assert (cleared.communicator, cleared.node, cleared.handle) == self.clears.pop(0)
+            self.cleared += 1
+        assert not self.clears, "a message that may be sent on is not"
         for name, value in zip(offers, values[:6], strict=True):
             if value and name in self._offers:
                 getattr(self, f"_did_{name}")(self._offers.pop(name))
@@ -162,6 +170,7 @@ class Bench:
         self._took, self._asked = take, owe
 
     def _did_header(self, given):
+        self.headers[given["length"]] = given
         strobe = self.model.arrive(given)
         if strobe:
             self.expected[strobe] += 1
@@ -170,6 +179,8 @@ class Bench:
             self.admitted.append((given["length"], not is_kept))
         if strobe == "no_communicator" and given["communicator"] not in self.model.is_open:
             return
+        if given["type"] == PacketType.CLEAR_TO_SEND:
+            self.clears.append((given["communicator"], given["node"], given["handle"]))
         if given["credit"]:
             self.credits.append((given["communicator"], given["node"], given["credit"]))
 
@@ -215,8 +226,9 @@ class Bench:
 
     def _got_packet(self, queue, packet):
         assert packet.slot not in self.lent, "a slot is given out twice"
-        self.lent[packet.slot] = {name: getattr(packet, name)
-                                  for name in ("size", "flags", "node", "tag", "length", "element")}
+        names = ("size", "flags", "node", "tag", "length", "element", "handle")
+        self.lent[packet.slot] = got = {name: getattr(packet, name) for name in names}
+        assert got == {name: self.headers[packet.length][name] for name in names}
         self.taken[queue].append(packet.length)
 
 
@@ -521,6 +533,9 @@ class Traffic:
         account = communicator, node
         if rng.random() < 0.1:
             return header(node, communicator=communicator, kind=PacketType.CREDIT, credit=rng.randrange(4), size=0)
+        if rng.random() < 0.05:
+            return header(node, communicator=communicator, kind=PacketType.CLEAR_TO_SEND, credit=rng.randrange(2),
+                          size=0, handle=rng.randrange(16))
         if communicator in self.OPEN and self.sent[account] - self.bench.returned[account] == self.OPEN[communicator]:
             return None
         self.left -= communicator in self.OPEN
@@ -633,6 +648,7 @@ def test_random(packets, stall, seed):
         assert bench.returned == traffic.sent, "credits are lost or made up"
         assert bench.expected["matched_posted"] > packets / 25, bench.expected
         assert bench.expected["matched_late"] > packets / 25
+        assert bench.cleared > packets / 50
         assert bench.found[True] > packets / 50 and bench.found[False] > packets / 50, bench.found
 
     bench.run(testbench)

@@ -70,6 +70,7 @@ class Bench:
             ctx.set(dut.enable, 1)
             for command in commands:
                 while self.produced + len(command) - ctx.get(dut.consumer) > 1 << LOG_SIZE:
+                    ctx.set(dut.producer, self.produced)  # else nothing makes room
                     await ctx.tick()
                 for byte in command:  # a command may go on at the begin of the ring
                     self.ring[self.produced % (1 << LOG_SIZE)] = byte

@@ -55,6 +55,9 @@ def _run(
     device: Annotated[str, typer.Option("--device", help="model (quick), sim (the gateware), or a URL such as "
                                         "sim:collective?width=16&slots=128.")] = "model",
     latency: Annotated[int, typer.Option("--latency", min=1, help="Cycles of a link.")] = 20,
+    eager: Annotated[str | None, typer.Option("--eager", help="Bytes of the largest message of sendrecv that does not "
+                                              "ask before it is sent, or all. Default: what the receive buffers hold.",
+                                              show_default=False)] = None,
     repeat: Annotated[int, typer.Option("--repeat", min=1, help="How often.")] = 1,
     seed: SeedOption = 1,
     as_json: JsonOption = False,
@@ -63,7 +66,8 @@ def _run(
 
     Each rank has data of its own. Cycles are those of the slowest rank's call. Those of a model mean nothing.
     Exit codes: 0 right; 1 wrong; 4 time-out. JSON: operation, ranks, bytes, type, op, root, wire, device, latency,
-    runs (cycles, bound_cycles, fraction_of_bound, busiest_link_bytes, bound_bytes, right, greatest_error).
+    eager (null: the default), runs (cycles, bound_cycles, fraction_of_bound, busiest_link_bytes, bound_bytes, right,
+    greatest_error).
 
     Example: rackgate collectives run allreduce --ranks 8 --bytes 1M --device sim
     """
@@ -77,19 +81,24 @@ def _run(
         raise UsageError(f"--wire float16 needs --type float32, not {dtype.value}")
     work = Work(operation.value, 0 if operation.value == "barrier" else wanted // element.itemsize, element,
                 Function[op.name], root, wire.value if wire else None)
+    limit = eager if eager is None or eager == "all" else number("--eager", eager)
+    if isinstance(limit, int) and limit < 0:
+        raise UsageError(f"--eager must be bytes, 0 or more, or all, not {eager}")
     url, scheme = device_url(device)
     console = Console(stderr=True)
     rows = []
     with console.status(f"opening {ranks} x {url}") as status:
         options: dict[str, Any] = {"progress": status.update} if scheme == "sim" else {}
         memory = max(1 << 20, -(-(ranks + 2) * 2 * wanted // 4096) * 4096 + (1 << 20))
-        with open_cluster(url, ranks, link_latency=latency, memory=memory, credits="all", **options) as cluster:
+        with open_cluster(url, ranks, link_latency=latency, memory=memory, credits="all", eager=limit,
+                          **options) as cluster:
             for turn in range(repeat):
                 trial = run_trial(cluster, work, seed=seed + turn, report=status.update)
                 rows.append(_row(cluster, work, trial, latency, is_timed=scheme != "model"))
     if as_json:
         print_json({"operation": work.operation, "ranks": ranks, "bytes": wanted, "type": dtype.value,
-                    "op": op.value, "root": root, "wire": work.wire, "device": url, "latency": latency, "runs": rows})
+                    "op": op.value, "root": root, "wire": work.wire, "device": url, "latency": latency, "eager": limit,
+                    "runs": rows})
     else:
         _show(work, ranks, wanted, url, latency, rows)
     if wrong := [turn for turn, row in enumerate(rows, 1) if not row["right"]]:

@@ -307,7 +307,7 @@ class Scheduler(wiring.Component):
                 segment.reduce.eq(control.reduce), segment.function.eq(fixed.function),
                 segment.element.eq(fixed.element), segment.to_memory.eq(control.target == Target.MEMORY),
                 segment.to_stream.eq(control.target == Target.STREAM), segment.result.eq(progress.result),
-                segment.send.eq(control.send),
+                segment.send.eq(control.send), segment.header.handle.eq(0),
             ]
             with m.If(is_bad | (cut.size > cut.remaining)):
                 m.d.comb += [self.refused.eq(1), self.refusal.move.eq(pick[:4]),

@@ -87,7 +87,7 @@ class ReceiveQueues(wiring.Component):
     credit:
         Credits that came in.
     cleared, is_cleared:
-        Strobe: this node's message may be sent on.
+        This node's message may be sent on: a strobe in the cycle after that of its packet.
     owe_take, owe_communicator, owe_node, owe_count:
         Strobe: give back what is owed to a node; how much that was, in the cycle after.
     credit_packet, idle:
@@ -166,7 +166,7 @@ class ReceiveQueues(wiring.Component):
             scan.key.eq(self.post.payload.key),
             store.peek.eq(scan.peek),
         ]
-        m.d.sync += self._has_peeked.eq(scan.peek)
+        m.d.sync += [self._has_peeked.eq(scan.peek), self.is_cleared.eq(0)]
         with m.If(self._has_peeked):
             m.d.sync += [
                 self.probed.found.eq(1),
@@ -277,14 +277,16 @@ class ReceiveQueues(wiring.Component):
                 self.matched_posted.eq(verdict.keeps & verdict.is_posted),
                 self.no_communicator.eq(verdict.no_communicator),
                 self.no_buffer.eq(verdict.no_buffer),
-                self.is_cleared.eq(verdict.clears),
-                *(self.cleared[name].eq(header[name]) for name in ("communicator", "node", "handle")),
             ]
             m.d.sync += [
                 self._has_settles.eq(verdict.keeps | verdict.bounces), self._settles.spend.eq(1),
                 self._settles.owe.eq(verdict.bounces),
                 self._settles.account.communicator.eq(header.communicator),
                 self._settles.account.node.eq(header.node),
+            ]
+            m.d.sync += [
+                self.is_cleared.eq(verdict.clears),
+                *(self.cleared[name].eq(header[name]) for name in ("communicator", "node", "handle")),
             ]
             with m.If(verdict.has_words):
                 m.d.sync += [
