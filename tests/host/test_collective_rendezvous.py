@@ -17,6 +17,7 @@ from rackgate_host.collective import (
     open_cluster,
     wait_all,
 )
+from rackgate_host.collective.endpoint import eager_packets
 
 SEGMENT = 256  # elements of four bytes in a packet
 CREDITS = 4
@@ -243,3 +244,8 @@ def test_a_receive_that_is_too_short_fails_and_its_sender_does_not(fresh, world)
 def test_eager_is_bytes(eager):
     with pytest.raises(ValueError, match=f"eager must be bytes, 0 or more, or 'all', not {eager!r}"):
         open_cluster("model", 2, eager=eager)
+
+
+def test_eager_is_packets_to_an_engine():
+    given = {None: 6, "all": 0, 0: 1, 1023: 1, 2047: 1, 2048: 2, 255 << 10: 255, 1 << 40: 255}
+    assert {eager: eager_packets(eager, credits=6, segment=1024) for eager in given} == given

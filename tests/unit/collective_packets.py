@@ -59,10 +59,12 @@ def fields(header, *, node, size):
 def random_item(rng, *, source, destination, sequence, segment, sizes=None):
     """A packet with a legal header, full of random values."""
     header = Header(
-        PacketType.DATA, rng.getrandbits(4), rng.getrandbits(3), rng.choice((0, rng.getrandbits(8))), destination,
-        source, rng.getrandbits(16), sequence & 0xFFFF, rng.getrandbits(32), element=rng.getrandbits(4))
+        PacketType.DATA, rng.getrandbits(5), rng.getrandbits(3), rng.choice((0, rng.getrandbits(8))), destination,
+        source, rng.getrandbits(16), sequence & 0xFFFF, rng.getrandbits(32), element=rng.getrandbits(4),
+        handle=rng.getrandbits(4))
     if rng.random() < 0.15:
-        return Item(header._replace(type=PacketType.CREDIT, flags=0, length=rng.getrandbits(20)))
+        kind = rng.choice((PacketType.CREDIT, PacketType.CLEAR_TO_SEND))
+        return Item(header._replace(type=kind, flags=0, length=rng.getrandbits(20)))
     size = rng.choice(sizes or (0, 1, rng.randrange(1, segment), segment, rng.randrange(1, 80)))
     if size == segment:
         offset = rng.getrandbits(31)

@@ -15,7 +15,8 @@ from collective_nodes import (
 )
 
 from rackgate.arith.abi import ElementType, Function
-from rackgate.collective.abi import Call, CallFlag, Cause, Counter, Header, HeaderFlag, Status
+from rackgate.collective.abi import Call, CallFlag, Cause, Counter, Header, HeaderFlag, PacketType, Status
+from rackgate.collective.isa import MoveControl
 from rackgate.collective.packets.abi import Probe, Probed
 from rackgate_sim.arith import compress, expand
 
@@ -180,6 +181,35 @@ def test_a_sender_waits_for_credits_and_nothing_is_lost():
     assert nodes.count_of(1, Counter.NO_BUFFER) == 0
     # One packet of credit for each: the threshold of two is one.
     assert nodes.count_of(1, Counter.CREDIT_PACKETS) == 40
+
+
+def test_a_long_message_asks_and_no_other_answer_lets_it_go():
+    nodes = Nodes(3, credits=8)
+    nodes.open(0, 0, [0, 1, 2], 8 | 2 << 8)
+    nodes.array(0, 0, np.arange(600, dtype=np.int32))
+    nodes.call(0, SEND, 512, operand_0=BASE, peer=1, tag=1)  # of two packets
+    nodes.call(0, SEND, 513, operand_0=BASE, peer=1, tag=2)
+    nodes.run()
+    assert nodes.completion(0).tag == 0 and nodes.read(0, "COMPLETIONS") == 0
+    assert nodes.count_of(0, Counter.PACKETS_SENT) == 3
+    assert nodes.count_of(1, Counter.CLEARS) == 0
+    engine = nodes.fabric.nodes[0].engine
+    asking, = [move for context in engine._running() for move in context.moves]
+    right = Header(PacketType.CLEAR_TO_SEND, source=1, handle=asking.place)
+    for wrong in (right._replace(source=2), right._replace(communicator=1), right._replace(handle=asking.place ^ 1)):
+        engine._clear(wrong)
+        nodes.run()
+        assert nodes.count_of(0, Counter.PACKETS_SENT) == 3, wrong
+    nodes.call(1, RECEIVE, 600, result=BASE, peer=0, tag=2)
+    nodes.run()
+    assert nodes.completion(0).status == Status.SUCCESS and nodes.completion(1).bytes == 4 * 513
+    assert np.array_equal(nodes.array(1, 0, count=513, dtype=np.int32), np.arange(513))
+    assert nodes.count_of(1, Counter.CLEARS) == 1 and nodes.count_of(0, Counter.BYTES_SENT) == 4 * (512 + 513)
+    # Neither a collective nor what a kernel's stream gets asks.
+    nodes.call(0, SEND, 600, scenario=41, operand_0=BASE, peer=1)
+    nodes.call(0, SEND | MoveControl(put=True).to_int(), 600, operand_0=BASE, peer=1)
+    nodes.run()
+    assert [nodes.completion(0).status for _ in range(2)] == [Status.SUCCESS] * 2
 
 
 def test_floats_travel_compressed_and_are_added_at_full_width():

@@ -88,7 +88,7 @@ class Bench:
         self.kill, self.kill_at = 0, None  # contexts that are being ended; the cycle in which context 0 is
         self.errors = {}
         # Messages of more packets ask: moves that have, their answers, and those that this node has given.
-        self.eager, self.asking, self.answers, self.answered = eager, set(), [], []
+        self.eager, self.asking, self.answers, self.answered = eager, set(), {}, []
 
     def packets(self, item, *, length=None, compressed=None):
         """What a peer sends for a receive."""
@@ -126,9 +126,10 @@ class Bench:
         waiting, coming, quiet = deque(self.moves), [], 0
         for cycle in range(limit):
             # What the unit says in this cycle, before the edge.
-            ready = {name: rng.random() > self.stall for name in ("post", "cancel", "send", "receive", "clear")}
+            ready = {name: rng.random() > self.stall for name in ("post", "cancel", "send", "receive")}
+            ready["clear"] = rng.random() < 0.02
             ctx.set(dut.clear.ready, ready["clear"])
-            answer = self.answers.pop(0) if self.answers and rng.random() < 0.1 else None
+            answer = self.answers.pop(cycle, None)
             ctx.set(dut.is_cleared, int(answer is not None))
             if answer is not None:
                 ctx.set(dut.cleared, answer)
@@ -254,7 +255,12 @@ class Bench:
             assert header["handle"] == move and header["flags"] & HeaderFlag.FIRST
             self.asking.add(move)
             right = {"communicator": 1, "node": 3, "handle": move}
-            self.answers += [right | self.random.choice([{"communicator": 2}, {"node": 2}]), right]
+            wrong = self.random.choice([{"communicator": 2}, {"node": 2}])
+            for answer, least in ((right | wrong, 5), (right, 150)):
+                due = entry["cycle"] + least + self.random.randrange(100)
+                while due in self.answers:
+                    due += 1
+                self.answers[due] = answer
         else:
             assert not header["handle"]
 
@@ -314,6 +320,7 @@ def check(bench, item, segments):
                 (HeaderFlag.FIRST if first else 0)
                 | (HeaderFlag.LAST if last else 0)
                 | (HeaderFlag.COMPRESSED if item["compressed"] else 0)
+                | (HeaderFlag.STREAM if control.put else 0)
                 | (HeaderFlag.REQUEST_TO_SEND if first and asks(bench, item) else 0)
             )
             assert (
@@ -383,23 +390,29 @@ def test_moves_of_all_contexts(seed):
 def test_messages_that_ask(seed, eager):
     """Only long ones of send do; and what has asked is answered once, as soon as its first packet has been taken."""
     rng = random.Random(seed)
-    bench = Bench(seed=rng.randrange(1 << 30), credits=3, eager=eager)
+    bench = Bench(seed=rng.randrange(1 << 30), credits=rng.choice([3, 250]), eager=eager)
+    kinds = [(control, count, compressed, operation) for count in (1, 64, 65, 128, 129, 192, 193, 500)
+             for compressed in (0, 1) for control, operation in ((SEND, 0), (SEND, 5), (SEND._replace(put=True), 0))]
+    kinds += [(rng.choice([RECEIVE, FUSED]), rng.choice([1, 64, 65, 200]), 0, 0) for _ in range(20)]
+    rng.shuffle(kinds)
     items, answers = [], []
-    for tag in range(40):
-        control = rng.choice([SEND, SEND, RECEIVE, FUSED, SEND._replace(put=True)])
-        item = move(control, rng.choice([1, 64, 65, 128, 129, 192, 193, 500]), context=rng.randrange(4), tag=tag,
-                    operation=rng.choice([0, 0, 5]), compressed=rng.randrange(2), element=ElementType.FLOAT32)
+    for tag, (control, count, compressed, operation) in enumerate(kinds):
+        item = move(control, count, context=rng.randrange(4), tag=tag, operation=operation, compressed=compressed,
+                    element=ElementType.FLOAT32)
         bench.arrivals[tag] = packets = bench.packets(item)
         if control.other == Other.RECEIVE and rng.random() < 0.7:
             packets[0] |= {"flags": packets[0]["flags"] | HeaderFlag.REQUEST_TO_SEND, "handle": rng.randrange(16)}
             answers.append((1, 2, packets[0]["handle"]))
         items.append(item)
-    bench.run(items, limit=60_000)
+    for packet in bench.packets(move(RECEIVE, 100)):  # for the kernel's stream, where it means nothing
+        bench.lists[16].append(packet | {"flags": packet["flags"] | HeaderFlag.REQUEST_TO_SEND, "handle": 9})
+    bench.run(items, limit=100_000)
     assert len(bench.done) == len(items) and not bench.failed and not bench.asking
     assert sorted(bench.answered) == sorted(answers)
     for item in items:
-        if MoveControl.from_int(item["control"]) == SEND:
-            check(bench, item, [entry for entry in bench.issued if entry["header"]["tag"] == item["tag"]])
+        if MoveControl.from_int(item["control"]).other != Other.RECEIVE:
+            check(bench, item, [entry for entry in bench.issued
+                                if entry["lane"] == "send" and entry["header"]["tag"] == item["tag"]])
     assert any(asks(bench, item) for item in items) == (eager > 0)
 
 
@@ -428,12 +441,14 @@ def test_time_is_up(control, cause, node):
 
 
 def test_time_is_up_for_an_answer():
-    """The message has credits, and its call fails all the same."""
-    bench = Bench(seed=3, credits=4, timeout=500, eager=1)
+    """The messages have credits, and their call fails all the same. What has their places next does not wait."""
+    bench = Bench(seed=3, credits=40, timeout=500, eager=1)
     bench._ask = lambda entry: None  # nobody answers
-    bench.run([move(SEND, 65, context=1, operation=0), move(COPY, 4, context=2)])
+    asking = [move(SEND, 65, context=1, operation=0) for _ in range(4)]
+    bench.run([*asking, move(COPY, 4, context=2), *(move(SEND, 64, context=1, operation=0, tag=7) for _ in range(8))])
     assert bench.failed == [(1, Status.TIMEOUT, Cause.CLEAR_TO_SEND, 3)] and bench.killed == [1]
-    assert len([entry for entry in bench.issued if entry["lane"] == "send"]) == 1
+    tags = [entry["header"]["tag"] for entry in bench.issued if entry["lane"] == "send"]
+    assert tags == [9] * 4 + [7] * 8
 
 
 @pytest.mark.thorough

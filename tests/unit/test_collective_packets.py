@@ -51,7 +51,7 @@ def transmit(width, sources, *, seed, idle=0.0, stall=0.0):
     watch(m, dut.o, name="o")
     m.d.comb += dut.node.eq(NODE)
     packets, total = [], sum(map(len, sources))
-    strobes = {"sent": 0, "sent_size": 0, "sent_credit": 0}
+    strobes = {"sent": 0, "sent_size": 0, "sent_credit": 0, "sent_clear": 0}
 
     def headers(k):
         async def run(ctx):
@@ -75,16 +75,19 @@ def transmit(width, sources, *, seed, idle=0.0, stall=0.0):
             packets.append(content(stream)[0])
 
     async def count(ctx):
-        async for _, _, sent, size, credit in ctx.tick().sample(dut.sent, dut.sent_size, dut.sent_credit):
+        async for _, _, sent, size, credit, clear in ctx.tick().sample(dut.sent, dut.sent_size, dut.sent_credit,
+                                                                       dut.sent_clear):
             if sent:
                 strobes["sent"] += 1
                 strobes["sent_size"] += size
                 strobes["sent_credit"] += credit
+                strobes["sent_clear"] += clear
 
     simulate(m, *(make(k) for k in range(len(sources)) for make in (headers, payloads)), sink, models=[count])
     items = [item for source in sources for item in source]
     assert strobes == {"sent": total, "sent_size": sum(len(item.payload) for item in items),
-                       "sent_credit": sum(item.header.type == PacketType.CREDIT for item in items)}
+                       "sent_credit": sum(item.header.type == PacketType.CREDIT for item in items),
+                       "sent_clear": sum(item.header.type == PacketType.CLEAR_TO_SEND for item in items)}
     return packets
 
 
