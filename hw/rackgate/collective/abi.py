@@ -320,7 +320,7 @@ class Counter(enum.IntEnum):
     CLEARS = 14  # CLEAR_TO_SEND packets sent
 
 
-REGISTERS = RegisterMap("COLL", (1, 1), (
+REGISTERS = RegisterMap("COLL", (1, 2), (
     Register("PARAM_WIDTH", 0x20, Access.CONST, "Bytes a cycle of the data path."),
     Register("PARAM_SEGMENT", 0x24, Access.CONST, "Payload bytes of the largest packet."),
     Register("PARAM_SLOTS", 0x28, Access.CONST, "Receive buffers, of a segment each."),
