@@ -143,6 +143,26 @@ def test_receives_from_any_source_with_any_tag_and_longer_ones(clusters, world, 
     assert [now - then for now, then in zip(asked(cluster), before, strict=True)] == [8, 0, 0, 0, 0]
 
 
+def test_a_probe_tells_the_whole_length(clusters, world):
+    """Of a message of which one packet has come; and a receive for what it tells gets it."""
+    cluster = clusters.get(world, 5, credits=2, eager=0)
+
+    def program(comm):
+        content = make(7 * SEGMENT + 3, comm.rank, "int32")
+        if comm.rank == 1:
+            comm.Send(content, 2, 9)
+        elif comm.rank == 2:
+            status = Status()
+            assert comm.Probe(ANY_SOURCE, ANY_TAG, status)
+            assert (status.source, status.tag, status.Get_count(np.int32)) == (1, 9, content.size)
+            got = np.zeros(status.Get_count(np.int32), np.int32)
+            comm.Recv(got, status.source, status.tag)
+            assert np.array_equal(got, make(content.size, 1, "int32"))
+            assert not comm.Iprobe()
+
+    cluster.run(program)
+
+
 @pytest.mark.parametrize("ranks", [1, 2, 3, 5])
 def test_everybody_sends_before_anybody_receives(clusters, world, ranks):
     """To the next rank and to itself, all at the same time, and in the order that is worst: last message first."""
