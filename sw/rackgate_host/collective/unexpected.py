@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """Messages that come before anybody asks for them.
 
-A message waits in the receive buffers of its engine until it is received, and holds its sender's credits. So one that
-is received late can be in the way of one that is wanted now. When nothing goes on at a node for a while, the driver
+A message waits in the receive buffers of its engine until it is received, and holds credits of its sender; of a long
+one only the first packet does, but the sender's next message is behind it. So one that is received late can be in the
+way of one that is wanted now. When nothing goes on at a node for a while, the driver
 therefore looks for messages that no receive waits for, and takes them out, the oldest first: to the receive that wants
 it, if that only lacked a place, or to device memory, from where a later receive has it copied. Whatever the order in
 which messages are received, the wanted one comes in the end; what it takes is memory.
