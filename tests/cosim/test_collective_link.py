@@ -91,6 +91,8 @@ def test_a_network_that_was_down(seed):
 def test_long_exchanges(width, seed):
     rng = random.Random(seed)
     for rate in (0.001, 0.02, 0.2):
-        with Links(4, width=width, seed=seed, variant="fast", loss=rate, duplicate=rate, reorder=rate,
-                   corrupt=rate) as links:
+        # Longer than the packets that may be under way to four nodes take on the link: else all of them are sent again
+        # and again while the first is still on its way.
+        with Links(4, width=width, timeout=24_000 // width, seed=seed, variant="fast", loss=rate, duplicate=rate,
+                   reorder=rate, corrupt=rate) as links:
             exchange(links, rng, 5000, segment=256, limit=50_000_000)

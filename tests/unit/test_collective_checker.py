@@ -131,7 +131,7 @@ def ring(c):
 
 def test_circle_for_want_of_credits():
     sentence = fault(ALLGATHER, credits=3)(ring)
-    assert sentence.startswith("ring of 3 ranks, count 53: ranks ") and "for a credit of rank" in sentence
+    assert sentence.startswith("ring of 3 ranks, count 197: ranks ") and "for a credit of rank" in sentence
     build(collective(ALLGATHER)(ring), (2, 3, 4), credits=9)
 
 

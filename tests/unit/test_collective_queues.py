@@ -93,7 +93,7 @@ class Bench:
         self.found = Counter()  # answers to probes
         self.idles = None  # how often the link is idle
 
-    def run(self, testbench, *, limit=200_000):
+    def run(self, testbench, *, limit=500_000):
         async def whole(ctx):
             ctx.set(self.dut.is_open, 0)
             await testbench(ctx)
@@ -144,7 +144,7 @@ class Bench:
         _, _, *values = await ctx.tick().sample(*inputs, *outputs, *(getattr(dut, name) for name in STROBES),
                                                 dut.taken, dut.owe_count, dut.is_cleared, dut.cleared, dut.probed)
         self.cycle += 1
-        assert self.cycle < 150_000, "this does not end"
+        assert self.cycle < 400_000, "this does not end"
         if self._probed is not None:
             self._check_probed(self._probed, values[-1])
             self._probed = None

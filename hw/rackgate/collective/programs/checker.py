@@ -24,8 +24,9 @@ from rackgate.collective.programs.statements import Trace
 __all__ = ["CheckedFor", "check"]
 
 _SHIFT = 2
-#: Payload bytes of a packet that programs are checked with: few, so that short vectors have many.
-_SEGMENT = 64
+#: Payload bytes of a packet that programs are checked with: the fewest that an engine can have, as a program may take
+#: what fits them for one packet without asking; so that short vectors have many.
+_SEGMENT = 256
 
 
 class CheckedFor(NamedTuple):
