@@ -597,6 +597,20 @@ def test_bounds_of_merging(merging):
     assert [up.entry.frames for up in ups + merging.entries()] == [255, 45, 0]
 
 
+def test_a_position_that_looks_like_tcp_s_flags_is_none(merging):
+    """Headers of other transports are not merged, whatever is where TCP has its flags."""
+    merging.do(Profile(2, 17, ChecksumKind.UDP, 12, 24, port=0x1000, mask=0xF000))
+    peer, start = BASE.but(dport=0x1234), 0x50100000
+    merging.begin(6, peer.key, start, FlowFlag.RECEIVE | FlowFlag.COALESCE, profile=2)
+    merging.post(6, start, 1000)
+    merging.entries()
+    for k in range(2):
+        merging.transport.push("net_rx", udp_frame(bytes(4) + (start + 100 * k).to_bytes(4, "big") + bytes(108), peer))
+    merging.transport.run(100, False)
+    assert [(up.entry.flow, up.entry.placed, up.entry.frames) for up in merging.entries()] == [(6, 100, 1)] * 2
+    assert not merging.count(Counter.MERGED)
+
+
 def test_eight_flows_are_merged_at_a_time(merging):
     for k in range(9):
         peer = BASE.but(sport=100 + k)

@@ -20,7 +20,7 @@ _CHANGING = (slice(2, 6), slice(10, 12), _SEQUENCE, slice(36, 38))
 
 
 class Item(NamedTuple):
-    """An entry of ring ``ring`` with its content. ``may_merge``: of a flow with COALESCE, all its payload placed."""
+    """An entry of ring ``ring`` with its content. ``may_merge``: of TCP, of a flow with COALESCE, all placed."""
 
     ring: int
     entry: Entry

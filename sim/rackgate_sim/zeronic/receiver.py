@@ -55,7 +55,7 @@ class Receiver:
         if entry.kind == EntryKind.DEFERRED:
             return item(flow.ring, entry, frame)
         is_placed = 0 < entry.placed == entry.payload and not entry.flags & EntryFlag.WRITE_ERROR
-        may_merge = is_placed and FlowFlag.COALESCE in flow.flags
+        may_merge = is_placed and FlowFlag.COALESCE in flow.flags and bool(verdict.flags)  # of TCP, which has an ACK
         return item(flow.ring, entry, frame[ETHERNET_SIZE:verdict.headers], may_merge)
 
     def _place(self, entry: Entry, flow: Flow, verdict: Verdict, frame: bytes) -> Entry:
