@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Devices for the driver tests: each test that asks for one runs on every world there is."""
+"""Devices, and clusters of them, for the driver tests: each test that asks for one runs on every world there is."""
 
 import pytest
 from bridged import LINKS, open_bridged
+from collective_ranks import Clusters
 from worlds import BRIDGED_WORLDS, WORLDS
 
 import rackgate_host
@@ -12,6 +13,14 @@ import rackgate_host
 def world(request):
     """Scheme of the worlds, one after the other."""
     return request.param
+
+
+@pytest.fixture(scope="module")
+def clusters():
+    """Clusters of engines, of which a file's tests may use what others have opened."""
+    clusters = Clusters()
+    yield clusters
+    clusters.close()
 
 
 @pytest.fixture

@@ -3,7 +3,7 @@
 
 import numpy as np
 import pytest
-from collective_ranks import Clusters, make, reduced
+from collective_ranks import make, reduced
 from worlds import WORLDS
 
 from rackgate.collective.abi import Counter
@@ -16,13 +16,6 @@ SEGMENT = 256  # elements of four bytes in a packet
 def world(request):
     """Nodes are joined in one simulation, which no cable leads to."""
     return request.param
-
-
-@pytest.fixture(scope="module")
-def clusters():
-    clusters = Clusters()
-    yield clusters
-    clusters.close()
 
 
 def late(comm, cycles):

@@ -3,7 +3,7 @@
 
 import numpy as np
 import pytest
-from collective_ranks import Clusters, make, reduced
+from collective_ranks import make, reduced
 
 from rackgate.arith.abi import Function
 from rackgate.collective.abi import Cause, Counter, Scenario
@@ -29,13 +29,6 @@ from rackgate_host.collective import (
 )
 from rackgate_host.errors import UsageError
 from rackgate_sim.arith import reduce
-
-
-@pytest.fixture(scope="module")
-def clusters():
-    clusters = Clusters()
-    yield clusters
-    clusters.close()
 
 
 @pytest.fixture

@@ -8,7 +8,6 @@ import random
 
 import numpy as np
 import pytest
-from collective_ranks import Clusters
 
 import rackgate_host
 from rackgate.collective.abi import (
@@ -36,13 +35,6 @@ pytestmark = [pytest.mark.cosim, pytest.mark.xdist_group("native")]
 #: A memory that is slow, and answers in another order than it was asked.
 SLOW = {"jitter": 30, "stall": 0.3, "reorder": 1, "interleave": 1, "outstanding": 3}
 DTYPES = ("int32", "int64", "float16", "float32", "float64")
-
-
-@pytest.fixture(scope="module")
-def clusters():
-    clusters = Clusters()
-    yield clusters
-    clusters.close()
 
 
 @pytest.fixture(scope="module")

@@ -5,7 +5,6 @@ import collective_mpi
 import numpy as np
 import pytest
 from collective_mixes import COLLECTIVES, Library, perform, random_program
-from collective_ranks import Clusters
 
 import rackgate_host.collective as driver
 
@@ -14,13 +13,6 @@ PROGRAMS = 5  # of each size
 LONG = pytest.param(40, marks=pytest.mark.soak)
 
 pytestmark = pytest.mark.xdist_group("mpi")
-
-
-@pytest.fixture(scope="module")
-def clusters():
-    clusters = Clusters()
-    yield clusters
-    clusters.close()
 
 
 def idle(comm, cycles):

@@ -5,7 +5,7 @@ import json
 
 import numpy as np
 import pytest
-from collective_ranks import DTYPES, LATENCY, Clusters
+from collective_ranks import DTYPES, LATENCY
 from typer.testing import CliRunner
 
 from rackgate_host.cli import app, exit_code
@@ -14,13 +14,6 @@ from rackgate_host.collective.errors import WrongResult
 from rackgate_host.collective.multiply import multiply, rows_of, run_product
 
 RUNNER = CliRunner()
-
-
-@pytest.fixture(scope="module")
-def clusters():
-    clusters = Clusters()
-    yield clusters
-    clusters.close()
 
 
 @pytest.mark.parametrize("root", [None, 2])

@@ -7,7 +7,7 @@ Left out is what is about the peer's host only: buffers of the host, peer-to-pee
 
 import numpy as np
 import pytest
-from collective_ranks import DTYPES, Clusters, make, reduced
+from collective_ranks import DTYPES, make, reduced
 
 from rackgate.collective.abi import Counter
 from rackgate_host.collective import MAX, SUM, Stream
@@ -17,13 +17,6 @@ SIMULATED = (2, 3)  # what is run on the gateware as well; more in `make soak`
 COUNT = 16  # the peer's default
 SEGMENT = 256  # elements of four bytes in a packet
 OPS = [SUM, MAX]
-
-
-@pytest.fixture(scope="module")
-def clusters():
-    clusters = Clusters()
-    yield clusters
-    clusters.close()
 
 
 @pytest.fixture

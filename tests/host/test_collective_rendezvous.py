@@ -3,7 +3,7 @@
 
 import numpy as np
 import pytest
-from collective_ranks import Clusters, make, reduced
+from collective_ranks import make, reduced
 from worlds import WORLDS
 
 from rackgate.collective.abi import Cause, Counter
@@ -28,13 +28,6 @@ PATIENCE = 4096
 @pytest.fixture(params=WORLDS)
 def world(request):
     return request.param
-
-
-@pytest.fixture(scope="module")
-def clusters():
-    clusters = Clusters()
-    yield clusters
-    clusters.close()
 
 
 def asked(cluster):

@@ -158,7 +158,7 @@ class Cause(enum.IntEnum):
     PACKET = 1  # one from the node in the completion
     CREDIT = 2  # one of the node in the completion
     LANE = 3  # the data path: memory, or a kernel's stream
-    CLEAR_TO_SEND = 4  # a receive for its message at the node in the completion
+    CLEAR_TO_SEND = 4  # that the node in the completion receives its message
 
 
 class Completion(NamedTuple):

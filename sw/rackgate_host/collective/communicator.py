@@ -273,13 +273,19 @@ class Communicator(Endpoint):
         return split(self, color, key, eager)
 
     def Dup(self, *, eager: int | str | None = None) -> "Communicator":
-        """A communicator of the same ranks, whose calls do not get in the way of this one's."""
+        """A communicator of the same ranks, whose calls do not get in the way of this one's.
+
+        ``eager``: as for :meth:`Split`.
+        """
         new = split(self, 0, self.rank, eager)
         assert new is not None
         return new
 
     def Create_group(self, ranks: Sequence[int], tag: int = 0) -> "Communicator":
-        """A communicator of some ranks, in their order. Only they must call it, with the same ``tag``."""
+        """A communicator of some ranks, in their order. Only they must call it, with the same ``tag``.
+
+        Its ``eager`` is that of this one.
+        """
         return create_group(self, ranks, tag)
 
     def Free(self) -> None:

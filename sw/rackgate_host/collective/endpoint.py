@@ -198,7 +198,10 @@ class Endpoint:
 
 
 def eager_packets(eager: int | str | None, *, credits: int, segment: int) -> int:
-    """Packets of the largest message that does not ask, as the engine is told. Raises ValueError if it cannot be."""
+    """Packets of the largest message that does not ask, 0 if none does, as the engine is told.
+
+    Raises ValueError for what is neither bytes, ``"all"`` nor ``None``.
+    """
     if eager is None:
         return credits
     if eager == "all":

@@ -12,16 +12,7 @@ from rackgate.collective.packets.owed import AccountChange, OwedCredits
 from rackgate.collective.packets.postedkeys import PostedKeys
 from rackgate.collective.packets.slotstore import SlotStore
 from rackgate.collective.packets.unexpected import UnexpectedScan
-from rackgate.collective.records import (
-    SLOT_BITS,
-    Clear,
-    Credit,
-    CreditPacket,
-    HeaderFields,
-    Key,
-    Packet,
-    ProbedPacket,
-)
+from rackgate.collective.records import SLOT_BITS, Clear, Credit, CreditPacket, HeaderFields, Key, Packet, ProbedPacket
 
 __all__ = ["Admission", "ReceiveQueues"]
 
