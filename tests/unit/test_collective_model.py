@@ -198,6 +198,7 @@ def test_a_long_message_asks_and_no_other_answer_lets_it_go():
     right = Header(PacketType.CLEAR_TO_SEND, source=1, handle=asking.place)
     for wrong in (right._replace(source=2), right._replace(communicator=1), right._replace(handle=asking.place ^ 1)):
         engine._clear(wrong)
+        assert asking.waits_clear, wrong
         nodes.run()
         assert nodes.count_of(0, Counter.PACKETS_SENT) == 3, wrong
     nodes.call(1, RECEIVE, 600, result=BASE, peer=0, tag=2)
